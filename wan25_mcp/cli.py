@@ -1,0 +1,215 @@
+"""The command `wan25-mcp`. Reads the settings, runs one thing, and says how it ended.
+
+Exit statuses: 0 done, 1 the edit (or a check) failed, 2 wrong usage or settings, 130 interrupted.
+Everything heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+
+import anyio
+import click
+
+from wan25_mcp.errors import SettingsError, Wan25Error
+
+if TYPE_CHECKING:
+    from wan25_mcp.settings import Settings
+
+Transport = Literal["stdio", "streamable-http", "sse"]
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Path(click.Path):
+    """A path as click parses it, as a `Path`."""
+
+    def __init__(self, **rules: Any) -> None:
+        super().__init__(path_type=Path, **rules)
+
+
+@click.group(invoke_without_command=True, context_settings=_HELP)
+@click.version_option(version("wan25-mcp"), prog_name="wan25-mcp")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Edit images with wan2.5-image-to-image, from an AI assistant or from here.
+
+    Without a command: serve MCP over stdio, as assistants start it.
+
+    \b
+    Try it without a key:   wan25-mcp demo
+    Check your settings:    wan25-mcp doctor
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
+
+
+@main.command()
+@click.option(
+    "--transport",
+    type=click.Choice(get_args(Transport)),
+    default="stdio",
+    show_default=True,
+    help="How assistants reach it. sse is deprecated by the MCP specification.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--emulator", is_flag=True, help="Play the provider: no key, no cost, no real edit.")
+def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
+    """Serve MCP: at stdin and stdout, at /mcp (streamable-http) or at /sse (sse).
+
+    Listening beyond this machine needs WAN25_SERVER_TOKEN.
+    """
+    settings = _settings()
+    if emulator and not settings.emulator:
+        settings = replace(settings, emulator=True)
+    if transport == "stdio":
+        from wan25_mcp.server.stdio import serve_stdio
+
+        _run(partial(serve_stdio, settings))
+        return
+    from wan25_mcp.hosting import serve_http
+
+    sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
+
+
+@main.command()
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=_Path(exists=True, dir_okay=False))
+@click.option("--prompt", default="Replace the background with a starry sky", show_default=True)
+@click.option("--output", type=_Path(file_okay=False), help="Folder for the result.")
+def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
+    """Edit a picture right now, without a key: the emulator plays the provider.
+
+    Starts the emulator and the MCP server on this machine and drives the server as an assistant
+    would. IMAGE: one or two of your pictures; without any, one that comes with this program.
+    """
+    from wan25_mcp.demo import run_demo
+
+    directory = output or _settings().output_dir
+    sys.exit(_run(partial(run_demo, list(images), prompt, directory)))
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE2]")
+@click.option("--prompt", required=True, help="What to change, and what must stay.")
+@click.option("-n", "count", type=int, default=1, show_default=True, help="How many results.")
+@click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
+def edit(images: tuple[str, ...], prompt: str, count: int, output: Path | None) -> None:
+    """Edit IMAGE (a public https link), wait, and save the result. Costs credits."""
+    from wan25_mcp.person import edit_and_save
+
+    settings = _settings()
+    asked = {"prompt": prompt, "image_urls": list(images), "n": count}
+    sys.exit(_run(partial(edit_and_save, settings, asked, output or settings.output_dir)))
+
+
+@main.command()
+@click.argument("task_id")
+@click.option("--wait", is_flag=True, help="Wait until it is done, and save the images.")
+@click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
+def task(task_id: str, wait: bool, output: Path | None) -> None:
+    """Show an edit by its task id. Free."""
+    from wan25_mcp.person import show_task
+
+    settings = _settings()
+    directory = output or settings.output_dir
+    sys.exit(_run(partial(show_task, settings, task_id, directory, wait=wait)))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True)
+@click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
+              help="How many times faster than the real model.")  # fmt: skip
+def emulator(host: str, port: int, speed: float) -> None:
+    """Run the stand-in for the provider's API on its own.
+
+    Prints its base URL; use that as WAN25_EMULATOR.
+    """
+    _run(partial(_serve_emulator, host, port, speed))
+
+
+@main.command()
+def doctor() -> None:
+    """Check settings, folders, network and key; say what to fix. Free."""
+    sys.exit(_run(partial(_examine, _settings())))
+
+
+async def _serve_emulator(host: str, port: int, speed: float) -> None:
+    import signal
+
+    from wan25_mcp.emulator import Emulator
+    from wan25_mcp.terminal import say, show
+
+    emulator = Emulator(key=None, speed=speed)
+    try:
+        async with emulator.serving(host, port):
+            show(emulator.base_url)
+            say(f"The emulator takes any key. Use it with: WAN25_EMULATOR={emulator.base_url}")
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for _ in signals:
+                    break
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {host} port {port} ({(error.strerror or 'unknown').lower()}).",
+            fix="Choose another --port (0 takes a free one) or --host.",
+        ) from None
+
+
+async def _examine(settings: Settings) -> int:
+    from wan25_mcp.doctor import examine
+    from wan25_mcp.terminal import show
+
+    bad = 0
+    async for finding in examine(settings):
+        show(f"{'ok  ' if finding.good else 'BAD '} {finding.what}")
+        if not finding.good:
+            show(f"     {finding.fix}")
+            bad += 1
+    show("Everything an edit needs is there." if not bad else f"{bad} to fix.")
+    return FAILED if bad else 0
+
+
+def _settings() -> Settings:
+    """The settings of this process; logging is set up from them."""
+    from wan25_mcp import logs
+    from wan25_mcp.settings import Settings
+
+    try:
+        settings = Settings.from_mapping(os.environ)
+    except SettingsError as error:
+        _fail(error)
+    logs.configure(settings.log_level, settings.secrets)
+    return settings
+
+
+def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a job on the event loop; our errors become lines and exit statuses."""
+    try:
+        return anyio.run(job)
+    except Wan25Error as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _fail(error: Wan25Error) -> NoReturn:
+    from wan25_mcp.errors import InvalidRequest
+    from wan25_mcp.terminal import complain
+
+    complain(error)
+    sys.exit(WRONG_USE if isinstance(error, SettingsError | InvalidRequest) else FAILED)

@@ -1,0 +1,159 @@
+"""The newcomer's first minute: the main job on this machine, with no key and no network.
+
+Real parts throughout: the server is a process of its own, spoken to in MCP over stdio by the SDK's
+client, as an assistant would. Only the provider is played, by the emulator.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx2
+from mcp import StdioServerParameters, stdio_client
+from mcp.client import Client
+from mcp_types import CallToolResult, TextContent
+
+from wan25_mcp.addresses import origin_of
+from wan25_mcp.client import open_http
+from wan25_mcp.connecting import EMULATOR_KEY
+from wan25_mcp.emulator import Emulator
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.images import default_directory, save_images, stem_of
+from wan25_mcp.lifecycle import is_settled
+from wan25_mcp.terminal import Progress, say, show, show_json
+
+SPEED: Final = 15.0
+"""How much faster than the model the emulator runs: an edit of a minute in a few seconds."""
+
+
+class DemoFailed(Wan25Error):
+    """The demo did not get as far as a saved image."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message, code="demo_failed", fix=fix)
+
+
+async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None) -> int:
+    """Edit the pictures (or the bundled one) through the MCP server. Returns the exit status."""
+    say("The emulator plays the provider: no key, no cost. Its picture is a stand-in, not an edit")
+    say("by the model; everything else is the real thing.\n")
+    emulator = Emulator(key=EMULATOR_KEY, speed=SPEED)
+    async with emulator.serving(), open_http() as http:
+        say(f"1. Emulator at {emulator.base_url}")
+        links = await _links(http, emulator, pictures)
+        say(f"2. {_names(pictures)} now has an address the provider can download from")
+        async with _assistant(emulator) as client:
+            answer = await _edit(client, links, prompt)
+        saved = await _save(http, answer, directory or default_directory(), prompt)
+    show_json(answer)
+    say("")
+    for path in saved:
+        show(f"Saved: {path}")
+    return 0
+
+
+@asynccontextmanager
+async def _assistant(emulator: Emulator) -> AsyncIterator[Client]:
+    """An MCP client whose server runs as an assistant would start it, but on the emulator."""
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "wan25_mcp", "serve"],
+        env={**os.environ, "WAN25_EMULATOR": emulator.base_url},
+    )
+    async with Client(stdio_client(server)) as client:
+        tools = [tool.name for tool in (await client.list_tools()).tools]
+        say(
+            f"3. MCP server over stdio, protocol {client.protocol_version}; tools: {', '.join(tools)}"
+        )
+        yield client
+
+
+async def _edit(client: Client, links: Sequence[str], prompt: str) -> dict[str, Any]:
+    """What an assistant does: edit_image once, then wait_for_task until it is done."""
+    answer = _checked(
+        await client.call_tool("edit_image", {"prompt": prompt, "image_urls": list(links)})
+    )
+    say(f"4. edit_image: task {answer['task_id']}, {_cost(answer)} reserved")
+    with Progress() as bar:
+
+        async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001  the SDK's names
+            bar.tell((message or "").split(",")[0], int(progress))
+
+        while not is_settled(answer["status"]):
+            answer = _checked(
+                await client.call_tool(
+                    "wait_for_task", {"task_id": answer["task_id"]}, progress_callback=tell
+                )
+            )
+            bar.tell(answer["status"], answer["progress"])
+    say(f"5. wait_for_task: {answer['status']}, {_cost(answer)} used (play money)\n")
+    return answer
+
+
+def _checked(result: CallToolResult) -> dict[str, Any]:
+    answer: dict[str, Any] | None = result.structured_content
+    if result.is_error or answer is None:
+        told = "\n".join(part.text for part in result.content if isinstance(part, TextContent))
+        raise DemoFailed(f"The server answered with an error.\n{told}", _fix(answer))
+    return answer
+
+
+def _fix(answer: Mapping[str, Any] | None) -> str:
+    return str(answer["next_step"]) if answer else "Please report this, with what stands above."
+
+
+def _cost(answer: Mapping[str, Any]) -> str:
+    usage = answer.get("usage") or {}
+    spent = usage.get("credits_used")
+    return f"{usage.get('credits_reserved') if spent is None else spent} credits"
+
+
+async def _save(
+    http: httpx2.AsyncClient, answer: Mapping[str, Any], directory: Path, prompt: str
+) -> list[Path]:
+    links = answer["image_urls"]
+    stem = stem_of(f"demo {prompt}", answer["task_id"], datetime.now(UTC).astimezone().date())
+    trusted = {origin_of(link) or "" for link in links}  # the emulator's own: we started it
+    return await save_images(http, links, directory, stem=stem, trusted=trusted)
+
+
+def _names(pictures: Sequence[Path]) -> str:
+    return " and ".join(path.name for path in pictures) or "The bundled picture"
+
+
+async def _links(
+    http: httpx2.AsyncClient, emulator: Emulator, pictures: Sequence[Path]
+) -> list[str]:
+    if pictures:
+        return [await _link(http, emulator, path) for path in pictures]
+    with as_file(files("wan25_mcp") / "assets" / "picture.jpg") as bundled:
+        return [await _link(http, emulator, bundled)]
+
+
+async def _link(http: httpx2.AsyncClient, emulator: Emulator, picture: Path) -> str:
+    """Give a local picture an address, by the emulator's file service."""
+    try:
+        content = await anyio.Path(picture).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or "unknown").lower()
+        raise DemoFailed(f"{picture} cannot be read ({reason}).", "Name another picture.") from None
+    response = await http.post(
+        f"{emulator.files_url}/api/v1/files/upload/stream",
+        files={"file": (picture.name, content)},
+        headers={"Authorization": f"Bearer {EMULATOR_KEY}"},
+    )
+    body = response.json()
+    if not body.get("success"):
+        raise DemoFailed(
+            f"The file service does not take {picture.name}: {body.get('msg')}.",
+            "Name a JPEG, PNG or WebP picture of at most 10 MB.",
+        )
+    return str(body["data"]["file_url"])

@@ -1,0 +1,91 @@
+"""Checks what an edit needs, and says what to fix. Nothing it does costs credits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import anyio.to_thread
+
+from wan25_mcp.addresses import NotPublic, check_public
+from wan25_mcp.connecting import connect_as, key_of
+from wan25_mcp.errors import SettingsError, Wan25Error
+from wan25_mcp.images import default_directory
+from wan25_mcp.models import CreditReport
+from wan25_mcp.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked."""
+
+    good: bool
+    what: str
+    fix: str = ""
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Check the settings, the directories, the provider's reachability and the key, in turn."""
+    yield _base_url(settings)
+    yield await anyio.to_thread.run_sync(_output_directory, settings)
+    async for finding in _provider(settings):
+        yield finding
+
+
+def _base_url(settings: Settings) -> Finding:
+    if settings.emulator:
+        where = settings.emulator_url or "one of our own, started when needed"
+        return Finding(True, f"The emulator stands in for the provider: {where}.")
+    if not settings.base_url.startswith("https://"):
+        try:
+            check_public(settings.base_url)
+        except NotPublic:
+            return Finding(True, f"The API is a private one: {settings.base_url}.")
+        return Finding(
+            False,
+            f"The API is reached without encryption: {settings.base_url}.",
+            "Set WAN25_BASE_URL to an https:// address; the key travels with every request.",
+        )
+    return Finding(True, f"The API is {settings.base_url}.")
+
+
+def _output_directory(settings: Settings) -> Finding:
+    directory = settings.output_dir or default_directory()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        return Finding(
+            False,
+            f"Images cannot be saved in {directory} ({(error.strerror or 'unknown').lower()}).",
+            "Set WAN25_OUTPUT_DIR to a folder you may write to.",
+        )
+    return Finding(True, f"Images can be saved in {directory}.")
+
+
+async def _provider(settings: Settings) -> AsyncIterator[Finding]:
+    if not settings.emulator:
+        try:
+            key_of(settings)
+        except SettingsError as error:
+            yield Finding(False, error.message, error.fix)
+            return
+        yield Finding(True, "An API key is set.")
+    try:
+        async with connect_as(settings)() as connection:
+            report = await connection.client.credits()
+    except Wan25Error as error:
+        yield Finding(False, error.message, error.fix)
+        return
+    yield Finding(True, f"The provider accepts the key; {_credits(report)}.")
+
+
+def _credits(report: CreditReport) -> str:
+    if report.token and report.token.unlimited_credits and report.user is None:
+        return "the key has no limit of its own"
+    balance = report.user or report.token
+    if balance is None or balance.remaining_credits is None:
+        return "it does not say how many credits are left"
+    return f"{balance.remaining_credits:g} credits are left"

@@ -1,0 +1,65 @@
+"""For tests in other processes: read the state, script faults and fates. Off unless asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wan25_mcp.emulator.fates import Fate
+from wan25_mcp.emulator.faults import Fault
+from wan25_mcp.emulator.refusals import Refusal
+from wan25_mcp.emulator.rules import read_json
+
+if TYPE_CHECKING:
+    from wan25_mcp.emulator.emulator import Emulator
+
+
+def routes(emulator: Emulator) -> list[Route]:
+    desk = Desk(emulator)
+    return [
+        Route("/_emulator/state", desk.state, methods=["GET"]),
+        Route("/_emulator/faults", desk.faults, methods=["POST"]),
+        Route("/_emulator/fates", desk.fates, methods=["POST"]),
+        Route("/_emulator/samples", desk.samples, methods=["POST"]),
+    ]
+
+
+class Desk:
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    async def state(self, _: Request) -> Response:
+        self._check_open()
+        return JSONResponse(self._emulator.state())
+
+    async def faults(self, request: Request) -> Response:
+        self._check_open()
+        return await _scripted(request, Fault, self._emulator.fault)
+
+    async def fates(self, request: Request) -> Response:
+        self._check_open()
+        return await _scripted(request, Fate, self._emulator.fate)
+
+    async def samples(self, request: Request) -> Response:
+        """Host a sample picture; answers `{"url": …}`. Body: `{"width", "height"}`, optional."""
+        self._check_open()
+        size = read_json(await request.body() or b"{}")
+        link = self._emulator.sample_image_url(size.get("width", 640), size.get("height", 480))
+        return JSONResponse({"url": link})
+
+    def _check_open(self) -> None:
+        if not self._emulator.admin:
+            raise Refusal(404)
+
+
+async def _scripted(request: Request, kind: type[Any], script: Callable[[Any], None]) -> Response:
+    words = read_json(await request.body())
+    try:
+        script(kind(**words))
+    except (TypeError, ValueError) as error:
+        raise Refusal(400, str(error)) from error
+    return JSONResponse({"scripted": words})

@@ -1,0 +1,138 @@
+"""Draws the emulator's results: visibly the input, visibly not the model's work.
+
+The last image is recoloured (which way, the prompt decides), the first of two is laid into a
+corner, and a bar says who made it and what was asked. Knows no tasks and no time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from typing import TYPE_CHECKING
+
+from wan25_mcp.emulator.captions import draw_caption
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AREA = 1280 * 1280
+LABEL = "wan25 emulator — not the model"
+Ink = tuple[int, int, int]
+# Dark and light ends of each look; the middle is left to the picture.
+LOOKS: tuple[tuple[Ink, Ink], ...] = (
+    ((18, 14, 52), (255, 214, 150)),
+    ((8, 44, 52), (250, 240, 190)),
+    ((58, 12, 40), (255, 208, 214)),
+    ((14, 30, 66), (196, 240, 255)),
+    ((40, 26, 10), (255, 236, 196)),
+    ((12, 48, 30), (226, 255, 214)),
+)
+
+
+def output_size(width: int, height: int) -> tuple[int, int]:
+    """About 1.6 megapixels in the aspect given."""
+    scale = math.sqrt(AREA / (width * height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def render(sources: list[bytes], prompt: str, task_id: str, index: int) -> bytes:
+    """One result as PNG bytes. The same arguments always give the same bytes."""
+    picture = _base(sources)
+    picture = _recolour(picture, _choice(prompt, index))
+    picture = _vignette(picture)
+    if len(sources) > 1:
+        _inset(picture, _open(sources[0]))
+    draw_caption(picture, LABEL, prompt)
+    return _png(picture, prompt, f"{task_id}_{index}")
+
+
+def sample(width: int, height: int, seed: int = 0) -> bytes:
+    """A picture to edit, for want of a real one, as PNG bytes: hills under a sun."""
+    buffer = io.BytesIO()
+    _landscape(width, height, seed).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _base(sources: list[bytes]) -> Image:
+    last = _open(sources[-1]) if sources else _landscape(1024, 768, 0)
+    return last.resize(output_size(*last.size), resample=1)
+
+
+def _open(raw: bytes) -> Image:
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(raw)) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _choice(prompt: str, index: int) -> int:
+    return hashlib.sha256(prompt.encode()).digest()[0] + index
+
+
+def _recolour(picture: Image, choice: int) -> Image:
+    from PIL import Image, ImageOps
+
+    dark, light = LOOKS[choice % len(LOOKS)]
+    toned = ImageOps.colorize(ImageOps.autocontrast(picture.convert("L")), dark, light)
+    flat = ImageOps.posterize(picture, 3)
+    return Image.blend(flat, toned, 0.55)
+
+
+def _vignette(picture: Image) -> Image:
+    from PIL import Image, ImageOps
+
+    shade = Image.radial_gradient("L").resize(picture.size)
+    mask = ImageOps.invert(shade).point([min(255, 90 + 3 * level) for level in range(256)])
+    return Image.composite(picture, Image.new("RGB", picture.size), mask)
+
+
+def _inset(picture: Image, first: Image) -> None:
+    from PIL import ImageOps
+
+    side = min(picture.size) // 3
+    first.thumbnail((side, side))
+    border = max(2, side // 40)
+    picture.paste(ImageOps.expand(first, border, (255, 255, 255)), (border * 4, border * 4))
+
+
+def _landscape(width: int, height: int, seed: int) -> Image:
+    from PIL import Image, ImageDraw
+
+    hue = (seed * 47) % 60
+    sky = Image.linear_gradient("L").resize((width, height))
+    picture = Image.merge(
+        "RGB",
+        [
+            sky.point([a + (i * b) // 255 for i in range(256)])
+            for a, b in ((90 + hue, 150), (140, 80), (220, -40))
+        ],
+    )
+    draw = ImageDraw.Draw(picture)
+    radius = min(width, height) // 8
+    sun = (width * (60 + hue // 2) // 100, height * 3 // 10)
+    draw.ellipse(
+        (sun[0] - radius, sun[1] - radius, sun[0] + radius, sun[1] + radius), (255, 236, 170)
+    )
+    for layer, ink in enumerate(((96, 130, 120), (62, 102, 88), (34, 70, 58))):
+        draw.polygon(_hills(width, height, layer, seed), ink)
+    return picture
+
+
+def _hills(width: int, height: int, layer: int, seed: int) -> list[tuple[float, float]]:
+    base, swing = height * (0.55 + 0.14 * layer), height * 0.09
+    steps = range(0, width + 16, 16)
+    turn = 2 * math.pi * (1.2 + 0.5 * layer) / width
+    ridge = [(float(x), base - swing * math.sin(turn * x + layer * 2 + seed)) for x in steps]
+    return [*ridge, (float(width), float(height)), (0.0, float(height))]
+
+
+def _png(picture: Image, prompt: str, name: str) -> bytes:
+    from PIL.PngImagePlugin import PngInfo
+
+    notes = PngInfo()
+    for key, text in (("Software", LABEL), ("Prompt", prompt), ("Task", name)):
+        notes.add_itxt(key, text)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=notes, compress_level=3)
+    return buffer.getvalue()

@@ -1,0 +1,144 @@
+"""What a submit may say, field by field, written from the specification. No HTTP, no state."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from wan25_mcp.emulator.addresses import BadAddress, check_host, is_loopback_name, literal, split
+from wan25_mcp.emulator.refusals import MODEL, Refusal, invalid, unknown_model
+
+MAX_PROMPT = 2000
+MAX_IMAGES_IN = 2
+MAX_IMAGES_OUT = 4
+MAX_CALLBACK_URL = 2048
+# The model owner's own default; the gateway's is undocumented. The dear one is played, so that a
+# client which forgets to send `n` is seen to pay for it.
+DEFAULT_N = 4
+
+
+@dataclass(frozen=True)
+class Order:
+    """A submit that passed every rule."""
+
+    model: str
+    prompt: str
+    image_urls: tuple[str, ...]
+    n: int
+    callback_url: str | None
+
+
+def read_json(raw: bytes) -> dict[str, Any]:
+    """The one JSON object of a body, or a 400. Stricter than `json.loads`."""
+    try:
+        found = json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_twins)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400) from error
+    if not isinstance(found, dict):
+        raise Refusal(400)
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate member")
+    return found
+
+
+def read_order(body: dict[str, Any], *, allow_loopback: bool, default_n: int = DEFAULT_N) -> Order:
+    """The order a body spells, or the first rule it breaks."""
+    return Order(
+        model=_model(body),
+        prompt=_prompt(body),
+        image_urls=_image_urls(body),
+        n=_n(body, default_n),
+        callback_url=_callback_url(body, allow_loopback),
+    )
+
+
+def _model(body: dict[str, Any]) -> str:
+    model = _text(body, "model")
+    if model != MODEL:
+        raise unknown_model()
+    return model
+
+
+def _prompt(body: dict[str, Any]) -> str:
+    prompt = _text(body, "prompt")
+    if len(prompt) > MAX_PROMPT:
+        raise invalid("prompt", f"prompt must be at most {MAX_PROMPT} characters")
+    return prompt
+
+
+def _image_urls(body: dict[str, Any]) -> tuple[str, ...]:
+    links = body.get("image_urls")
+    if not isinstance(links, list) or not 1 <= len(links) <= MAX_IMAGES_IN:
+        raise invalid("image_urls", f"image_urls must be an array of 1 to {MAX_IMAGES_IN} URLs")
+    for link in links:
+        _image_url(link)
+    return tuple(links)
+
+
+def _image_url(link: Any) -> None:
+    try:
+        split(_encodable(link))
+    except (ValueError, BadAddress) as error:
+        raise invalid("image_urls", "image_urls must hold http or https URLs") from error
+
+
+def _n(body: dict[str, Any], default: int) -> int:
+    n = body.get("n", default)
+    if type(n) is not int or not 1 <= n <= MAX_IMAGES_OUT:
+        raise invalid("n", f"n must be an integer between 1 and {MAX_IMAGES_OUT}")
+    return n
+
+
+def _callback_url(body: dict[str, Any], allow_loopback: bool) -> str | None:
+    if "callback_url" not in body:
+        return None
+    link = body["callback_url"]
+    try:
+        check_callback(_encodable(link), allow_loopback=allow_loopback)
+    except (ValueError, BadAddress) as error:
+        raise invalid("callback_url", f"callback_url refused: {error}") from error
+    return str(link)
+
+
+def check_callback(link: str, *, allow_loopback: bool) -> None:
+    """The published security restrictions, or BadAddress."""
+    if len(link) > MAX_CALLBACK_URL:
+        raise BadAddress(f"longer than {MAX_CALLBACK_URL} characters")
+    parts = split(link)
+    host = parts.hostname or ""
+    if parts.scheme != "https" and not (allow_loopback and _is_loopback(host)):
+        raise BadAddress("only HTTPS is supported")
+    check_host(host, allow_loopback=allow_loopback)
+
+
+def _is_loopback(host: str) -> bool:
+    address = literal(host)
+    return is_loopback_name(host) or (address is not None and address.is_loopback)
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    try:
+        found = _encodable(body.get(name))
+    except ValueError as error:
+        raise invalid(name, f"{name} must be a string") from error
+    if not found:
+        raise invalid(name, f"{name} is required")
+    return found
+
+
+def _encodable(value: Any) -> str:
+    """A string that is one: JSON can spell lone surrogates, which are not text."""
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    value.encode()
+    return value

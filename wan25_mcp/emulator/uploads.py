@@ -1,0 +1,96 @@
+"""The file service's addresses. Its answers have a shape of their own: `success`, `code`, `msg`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from wan25_mcp.emulator.files import MAX_FILE_BYTES, BadUpload, from_base64
+from wan25_mcp.emulator.refusals import Refusal
+from wan25_mcp.emulator.rules import read_json
+
+if TYPE_CHECKING:
+    from wan25_mcp.emulator.emulator import Emulator
+
+Endpoint = Callable[["Uploads", Request], Awaitable[Response]]
+
+
+class InMemoryParser(MultiPartParser):
+    """Starlette's, which otherwise writes through threads (see `virtual`)."""
+
+    spool_max_size = 2**31
+
+
+def worded(endpoint: Endpoint) -> Endpoint:
+    """Turns refusals into the file service's own envelope."""
+
+    @wraps(endpoint)
+    async def answered(self: Uploads, request: Request) -> Response:
+        try:
+            return await endpoint(self, request)
+        except (BadUpload, Refusal) as error:
+            body = {"success": False, "code": error.status, "msg": error.message}
+            return JSONResponse(body, error.status)
+
+    return answered
+
+
+class Uploads:
+    def __init__(self, emulator: Emulator, key_of: Callable[[Request], str]) -> None:
+        self._emulator = emulator
+        self._key_of = key_of
+
+    @worded
+    async def stream(self, request: Request) -> Response:
+        self._key_of(request)
+        form = await _form(request)
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise BadUpload(400, "file is required")
+        content = file.file.read(MAX_FILE_BYTES + 1)
+        return self._store(content, form.get("file_name") or file.filename)
+
+    @worded
+    async def base64(self, request: Request) -> Response:
+        self._key_of(request)
+        body = read_json(await request.body())
+        for name in ("file_name", "upload_path"):
+            if not isinstance(body.get(name, ""), str):
+                raise BadUpload(400, f"{name} must be a string")
+        return self._store(from_base64(body.get("base64_data")), body.get("file_name"))
+
+    async def download(self, request: Request) -> Response:
+        stored = self._emulator.shelf.find(request.path_params["file_id"], self._emulator.clock())
+        if stored is None:
+            raise Refusal(404, "File not found or expired")
+        headers = (
+            {"content-disposition": "attachment"} if "download" in request.query_params else {}
+        )
+        return Response(stored.content, media_type=stored.mime_type, headers=headers)
+
+    def _store(self, content: bytes, name: Any) -> Response:
+        emulator = self._emulator
+        stored = emulator.shelf.put(
+            f"file_{emulator.new_id(16)}",
+            content,
+            name if isinstance(name, str) else None,
+            emulator.clock(),
+        )
+        described = stored.described(emulator.public_url)
+        return JSONResponse({"success": True, "code": 200, "msg": "", "data": described})
+
+
+async def _form(request: Request) -> dict[str, Any]:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise BadUpload(400, "multipart/form-data is required")
+    try:
+        return dict(await InMemoryParser(request.headers, request.stream()).parse())
+    except MultiPartException as error:
+        raise BadUpload(400, "Invalid multipart data") from error

@@ -1,0 +1,6 @@
+"""The server over HTTP: who may call it, and how it stops."""
+
+from wan25_mcp.hosting.app import create_app
+from wan25_mcp.hosting.serving import serve_http
+
+__all__ = ["create_app", "serve_http"]

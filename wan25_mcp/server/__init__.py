@@ -1,0 +1,8 @@
+"""The MCP server: three tools over the editor, and how their answers read.
+
+Only this package, `hosting` and the demo's client import `mcp`.
+"""
+
+from wan25_mcp.server.build import create_server
+
+__all__ = ["create_server"]

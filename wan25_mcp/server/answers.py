@@ -1,0 +1,176 @@
+"""How an answer reads: one shape, complete as text alone and as structure alone.
+
+Half the clients show the model only the text, the other half only the structure; so each says the
+status, the id, the links and their expiry, the cost, and what to do next, for errors too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from mcp_types import CallToolResult, TextContent
+from pydantic import BaseModel, ConfigDict, Field
+
+from wan25_mcp.editor import Edit
+from wan25_mcp.errors import Charged, Wan25Error
+from wan25_mcp.lifecycle import Status, is_settled
+from wan25_mcp.models import Usage
+
+EMULATOR_NOTE: Final = (
+    "EMULATOR: not the real model; pictures are stand-ins and credits are play money."
+)
+
+
+class Failure(BaseModel):
+    """Why there is no image, or no newer state."""
+
+    code: str
+    message: str
+    fix: str
+    retryable: bool
+    retry_after_seconds: float | None = None
+    request_id: str | None = None
+
+
+class Answer(BaseModel):
+    """What every tool returns."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    task_id: Annotated[str | None, Field(description="Pass to get_task or wait_for_task.")]
+    status: Status
+    progress: Annotated[int | None, Field(description="Percent.")] = None
+    image_urls: list[str] = []
+    expires_at: Annotated[str | None, Field(description="When image_urls die (UTC).")] = None
+    saved: Annotated[list[str], Field(description="Files on the server's machine.")] = []
+    usage: Usage | None = None
+    charged: Charged
+    estimated_seconds: float | None = None
+    duplicate_of_earlier_call: bool = False
+    next_step: str
+    error: Failure | None = None
+
+
+def answer_of(edit: Edit) -> Answer:
+    """The answer that tells of an edit."""
+    return Answer(
+        task_id=edit.task_id,
+        status=edit.status,
+        progress=edit.progress,
+        image_urls=list(edit.image_urls),
+        expires_at=edit.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ") if edit.expires_at else None,
+        saved=list(edit.saved),
+        usage=edit.usage,
+        charged=edit.charged,
+        estimated_seconds=edit.estimated_seconds,
+        duplicate_of_earlier_call=edit.joined,
+        next_step=_next_step(edit),
+        error=_failure(edit.error) if edit.error else None,
+    )
+
+
+def answer_to_error(error: Wan25Error) -> Answer:
+    """The answer that tells of a call which led to no edit."""
+    return Answer(
+        task_id=None,
+        status="failed",
+        charged=error.charged,
+        next_step=error.fix,
+        error=_failure(error),
+    )
+
+
+def result_of(answer: Answer, *, is_emulator: bool) -> CallToolResult:
+    """The tool result: exactly one text block, and the same as structure."""
+    if is_emulator:
+        answer = answer.model_copy(update={"next_step": f"{answer.next_step} ({EMULATOR_NOTE})"})
+    return CallToolResult(
+        content=[TextContent(type="text", text=text_of(answer))],
+        structured_content=answer.model_dump(mode="json"),
+        is_error=answer.error is not None,
+    )
+
+
+def text_of(answer: Answer) -> str:
+    """The answer in lines that a person can read as well as a model."""
+    return "\n".join(line for line in _lines(answer) if line)
+
+
+def _lines(answer: Answer) -> list[str]:
+    return [
+        _error_line(answer.error),
+        _status_line(answer),
+        f"Task id: {answer.task_id}" if answer.task_id else "",
+        *(f"Image {number}: {url}" for number, url in enumerate(answer.image_urls, 1)),
+        f"Links expire: {answer.expires_at}" if answer.expires_at else "",
+        *(f"Saved: {path}" for path in answer.saved),
+        _money_line(answer),
+        "This joined an equal earlier call; nothing was sent or charged anew."
+        if answer.duplicate_of_earlier_call
+        else "",
+        f"Next: {answer.next_step}",
+    ]
+
+
+def _error_line(error: Failure | None) -> str:
+    if error is None:
+        return ""
+    again = "can be retried" if error.retryable else "retrying unchanged will not help"
+    if error.retry_after_seconds is not None:
+        again += f" after {error.retry_after_seconds:g} s"
+    request = f", request id {error.request_id}" if error.request_id else ""
+    return f"Error: {error.message} ({error.code}; {again}{request})"
+
+
+def _status_line(answer: Answer) -> str:
+    percent = f", {answer.progress} %" if answer.progress is not None else ""
+    estimate = (
+        f" (the provider estimates {answer.estimated_seconds:g} s in all; 40-120 s is usual)"
+        if answer.estimated_seconds is not None
+        else ""
+    )
+    return f"Status: {answer.status}{percent}{estimate}"
+
+
+def _money_line(answer: Answer) -> str:
+    usage = answer.usage or Usage()
+    facts = [
+        f"{usage.credits_used:g} credits used" if usage.credits_used is not None else "",
+        f"{usage.credits_reserved:g} credits reserved"
+        if usage.credits_reserved is not None
+        else "",
+        f"billed {usage.billing_rule}" if usage.billing_rule else "",
+        f"group {usage.user_group}" if usage.user_group else "",
+    ]
+    details = ", ".join(fact for fact in facts if fact)
+    return f"Charged: {answer.charged}" + (f" ({details})" if details else "")
+
+
+def _failure(error: Wan25Error) -> Failure:
+    return Failure(
+        code=error.code,
+        message=error.message,
+        fix=error.fix,
+        retryable=error.retryable,
+        retry_after_seconds=error.retry_after_seconds,
+        request_id=error.request_id,
+    )
+
+
+_NOT_AGAIN: Final = "Do not call edit_image again for this edit: that can be charged anew."
+
+
+def _next_step(edit: Edit) -> str:
+    if edit.error:
+        going_on = edit.task_id is not None and not is_settled(edit.status)
+        return f"{edit.error.fix} {_NOT_AGAIN}" if going_on else edit.error.fix
+    if edit.status == "completed":
+        count = len(edit.image_urls)
+        what = "the image link" if count == 1 else f"the {count} image links"
+        return f"Give the user {what} and say when they expire; they must be saved before that."
+    return f'Call wait_for_task with task_id "{edit.task_id}". {_NOT_AGAIN}'
+
+
+def answer_schema() -> dict[str, Any]:
+    """The one output schema of all tools."""
+    return Answer.model_json_schema(mode="serialization")

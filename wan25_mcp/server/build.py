@@ -1,0 +1,39 @@
+"""Puts the server together. Nothing is opened, sent or written here: some hosts start a server
+twice and drop one."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, Final
+
+from mcp.server.caching import CacheHint
+from mcp.server.mcpserver import MCPServer
+
+from wan25_mcp.editor import Editor
+from wan25_mcp.server.answers import EMULATOR_NOTE
+from wan25_mcp.server.tools import Tools, Waits
+
+INSTRUCTIONS: Final = """\
+Edits images with wan2.5-image-to-image, which is paid and takes 40-120 s. Call edit_image once \
+per edit, then wait_for_task with its task_id until the status is completed, failed or cancelled. \
+Never repeat edit_image to check on an edit. Result links die 24 hours after the edit is completed."""
+
+DEFAULT_WAITS: Final = Waits(default=25.0, longest=50.0)
+_AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
+
+
+def create_server(
+    editor: Editor, *, waits: Waits = DEFAULT_WAITS, log_level: str = "WARNING"
+) -> MCPServer[Any]:
+    """The MCP server over an editor, for any transport."""
+    instructions = f"{INSTRUCTIONS}\n{EMULATOR_NOTE}" if editor.is_emulator else INSTRUCTIONS
+    return MCPServer(
+        name="wan25-mcp",
+        title="Wan 2.5 image editing",
+        description="Edits images with wan2.5-image-to-image.",
+        instructions=instructions,
+        version=version("wan25-mcp"),
+        tools=Tools(editor, waits).all(),
+        log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
+        cache_hints={"tools/list": _AN_HOUR, "prompts/list": _AN_HOUR, "resources/list": _AN_HOUR},
+    )

@@ -1,0 +1,41 @@
+"""The server over stdin and stdout, and how it stops.
+
+A blocked read of stdin cannot be interrupted, so a signal cannot unwind the transport: it gives
+submits on the wire their last chance, then ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import anyio
+
+from wan25_mcp.connecting import open_configured_editor
+from wan25_mcp.editor import Editor
+from wan25_mcp.server.build import create_server
+from wan25_mcp.server.tools import Waits
+from wan25_mcp.settings import Settings
+
+
+async def serve_stdio(settings: Settings) -> None:
+    """Serve until stdin ends, or a signal ends the process with status 128 + its number."""
+    async with open_configured_editor(settings) as editor, anyio.create_task_group() as tasks:
+        tasks.start_soon(_end_on_signal, editor)
+        server = create_server(
+            editor,
+            waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
+            log_level=settings.log_level,
+        )
+        try:
+            await server.run_stdio_async()
+        except* (BrokenPipeError, ConnectionResetError):
+            pass  # the host has gone; there is nobody left to tell
+        tasks.cancel_scope.cancel()
+
+
+async def _end_on_signal(editor: Editor) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            await editor.finish_submits()
+            os._exit(128 + number)

@@ -1,0 +1,145 @@
+"""The three tools: what they are called, what they promise, and what each asks of the editor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp_types import CallToolResult, ToolAnnotations
+from pydantic import BaseModel, ConfigDict
+
+from wan25_mcp import arguments
+from wan25_mcp.arguments import EditArguments, TaskArguments, WaitArguments
+from wan25_mcp.editor import Edit, Editor
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.server.answers import (
+    Answer,
+    answer_of,
+    answer_schema,
+    answer_to_error,
+    result_of,
+)
+from wan25_mcp.server.progress import Reporter
+
+logger = logging.getLogger(__name__)
+
+EDIT_IMAGE: Final = """\
+Edit an image, or combine two, with wan2.5-image-to-image: replace the background, add, remove or \
+replace an object, change an outfit or text, restyle. Costs credits for each result image; the \
+answer says how many. Answers within seconds with a task_id while the edit runs (usually 40-120 \
+s): then call wait_for_task. Never call edit_image again to check progress: that can start and \
+charge a new task. Input images: JPEG, PNG without transparency, BMP or WebP, at most 10 MB, each side \
+384-5000 px. Result links die after 24 hours."""
+
+GET_TASK: Final = """\
+Look once at an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
+
+WAIT_FOR_TASK: Final = """\
+Wait until an edit is done, then return its image links and cost. Free. If the time runs out \
+first, the answer says how far it is: call wait_for_task again. Neither that nor stopping to wait \
+cancels or refunds the edit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long `wait_for_task` waits, in seconds: when not told, and at most."""
+
+    default: float
+    longest: float
+
+
+class _Unread(ArgModelBase):
+    """Arguments as they came. The SDK's own validation coerces, ignores unknown names, and quotes
+    rejected values back; `arguments.read` does none of that."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def model_dump_one_level(self) -> dict[str, Any]:
+        return {"given": dict(self.model_extra or {})}
+
+
+class Tools:
+    """The tools of one editor."""
+
+    def __init__(self, editor: Editor, waits: Waits) -> None:
+        self._editor = editor
+        self._waits = waits
+
+    def all(self) -> list[Tool]:
+        """In the order they are listed, which is the order they are needed."""
+        reads = ToolAnnotations(
+            read_only_hint=True,
+            destructive_hint=False,
+            idempotent_hint=True,
+            open_world_hint=True,
+        )
+        # Paid, so not read-only: hosts may approve read-only tools unasked.
+        pays = ToolAnnotations(
+            read_only_hint=False,
+            destructive_hint=False,
+            idempotent_hint=False,
+            open_world_hint=True,
+        )
+        return [
+            self._tool("edit_image", "Edit image", EDIT_IMAGE, EditArguments, pays, self._edit),
+            self._tool("get_task", "Get edit status", GET_TASK, TaskArguments, reads, self._get),
+            self._tool(
+                "wait_for_task", "Wait for edit", WAIT_FOR_TASK, WaitArguments, reads, self._wait
+            ),
+        ]
+
+    def _tool(
+        self,
+        name: str,
+        title: str,
+        description: str,
+        model: type[BaseModel],
+        annotations: ToolAnnotations,
+        call: Callable[[Mapping[str, Any], Context[Any, Any]], Awaitable[Edit]],
+    ) -> Tool:
+        async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
+            return await self._answered(call(given, context))
+
+        return Tool(
+            fn=run,
+            name=name,
+            title=title,
+            description=description,
+            parameters=arguments.schema(model),
+            fn_metadata=FuncMetadata(
+                arg_model=_Unread, output_model=Answer, output_schema=answer_schema()
+            ),
+            is_async=True,
+            context_kwarg="context",
+            annotations=annotations.model_copy(update={"title": title}),
+        )
+
+    async def _answered(self, call: Awaitable[Edit]) -> CallToolResult:
+        """The one gate to the model: an edit or an error of ours becomes an answer."""
+        try:
+            answer = answer_of(await call)
+        except Wan25Error as error:
+            answer = answer_to_error(error)
+        return result_of(answer, is_emulator=self._editor.is_emulator)
+
+    async def _edit(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
+        trusted = (await self._editor.connection()).trusted
+        asked = arguments.read(EditArguments, given, trusted=trusted)
+        return await self._editor.edit(asked.request(), force_new=asked.force_new)
+
+    async def _get(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
+        return await self._editor.get(arguments.read(TaskArguments, given).task_id)
+
+    async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Edit:
+        asked = arguments.read(WaitArguments, given)
+        patience = self._waits.default if asked.timeout_seconds is None else asked.timeout_seconds
+        return await self._editor.wait(
+            asked.task_id,
+            timeout=min(patience, self._waits.longest),
+            on_progress=Reporter(context).report,
+        )

@@ -1,0 +1,257 @@
+"""What a person may configure: one frozen value, read from a mapping. Nothing is opened here.
+
+A wrong value is reported by `Settings.from_mapping` with the variable's name and what would be
+right, never with the value itself when it may be a secret.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from wan25_mcp.errors import SettingsError
+
+DEFAULT_BASE_URL: Final = "https://ai.odkkk.com/apiv1"
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """A setting as the README, `server.json` and `doctor` describe it."""
+
+    name: str
+    meaning: str
+    default: str = ""
+    secret: bool = False
+
+
+VARIABLES: Final = (
+    Variable(
+        name="WAN25_API_KEY",
+        meaning="The provider's API key, from its dashboard (/dashboard/keys).",
+        secret=True,
+    ),
+    Variable(name="WAN25_API_KEY_FILE", meaning="A file that holds the key, instead."),
+    Variable(name="WAN25_BASE_URL", meaning="The API, path included.", default=DEFAULT_BASE_URL),
+    Variable(
+        name="WAN25_OUTPUT_DIR",
+        meaning="Where `edit` and `demo` save images.",
+        default="`wan25` in your pictures folder",
+    ),
+    Variable(
+        name="WAN25_WAIT_SECONDS",
+        meaning="How long `wait_for_task` waits when not told.",
+        default="25",
+    ),
+    Variable(
+        name="WAN25_MAX_WAIT_SECONDS",
+        meaning="The longest wait a call may ask for.",
+        default="50",
+    ),
+    Variable(
+        name="WAN25_DUPLICATE_WINDOW_SECONDS",
+        meaning="How long an equal `edit_image` call joins the earlier task; 0 = never.",
+        default="600",
+    ),
+    Variable(
+        name="WAN25_SERVER_TOKEN",
+        meaning="Bearer token callers must send over HTTP; required beyond loopback.",
+        secret=True,
+    ),
+    Variable(
+        name="WAN25_ALLOWED_HOSTS",
+        meaning="Host names callers may use over HTTP, comma-separated, beyond loopback.",
+    ),
+    Variable(name="WAN25_LOG_LEVEL", meaning="What is logged to stderr.", default="WARNING"),
+    Variable(
+        name="WAN25_EMULATOR",
+        meaning="`1`: run against the built-in emulator. A URL: an emulator already running.",
+    ),
+)
+"""Every variable we read, in the order they are documented."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the product is told to do. Times in seconds."""
+
+    key: SecretStr | None = None
+    key_problem: str | None = None
+    """Why there is no key, when it was set but cannot be one."""
+    base_url: str = DEFAULT_BASE_URL
+    output_dir: Path | None = None
+    wait_seconds: float = 25.0
+    max_wait_seconds: float = 50.0
+    duplicate_window_seconds: float = 600.0
+    server_token: SecretStr | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    log_level: LogLevel = "WARNING"
+    emulator: bool = False
+    emulator_url: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Texts that no log line may hold."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, str]) -> Settings:
+        """Read the settings from environment-like names.
+
+        Raises:
+            SettingsError: A value cannot work; the message names the variable.
+        """
+        read = _Reader(values)
+        key, problem = read.key()
+        token = read.secret("WAN25_SERVER_TOKEN")
+        emulator = read.text("WAN25_EMULATOR")
+        emulator_url = _http_url("WAN25_EMULATOR", emulator) if "://" in emulator else None
+        wait = read.seconds("WAN25_WAIT_SECONDS", 25.0, least=0.0, most=3600.0)
+        longest = read.seconds("WAN25_MAX_WAIT_SECONDS", 50.0, least=1.0, most=3600.0)
+        return cls(
+            key=key,
+            key_problem=problem,
+            base_url=read.base_url(),
+            output_dir=read.directory("WAN25_OUTPUT_DIR"),
+            wait_seconds=min(wait, longest),
+            max_wait_seconds=longest,
+            duplicate_window_seconds=read.seconds(
+                "WAN25_DUPLICATE_WINDOW_SECONDS", 600.0, least=0.0, most=86400.0
+            ),
+            server_token=token,
+            allowed_hosts=read.words("WAN25_ALLOWED_HOSTS"),
+            log_level=read.log_level(),
+            emulator=emulator_url is not None or read.switch("WAN25_EMULATOR", emulator),
+            emulator_url=emulator_url,
+            secrets=tuple(s.get_secret_value() for s in (key, token) if s is not None),
+        )
+
+
+class _Reader:
+    """Reads one kind of value each; an unset and an empty variable are the same."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def text(self, name: str) -> str:
+        return self._values.get(name, "").strip()
+
+    def key(self) -> tuple[SecretStr | None, str | None]:
+        """The key, or why there is none. A bad key is no reason not to start: tools still list."""
+        value, source = self.text("WAN25_API_KEY"), "WAN25_API_KEY"
+        if not value and (path := self.text("WAN25_API_KEY_FILE")):
+            source = "WAN25_API_KEY_FILE"
+            try:
+                value = _first_line(path)
+            except (OSError, ValueError) as error:
+                return None, f"The file named by {source} cannot be read ({_reason(error)})."
+            if not value:
+                return None, f"The file named by {source} is empty."
+        if not value:
+            return None, None
+        problem = _not_a_secret(value)
+        return (None, f"{source} {problem}.") if problem else (SecretStr(value), None)
+
+    def secret(self, name: str) -> SecretStr | None:
+        value = self.text(name)
+        if not value:
+            return None
+        if problem := _not_a_secret(value):
+            raise SettingsError(f"{name} {problem}.", fix=f"Set {name} to the secret itself.")
+        return SecretStr(value)
+
+    def base_url(self) -> str:
+        value = self.text("WAN25_BASE_URL")
+        return _http_url("WAN25_BASE_URL", value) if value else DEFAULT_BASE_URL
+
+    def seconds(self, name: str, default: float, *, least: float, most: float) -> float:
+        value = self.text(name)
+        if not value:
+            return default
+        number = _parsed(value, float)
+        if number is None or not least <= number <= most:
+            raise SettingsError(
+                f"{name} is not a number of seconds from {least:g} to {most:g}.",
+                fix=f"Set {name} to such a number, or unset it (default {default:g}).",
+            )
+        return number
+
+    def directory(self, name: str) -> Path | None:
+        value = self.text(name)
+        if not value:
+            return None
+        path = Path(value).expanduser()
+        if not path.is_absolute():
+            raise SettingsError(
+                f"{name} is not an absolute path.",
+                fix=f"Set {name} to an absolute path: the directory a host starts us in varies.",
+            )
+        if path in (Path(path.anchor), Path.home()):
+            raise SettingsError(
+                f"{name} is the root or the bare home directory.",
+                fix=f"Set {name} to a folder of its own.",
+            )
+        return path
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in self.text(name).split(",") if word.strip())
+
+    def log_level(self) -> LogLevel:
+        value = self.text("WAN25_LOG_LEVEL").upper() or "WARNING"
+        for level in get_args(LogLevel):
+            if value == level:
+                return level  # type: ignore[no-any-return]  # get_args loses the literal's type
+        raise SettingsError(
+            "WAN25_LOG_LEVEL is not a log level.",
+            fix=f"Set WAN25_LOG_LEVEL to one of {', '.join(get_args(LogLevel))}.",
+        )
+
+    def switch(self, name: str, value: str) -> bool:
+        on, off = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+        if value.lower() not in on + off:
+            raise SettingsError(f"{name} is neither on nor off.", fix=f"Set {name} to 1 or 0.")
+        return value.lower() in on
+
+
+def _first_line(path: str) -> str:
+    with Path(path).expanduser().open(encoding="utf-8") as file:
+        return file.read(10_000).strip().split("\n")[0].strip()
+
+
+def _reason(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number).lower() if number else "not text"
+
+
+def _not_a_secret(value: str) -> str | None:
+    """Why a value cannot be a key or token; the text completes "VARIABLE …"."""
+    if value.startswith(("${", "{{")) or value in ("YOUR_API_KEY", "sk-..."):
+        return "holds a placeholder that the host did not replace"
+    if not value.isascii() or not value.isprintable() or " " in value:
+        return "holds spaces or characters that no key has"
+    return "is too long" if len(value) > 4096 else None
+
+
+def _http_url(name: str, value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username or parts.query or parts.fragment or not value.isascii():
+        raise SettingsError(
+            f"{name} is not an http(s) URL of a server (no user name, query or fragment).",
+            fix=f"Set {name} to a URL such as {DEFAULT_BASE_URL}.",
+        )
+    return value.rstrip("/")
+
+
+def _parsed(value: str, parse: Callable[[str], _T]) -> _T | None:
+    try:
+        return parse(value)
+    except ValueError:
+        return None
