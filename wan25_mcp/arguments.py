@@ -31,8 +31,8 @@ def _stripped(value: object) -> object:
 
 TaskId = Annotated[
     str,
-    BeforeValidator(_stripped),
     Field(pattern=f"^{TASK_ID.pattern}$", description="As edit_image returned it."),
+    BeforeValidator(_stripped),
 ]
 
 
@@ -42,7 +42,7 @@ class EditArguments(EditRequest):
     force_new: bool = Field(
         default=False,
         description=(
-            "An equal call within 10 minutes joins the earlier task, uncharged. "
+            "An equal call soon after joins the earlier task, uncharged. "
             "True makes and charges another."
         ),
     )
@@ -65,7 +65,7 @@ class WaitArguments(TaskArguments):
     """The arguments of `wait_for_task`."""
 
     timeout_seconds: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] | None = Field(
-        default=None, description="Default 25, at most 50."
+        default=None, description="How long to wait."
     )
 
 
@@ -107,6 +107,8 @@ def _plain(rule: dict[str, Any]) -> dict[str, Any]:
         del merged["default"]
     if isinstance(merged.get("items"), dict):
         merged["items"] = _plain(merged["items"])
+    if "const" in merged:  # fewer clients know it than `enum`
+        merged["enum"] = [merged.pop("const")]
     return {key: value for key, value in merged.items() if key not in ("title", "anyOf")}
 
 
@@ -146,11 +148,17 @@ _FIXES: Final = {
 
 def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
     # Not the input: it may be a secret. Not the URL: it explains a library nobody here asked for.
-    wrongs = error.errors(include_url=False, include_context=True)
+    wrongs = _innermost(error.errors(include_url=False, include_context=True))
     sentences = dict.fromkeys(_sentence(model, wrong) for wrong in wrongs)
     fields = [str(wrong["loc"][0]) for wrong in wrongs if wrong["loc"]]
-    fix = _FIXES.get(fields[0] if fields else "", "Correct that and call again.")
+    fix = next((_FIXES[field] for field in fields if field in _FIXES), "Correct that, then retry.")
     return InvalidRequest(" ".join([*sentences][:4]), fix=f"{fix} Nothing was sent or charged.")
+
+
+def _innermost(wrongs: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the complaints about a list that only repeat one about its item."""
+    parents = {wrong["loc"][:-1] for wrong in wrongs}
+    return [wrong for wrong in wrongs if wrong["loc"] not in parents]
 
 
 def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:

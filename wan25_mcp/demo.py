@@ -69,10 +69,8 @@ async def _assistant(emulator: Emulator) -> AsyncIterator[Client]:
         env={**os.environ, "WAN25_EMULATOR": emulator.base_url},
     )
     async with Client(stdio_client(server)) as client:
-        tools = [tool.name for tool in (await client.list_tools()).tools]
-        say(
-            f"3. MCP server over stdio, protocol {client.protocol_version}; tools: {', '.join(tools)}"
-        )
+        tools = ", ".join(tool.name for tool in (await client.list_tools()).tools)
+        say(f"3. MCP server over stdio, protocol {client.protocol_version}; tools: {tools}")
         yield client
 
 

@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -141,7 +141,7 @@ class Editor:
     ) -> Edit:
         """Start an edit, or join the one that an equal call started.
 
-        Returns within `patience` seconds, plus what one look takes. Without a task id by then, the
+        Returns within `patience` seconds. Without a task id by then, the
         status is `submitting` and the submit goes on; `task_id` is a handle good for `get` and
         `wait`.
 
@@ -158,7 +158,10 @@ class Editor:
         if not claim.joined:
             self._state.submits[claim.intent.handle] = anyio.Event()
             self._state.tasks.start_soon(self._submit, host.connection, claim.intent, request)
-        await self._submitted(claim.intent.handle, patience)
+        with anyio.move_on_after(patience):
+            await self._submitted(claim.intent.handle)
+            if claim.joined:
+                await self._refresh(host.connection.client, claim.intent.handle)
         return await self._report(claim.intent.handle, joined=claim.joined)
 
     async def get(self, name: str) -> Edit:
@@ -244,12 +247,11 @@ class Editor:
         asked = error.retry_after_seconds or 0.0
         return error.retryable and attempt < MOST_RESENDS and asked <= LONGEST_WAIT_FOR_RESEND
 
-    async def _submitted(self, name: str, patience: float = float("inf")) -> None:
+    async def _submitted(self, name: str) -> None:
         """Wait until the submit of a handle has ended, if it is under way here."""
         under_way = self._state.submits.get(name)
         if under_way is not None:
-            with anyio.move_on_after(patience):
-                await under_way.wait()
+            await under_way.wait()
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -262,6 +264,16 @@ class Editor:
             return None
         now, began = self._clock(), sighting.task.created or sighting.seen_at
         return Known(sighting.task, max(now - began, 0.0), max(now - sighting.seen_at, 0.0))
+
+    async def _refresh(self, client: Client, handle: str) -> None:
+        """Look at the task that a repeated call joins; if that fails, what was last seen stands."""
+        intent = await self._journal.find(handle)
+        if intent is None or intent.task_id is None:
+            return
+        sighting = await self._journal.last_seen(intent.task_id)
+        if sighting is None or not is_settled(sighting.task.status):
+            with suppress(Wan25Error):
+                await self._look(client, intent.task_id)
 
     async def _tell(self, watch: Watch, on_progress: OnProgress | None) -> None:
         if on_progress is not None and watch.latest is not None:

@@ -100,8 +100,8 @@ ImageUrls = Annotated[
 ]
 ImageCount = Annotated[
     int,
-    BeforeValidator(_whole),
     Field(ge=1, le=MAX_IMAGES_OUT, description="How many results; each is charged."),
+    BeforeValidator(_whole),
 ]
 CallbackUrl = Annotated[
     str,

@@ -12,6 +12,7 @@ import anyio
 import httpx2
 import pytest
 from blockbuster import blockbuster_ctx
+
 from wan25_mcp.emulator import Emulator
 
 T0 = 1_800_000_000
@@ -47,9 +48,11 @@ class Play:
         return dict(answer.json())
 
     async def settled(self, task_id: str, every: float = 5.0) -> dict[str, Any]:
-        while (task := await self.query(task_id))["status"] in ("pending", "processing"):
+        while True:
+            task = await self.query(task_id)
+            if task["status"] not in ("pending", "processing"):
+                return task
             await anyio.sleep(every)
-        return task
 
     def visitor(self) -> httpx2.AsyncClient:
         """A client without a key and with a name of its own, for result links."""
@@ -60,8 +63,8 @@ class Play:
 
 @asynccontextmanager
 async def open_play(**switches: Any) -> AsyncGenerator[Play, None]:
-    switches = {"check_images": False, "clock": lambda: T0 + anyio.current_time()} | switches
-    emulator = Emulator(**switches)
+    usual: dict[str, Any] = {"check_images": False, "clock": lambda: T0 + anyio.current_time()}
+    emulator = Emulator(**(usual | switches))
     async with (
         emulator.running(),
         httpx2.AsyncClient(

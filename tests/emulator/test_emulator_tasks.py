@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from trio.testing import MockClock
+
 from wan25_mcp.emulator import Emulator, Fate
 from wan25_mcp.emulator.fates import TASK_CODES
 
@@ -113,9 +114,9 @@ async def test_only_the_images_made_are_charged(play: Any, made: int, charged: f
         assert task["usage"] == {"credits_used": charged}
         assert p.emulator.ledger.charged_total == charged
         assert p.emulator.ledger.held == 0
-        credits = (await p.client.get("v1/credits")).json()
+        purse = (await p.client.get("v1/credits")).json()
         left = pytest.approx(100 - charged)
-        assert credits == {
+        assert purse == {
             "data": {
                 "token": {
                     "remaining_credits": left,
@@ -150,7 +151,7 @@ async def test_a_stuck_task_never_gets_further(play: Any) -> None:
 
 async def test_progress_may_be_absent_jump_or_stand_still(play: Any) -> None:
     async with play(run_seconds=100) as p:
-        seen = {}
+        seen: dict[str, list[Any]] = {}
         for manner in ("absent", "jumping", "stuck"):
             p.emulator.fate(progress=manner)
             task_id = await p.accepted()

@@ -110,15 +110,14 @@ def _lifespan(
 
 def _word_refusals(app: Starlette, generation: Generation) -> None:
     def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)
-        retry_after = error.retry_after
-        headers = {"retry-after": retry_after} if retry_after else None
-        return JSONResponse(envelope(error, generation), error.status, headers)
+        refusal = cast("Refusal", error)
+        headers = {"retry-after": refusal.retry_after} if refusal.retry_after else None
+        return JSONResponse(envelope(refusal, generation), refusal.status, headers)
 
     def unrouted(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        answer = refused(request, Refusal(error.status_code))
-        answer.headers.update(error.headers or {})
+        stranger = cast("HTTPException", error)
+        answer = refused(request, Refusal(stranger.status_code))
+        answer.headers.update(stranger.headers or {})
         return answer
 
     app.add_exception_handler(Refusal, _asynchronous(refused))

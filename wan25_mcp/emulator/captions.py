@@ -5,6 +5,7 @@ That font has no Chinese: words it cannot spell are left out rather than drawn a
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 UNSPELLABLE = "(a prompt in letters this label lacks)"
 MAX_LINES = 2
+MAX_LETTERS = 300  # more never fits, and fitting measures letter by letter
 TYPEWRITTEN = str.maketrans(
     {"\u2014": "-", "\u2013": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 )
@@ -27,7 +29,7 @@ def draw_caption(picture: Image, label: str, prompt: str) -> None:
     size = max(14, min(40, picture.width // 28))
     head, body = _font(size), _font(max(12, size * 4 // 5))
     room = picture.width - 2 * size
-    lines = _wrap(spellable(prompt), body, room)
+    lines = _wrap(spellable(prompt[:MAX_LETTERS]), body, room)
     heights = [size * 13 // 10] + [size * 21 // 20] * len(lines)
     top = picture.height - sum(heights) - size
     _bar(picture, top, size)
@@ -40,7 +42,7 @@ def draw_caption(picture: Image, label: str, prompt: str) -> None:
 def spellable(text: str) -> str:
     """The text in the letters the font has, or a note that there are none."""
     plain = text.translate(TYPEWRITTEN)
-    kept = "".join(c if c.isspace() or _has_glyph(c) else " " for c in plain)
+    kept = "".join(c if c.isspace() else _written(c) for c in plain)
     return " ".join(kept.split()) or UNSPELLABLE
 
 
@@ -82,6 +84,12 @@ def _font(size: int) -> FreeTypeFont | ImageFont:
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
+
+
+def _written(letter: str) -> str:
+    """The letter, or it without its accent, or a blank."""
+    plain = letter if _has_glyph(letter) else unicodedata.normalize("NFKD", letter)[0]
+    return plain if _has_glyph(plain) else " "
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,6 +30,7 @@ from wan25_mcp.emulator.records import Delivery, Read, Submit
 from wan25_mcp.emulator.refusals import Generation
 from wan25_mcp.emulator.studio import Studio
 from wan25_mcp.emulator.tasks import Task
+from wan25_mcp.emulator.virtual import in_thread
 
 if TYPE_CHECKING:
     import httpx2
@@ -199,6 +201,8 @@ class Emulator:
         self, host: str = "127.0.0.1", port: int = 0, *, admin: bool | None = None
     ) -> AsyncGenerator[Emulator, None]:
         """The same on a real socket (asyncio only)."""
+        # uvicorn touches the disk when first imported: in a thread, then it is at hand.
+        await in_thread(lambda: import_module("wan25_mcp.emulator.sockets"))
         from wan25_mcp.emulator.sockets import bound, listening, url_of
 
         self.admin = self.admin if admin is None else admin

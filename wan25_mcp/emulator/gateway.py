@@ -135,9 +135,9 @@ class Gateway:
         }
 
 
-def _cost(credits: float) -> dict[str, float]:
+def _cost(amount: float) -> dict[str, float]:
     return {
-        "credits": credits,
-        "usd": round(credits * USD_PER_CREDIT, 6),
-        "cny": round(credits * CNY_PER_CREDIT, 6),
+        "credits": amount,
+        "usd": round(amount * USD_PER_CREDIT, 6),
+        "cny": round(amount * CNY_PER_CREDIT, 6),
     }

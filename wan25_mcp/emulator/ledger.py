@@ -101,9 +101,9 @@ class Ledger(Mapping[str, Entry]):
             entry.settled = True
         return entry
 
-    def deposit(self, credits: float) -> None:
+    def deposit(self, amount: float) -> None:
         """Top up, or with a negative sum, drain."""
-        self._deposit += Decimal(str(credits))
+        self._deposit += Decimal(str(amount))
 
     def summary(self) -> dict[str, Any]:
         return {

@@ -35,15 +35,15 @@ class Gauge:
         while seen and seen[0] <= now - self._limit.seconds:
             seen.popleft()
         if len(seen) >= self._limit.submits:
-            raise self._refusal(seen, now)
+            raise _refusal(self._limit, seen[0] if seen else now, now)
         seen.append(now)
 
-    def _refusal(self, seen: deque[float], now: float) -> Refusal:
-        assert self._limit is not None
-        wait = math.ceil(seen[0] + self._limit.seconds - now) if seen else int(self._limit.seconds)
-        header = {
-            "seconds": str(wait),
-            "date": formatdate(math.ceil(now) + wait, usegmt=True),
-            None: None,
-        }[self._limit.retry_after]
-        return Refusal(429, suggestion=f"retry after {wait} seconds", retry_after=header)
+
+def _refusal(limit: RateLimit, first: float, now: float) -> Refusal:
+    wait = math.ceil(first + limit.seconds - now)
+    header = {
+        "seconds": str(wait),
+        "date": formatdate(math.ceil(now) + wait, usegmt=True),
+        None: None,
+    }[limit.retry_after]
+    return Refusal(429, suggestion=f"retry after {wait} seconds", retry_after=header)

@@ -7,7 +7,7 @@ a request behind that is carried out all the same, as over a network.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import httpx2
@@ -40,8 +40,8 @@ class MemoryTransport(httpx2.AsyncBaseTransport):
 
 async def _detached(request: httpx2.Request) -> httpx2.Request:
     """The same request with its body read, so that it outlives its sender."""
-    assert isinstance(request.stream, httpx2.AsyncByteStream)
-    body = b"".join([chunk async for chunk in request.stream])
+    stream = cast("httpx2.AsyncByteStream", request.stream)
+    body = b"".join([chunk async for chunk in stream])
     return httpx2.Request(
         request.method,
         request.url,

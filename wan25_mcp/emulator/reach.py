@@ -10,6 +10,7 @@ look-up and the connection is not caught.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -115,8 +116,9 @@ async def _read(answer: httpx2.Response) -> bytes:
     if answer.status_code != 200:
         raise Unreachable(f"the link answered {answer.status_code}")
     found = bytearray()
-    async for chunk in answer.aiter_raw():
-        found += chunk
-        if len(found) > MAX_BYTES:
-            raise Unreachable("the image is larger than 10 MB")
+    async with aclosing(answer.aiter_raw()) as chunks:
+        async for chunk in chunks:
+            found += chunk
+            if len(found) > MAX_BYTES:
+                raise Unreachable("the image is larger than 10 MB")
     return bytes(found)

@@ -88,7 +88,7 @@ def _image_urls(body: dict[str, Any]) -> tuple[str, ...]:
 def _image_url(link: Any) -> None:
     try:
         split(_encodable(link))
-    except (ValueError, BadAddress) as error:
+    except (TypeError, ValueError) as error:
         raise invalid("image_urls", "image_urls must hold http or https URLs") from error
 
 
@@ -105,7 +105,7 @@ def _callback_url(body: dict[str, Any], allow_loopback: bool) -> str | None:
     link = body["callback_url"]
     try:
         check_callback(_encodable(link), allow_loopback=allow_loopback)
-    except (ValueError, BadAddress) as error:
+    except (TypeError, ValueError) as error:
         raise invalid("callback_url", f"callback_url refused: {error}") from error
     return str(link)
 
@@ -129,7 +129,7 @@ def _is_loopback(host: str) -> bool:
 def _text(body: dict[str, Any], name: str) -> str:
     try:
         found = _encodable(body.get(name))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise invalid(name, f"{name} must be a string") from error
     if not found:
         raise invalid(name, f"{name} is required")
@@ -139,6 +139,6 @@ def _text(body: dict[str, Any], name: str) -> str:
 def _encodable(value: Any) -> str:
     """A string that is one: JSON can spell lone surrogates, which are not text."""
     if not isinstance(value, str):
-        raise ValueError("not a string")
+        raise TypeError("not a string")
     value.encode()
     return value

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 KEEP_ALIVE_SECONDS = 75
+# Told, never bound by choice of ours: how this machine calls a socket open to all.
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def bound(host: str, port: int) -> Generator[socket.socket, None, None]:
 def url_of(listener: socket.socket) -> str:
     """The origin under which this machine reaches the socket."""
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = ANY_ADDRESS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

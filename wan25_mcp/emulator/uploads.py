@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -50,11 +51,10 @@ class Uploads:
     async def stream(self, request: Request) -> Response:
         self._key_of(request)
         form = await _form(request)
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise BadUpload(400, "file is required")
-        content = file.file.read(MAX_FILE_BYTES + 1)
-        return self._store(content, form.get("file_name") or file.filename)
+        try:
+            return self._store(*_file_in(form))
+        finally:
+            await form.close()
 
     @worded
     async def base64(self, request: Request) -> Response:
@@ -86,11 +86,19 @@ class Uploads:
         return JSONResponse({"success": True, "code": 200, "msg": "", "data": described})
 
 
-async def _form(request: Request) -> dict[str, Any]:
+def _file_in(form: FormData) -> tuple[bytes, Any]:
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise BadUpload(400, "file is required")
+    return file.file.read(MAX_FILE_BYTES + 1), form.get("file_name") or file.filename
+
+
+async def _form(request: Request) -> FormData:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
         raise BadUpload(400, "multipart/form-data is required")
     try:
-        return dict(await InMemoryParser(request.headers, request.stream()).parse())
+        async with aclosing(request.stream()) as stream:
+            return await InMemoryParser(request.headers, stream).parse()
     except MultiPartException as error:
         raise BadUpload(400, "Invalid multipart data") from error

@@ -16,7 +16,8 @@ from wan25_mcp.server.tools import Tools, Waits
 INSTRUCTIONS: Final = """\
 Edits images with wan2.5-image-to-image, which is paid and takes 40-120 s. Call edit_image once \
 per edit, then wait_for_task with its task_id until the status is completed, failed or cancelled. \
-Never repeat edit_image to check on an edit. Result links die 24 hours after the edit is completed."""
+Never repeat edit_image to check on an edit. Result links die 24 hours after the edit is \
+completed."""
 
 DEFAULT_WAITS: Final = Waits(default=25.0, longest=50.0)
 _AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")

@@ -33,8 +33,8 @@ Edit an image, or combine two, with wan2.5-image-to-image: replace the backgroun
 replace an object, change an outfit or text, restyle. Costs credits for each result image; the \
 answer says how many. Answers within seconds with a task_id while the edit runs (usually 40-120 \
 s): then call wait_for_task. Never call edit_image again to check progress: that can start and \
-charge a new task. Input images: JPEG, PNG without transparency, BMP or WebP, at most 10 MB, each side \
-384-5000 px. Result links die after 24 hours."""
+charge a new task. Input images: JPEG, PNG without transparency, BMP or WebP, at most 10 MB, each \
+side 384-5000 px. Result links die after 24 hours."""
 
 GET_TASK: Final = """\
 Look once at an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
@@ -110,7 +110,7 @@ class Tools:
             name=name,
             title=title,
             description=description,
-            parameters=arguments.schema(model),
+            parameters=self._schema(model),
             fn_metadata=FuncMetadata(
                 arg_model=_Unread, output_model=Answer, output_schema=answer_schema()
             ),
@@ -118,6 +118,15 @@ class Tools:
             context_kwarg="context",
             annotations=annotations.model_copy(update={"title": title}),
         )
+
+    def _schema(self, model: type[BaseModel]) -> dict[str, Any]:
+        schema = arguments.schema(model)
+        if "timeout_seconds" in schema["properties"]:
+            schema["properties"]["timeout_seconds"] |= {
+                "description": f"How long to wait; longer than {self._waits.longest:g} is cut.",
+                "default": self._waits.default,
+            }
+        return schema
 
     async def _answered(self, call: Awaitable[Edit]) -> CallToolResult:
         """The one gate to the model: an edit or an error of ours becomes an answer."""
