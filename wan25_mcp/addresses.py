@@ -67,10 +67,10 @@ def check_public(
     parts = _split(link)
     if parts.username is not None or parts.password is not None:
         raise NotPublic("carries a user name or password, which would be passed on")
-    if origin_of(link) in trusted:
-        return
     if parts.scheme not in schemes:
         raise NotPublic(f"must start with {' or '.join(f'{name}://' for name in schemes)}")
+    if origin_of(link) in trusted:
+        return
     _check_host(parts.hostname or "")
 
 
@@ -88,6 +88,8 @@ def _split(link: str) -> SplitResult:
         raise NotPublic("is not an absolute URL with a host")
     if port == 0:
         raise NotPublic("names port 0")
+    if "[" in parts.netloc and ":" not in parts.hostname:  # [v1.a]: an address of some later IP
+        raise NotPublic("has a host that is not a valid address")
     return parts
 
 
@@ -114,7 +116,7 @@ def _check_name(host: str) -> None:
         labels = host.encode("idna").decode("ascii").lower().split(".")
     except UnicodeError:
         raise NotPublic("has a host name that cannot exist") from None
-    if not all(_LABEL.fullmatch(label) for label in labels):
+    if len(".".join(labels)) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise NotPublic("has a host name that cannot exist")
     if len(labels) < 2:
         raise NotPublic("has a host name without a domain, which is internal")

@@ -11,7 +11,7 @@ import email.utils
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, NoReturn
@@ -77,10 +77,13 @@ class Exchange:
     headers: httpx2.Headers = field(default_factory=httpx2.Headers)
     body: bytes = b""
 
-    async def trace(self, event: str, _info: Mapping[str, Any]) -> None:
-        """Note the moment the request begins to leave; the transport reports each phase."""
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Note the moment the request begins to leave; the transport reports each phase.
+
+        A proxy is first asked for a tunnel: that CONNECT is not the request.
+        """
         if event.endswith("send_request_headers.started"):
-            self.sent = True
+            self.sent = getattr(info.get("request"), "method", None) != b"CONNECT"
 
     @property
     def request_id(self) -> str | None:
@@ -154,10 +157,11 @@ class Client:
             )
         exchange = await self._read(f"/v1/tasks/{quote(task_id, safe='')}")
         body = exchange.json
-        if isinstance(body, dict):
-            body.setdefault("id", task_id)
+        if not isinstance(body, dict) or "status" not in body:
+            raise _unreadable(exchange)  # also an error under a 200
         try:
-            return Task.model_validate(body)
+            # The id is the one asked for: a result must not be lost to an odd echo of it.
+            return Task.model_validate({**body, "id": task_id})
         except ValidationError:
             raise _unreadable(exchange) from None
 
@@ -231,10 +235,11 @@ async def _deadline() -> AsyncIterator[None]:
 async def _bounded(response: httpx2.Response) -> bytes:
     """The body, up to a size no honest answer of this API has."""
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise httpx2.RemoteProtocolError("The answer is too large", request=response.request)
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise httpx2.RemoteProtocolError("The answer is too large")
     return bytes(body)
 
 
@@ -350,9 +355,13 @@ def _what_was_said(exchange: Exchange) -> str:
     """Our sentence for the status, with the provider's own words where it had any."""
     said = ErrorBody.model_validate(exchange.json)
     sentence = f"{status_advice(exchange.status or 0).sentence} (HTTP {exchange.status})"
-    words = " ".join((said.message or "").split())[:300].rstrip(".")
-    about = f" [{said.param}]" if said.param else ""
+    words = _one_line(said.message, 300).rstrip(".")
+    about = f" [{_one_line(said.param, 40)}]" if said.param else ""
     return f"{sentence}: {words}{about}." if words else f"{sentence}."
+
+
+def _one_line(said: str | None, longest: int) -> str:
+    return " ".join((said or "").split())[:longest]
 
 
 def _wait_asked(exchange: Exchange) -> float | None:
@@ -362,7 +371,7 @@ def _wait_asked(exchange: Exchange) -> float | None:
         return min(float(header), _MAX_WAIT_ASKED)
     try:
         moment = email.utils.parsedate_to_datetime(header)
-    except (ValueError, IndexError, TypeError):
+    except (ValueError, IndexError, TypeError, OverflowError):
         return ErrorBody.model_validate(exchange.json).wait_seconds
     return min(max(moment.timestamp() - time.time(), 0.0), _MAX_WAIT_ASKED)
 

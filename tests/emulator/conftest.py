@@ -89,6 +89,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def no_blocking() -> Generator[None, None, None]:
+    """Blocking calls on the event loop fail the test."""
+    httpx2.AsyncHTTPTransport()  # imports on first use, which blocks
     with blockbuster_ctx():
         yield
 

@@ -73,7 +73,7 @@ BAD_IMAGES = {
     "grey-alpha": (picture(mode="LA"), TRANSPARENT),
     "transparent-palette": (paletted(transparent=True), TRANSPARENT),
     "gif": (picture("GIF"), UNREADABLE),
-    "avif": (picture("AVIF"), UNREADABLE),
+    "avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(64), UNREADABLE),
     "tiff": (picture("TIFF"), UNREADABLE),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), UNREADABLE),
     "html": (b"<!doctype html><title>Log in</title>", UNREADABLE),

@@ -115,7 +115,13 @@ async def test_links_that_never_were_are_not_found(play: Any) -> None:
     async with play(run_seconds=10) as p, p.visitor() as visitor:
         p.emulator.fate(images=1)
         link = (await p.settled(await p.accepted(n=2)))["results"][0]
-        for name in (link.replace("_0", "_1"), link.replace("_0", "_x"), link[:-6] + "z_0.png"):
+        for name in (
+            link.replace("_0", "_1"),
+            link.replace("_0", "_00"),
+            link.replace("_0", "_²"),
+            link.replace("_0", "_x"),
+            link[:-6] + "z_0.png",
+        ):
             assert (await visitor.get(name)).status_code == 404
 
 

@@ -6,10 +6,11 @@ import statistics
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import Emulator, Fate
+from wan25_mcp.emulator import Emulator, Fate, Fault
 from wan25_mcp.emulator.fates import TASK_CODES
 
 pytestmark = pytest.mark.anyio
@@ -231,6 +232,34 @@ async def test_closing_ends_the_tasks_and_frees_the_name(play: Any) -> None:
         await p.accepted()
     with pytest.raises(Exception, match="not running"):
         await p.emulator.transport().handle_async_request(p.client.build_request("GET", "v1"))
+
+
+async def test_a_request_under_way_when_it_closes_is_cut_off(play: Any) -> None:
+    caught: list[Exception] = []
+
+    async def ask(client: httpx2.AsyncClient) -> None:
+        try:
+            await client.get("v1/credits", timeout=None)
+        except httpx2.ReadError as error:
+            caught.append(error)
+
+    async with anyio.create_task_group() as group, play() as p:
+        p.emulator.fault(Fault("credits", "delay", seconds=3600))
+        group.start_soon(ask, p.client)
+        await anyio.sleep(1)
+    assert [str(error) for error in caught] == ["The emulator stopped."]
+
+
+async def test_a_hundred_tasks_run_side_by_side(play: Any) -> None:
+    async with play(balance=150, run_seconds=lambda chance: chance.uniform(40, 120)) as p:
+        started = anyio.current_time()
+        ids = [await p.accepted() for _ in range(100)]
+        assert (await p.submit()).status_code == 402
+        for task_id in ids:
+            assert (await p.settled(task_id))["status"] == "completed"
+        assert anyio.current_time() - started < 130
+        assert p.emulator.balance == 0
+        assert p.emulator.ledger.charged_total == 150
 
 
 async def test_what_is_raised_while_running_comes_out_unwrapped(play: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -28,6 +29,9 @@ def routes(emulator: Emulator) -> list[Route]:
     ]
 
 
+MAX_SAMPLE = 6000
+
+
 class Desk:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -47,8 +51,10 @@ class Desk:
     async def samples(self, request: Request) -> Response:
         """Host a sample picture; answers `{"url": …}`. Body: `{"width", "height"}`, optional."""
         self._check_open()
-        size = read_json(await request.body() or b"{}")
-        link = self._emulator.sample_image_url(size.get("width", 640), size.get("height", 480))
+        size = {"width": 640, "height": 480} | read_json(await request.body() or b"{}")
+        if not all(type(side) is int and 1 <= side <= MAX_SAMPLE for side in size.values()):
+            raise Refusal(400, f"width and height are integers up to {MAX_SAMPLE}")
+        link = self._emulator.sample_image_url(size["width"], size["height"])
         return JSONResponse({"url": link})
 
     def _check_open(self) -> None:
@@ -59,7 +65,26 @@ class Desk:
 async def _scripted(request: Request, kind: type[Any], script: Callable[[Any], None]) -> Response:
     words = read_json(await request.body())
     try:
-        script(kind(**words))
+        item = kind(**words)
+        _check_types(item)
+        script(item)
     except (TypeError, ValueError) as error:
         raise Refusal(400, str(error)) from error
     return JSONResponse({"scripted": words})
+
+
+def _check_types(item: Any) -> None:
+    """What a type checker does for callers in this process. Raises: TypeError."""
+    for name, hint in get_type_hints(type(item)).items():
+        if not _fits(getattr(item, name), hint):
+            raise TypeError(f"{name} is not what it should be")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, choice) for choice in get_args(hint))
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is (get_origin(hint) or hint)

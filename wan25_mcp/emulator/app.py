@@ -44,6 +44,7 @@ def build(emulator: Emulator) -> Wire:
         *admin.routes(emulator),
     ]
     app = Starlette(routes=routes, lifespan=_lifespan(emulator))
+    app.router.redirect_slashes = False
     _word_refusals(app, emulator.generation)
     return Wire(app, emulator)
 

@@ -159,6 +159,11 @@ class Emulator:
         return self.gateway.tasks
 
     @property
+    def balance(self) -> float:
+        """What is left to spend."""
+        return self.ledger.balance
+
+    @property
     def callbacks(self) -> list[Delivery]:
         return self._callbacks.deliveries
 

@@ -24,7 +24,7 @@ def describe(origin: str, generation: Generation) -> Schema:
         "info": {"title": f"{MODEL} (emulated)", "version": "1.0.0"},
         "servers": [{"url": origin}],
         "security": [{"bearerAuth": []}],
-        "paths": _paths(),
+        "paths": _paths(generation),
         "components": {
             "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer"}},
             "schemas": _schemas(generation),
@@ -32,7 +32,7 @@ def describe(origin: str, generation: Generation) -> Schema:
     }
 
 
-def _paths() -> Schema:
+def _paths(generation: Generation) -> Schema:
     return {
         "/apiv1/v1/images/generations": {
             "post": {
@@ -44,7 +44,7 @@ def _paths() -> Schema:
         "/apiv1/v1/tasks/{task_id}": {
             "get": {
                 "operationId": "query",
-                "parameters": [_in_path("task_id")],
+                "parameters": [_task_id(generation)],
                 "responses": _answers("Task", 400, 401, 404),
             }
         },
@@ -87,12 +87,14 @@ def _schemas(generation: Generation) -> Schema:
 
 def _request() -> Schema:
     link = {"type": "string", "format": "uri", "pattern": "^https?://[A-Za-z0-9]"}
+    # Named hosts only: a pattern cannot say which numbers are internal addresses.
+    hook = {**link, "pattern": "^https://[A-Za-z]", "maxLength": MAX_CALLBACK_URL}
     properties = {
         "model": {"type": "string", "enum": [MODEL], "default": MODEL},
         "prompt": {"type": "string", "minLength": 1, "maxLength": MAX_PROMPT},
         "n": {"type": "integer", "minimum": 1, "maximum": MAX_IMAGES_OUT},
         "image_urls": {"type": "array", "items": link, "minItems": 1, "maxItems": MAX_IMAGES_IN},
-        "callback_url": {"type": "string", "format": "uri", "maxLength": MAX_CALLBACK_URL},
+        "callback_url": hook,
     }
     return _object(properties, ["model", "prompt", "image_urls"])
 
@@ -198,10 +200,7 @@ def _upload_answers() -> Schema:
     return {"200": {"description": "Stored", "content": _content("Upload")}} | bad
 
 
-def _in_path(name: str) -> Schema:
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "minLength": 1},
-    }
+def _task_id(generation: Generation) -> Schema:
+    """The later generation tells an id that cannot be (400) from one it does not know (404)."""
+    shape = {"pattern": "^task-[^/]*$"} if generation == "later" else {"minLength": 1}
+    return {"name": "task_id", "in": "path", "required": True, "schema": TEXT | shape}

@@ -37,7 +37,7 @@ class Results:
         name = request.path_params["name"]
         task_id, _, index = name.rpartition("_")
         task = self._emulator.tasks.get(task_id)
-        if task is None or not index.isdigit() or int(index) >= task.images:
+        if task is None or index not in map(str, range(task.images)):
             return _error(404, "NoSuchKey", "The specified key does not exist.")
         if self._has_expired(task):
             return _error(403, "AccessDenied", "Request has expired.")

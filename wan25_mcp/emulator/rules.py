@@ -94,6 +94,8 @@ def _image_url(link: Any) -> None:
 
 def _n(body: dict[str, Any], default: int) -> int:
     n = body.get("n", default)
+    if isinstance(n, float) and n.is_integer():  # 2.0 is an integer to JSON Schema
+        n = int(n)
     if type(n) is not int or not 1 <= n <= MAX_IMAGES_OUT:
         raise invalid("n", f"n must be an integer between 1 and {MAX_IMAGES_OUT}")
     return n

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -100,5 +101,5 @@ async def _form(request: Request) -> FormData:
     try:
         async with aclosing(request.stream()) as stream:
             return await InMemoryParser(request.headers, stream).parse()
-    except MultiPartException as error:
+    except (MultiPartException, FormParserError) as error:  # the latter until starlette 1.0
         raise BadUpload(400, "Invalid multipart data") from error

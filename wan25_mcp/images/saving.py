@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import aclosing
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -117,10 +118,11 @@ async def _body(response: httpx2.Response) -> bytes:
             f"The image could not be downloaded: HTTP {response.status_code}{gone}.", fix=_AGAIN
         )
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_IMAGE_BYTES:
-            raise NotSaved("The image is larger than any result of this model.", fix=_AGAIN)
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_IMAGE_BYTES:
+                raise NotSaved("The image is larger than any result of this model.", fix=_AGAIN)
     return bytes(body)
 
 

@@ -1,0 +1,76 @@
+"""Edit an image from Python, without MCP: first with the editor, then with the bare client.
+
+    python examples/python_client.py
+
+Needs no key: it starts an emulator of the provider. For real edits leave out `WAN25_EMULATOR`, set
+`WAN25_API_KEY`, and pass links of your own.
+"""
+
+from __future__ import annotations
+
+import anyio
+from pydantic import SecretStr
+
+from wan25_mcp import Client, EditRequest, Settings, TaskFailed, open_configured_editor, open_http
+from wan25_mcp.emulator import Emulator
+from wan25_mcp.lifecycle import is_settled
+
+REQUEST = EditRequest(
+    prompt="Replace the background with a starry sky; keep the house unchanged.",
+    image_urls=("https://example.com/house.jpg",),
+    n=2,
+)
+
+
+async def with_the_editor(base_url: str) -> None:
+    """The editor submits once, follows, and knows what happened to the money."""
+    settings = Settings.from_mapping({"WAN25_EMULATOR": base_url})
+    async with open_configured_editor(settings) as editor:
+        edit = await editor.edit(REQUEST)
+        assert edit.task_id is not None, edit.error
+        edit = await editor.wait(edit.task_id, timeout=60)
+        assert edit.error is None, edit.error
+        assert edit.status == "completed"
+        assert edit.charged == "yes"
+        assert len(edit.image_urls) == 2
+        print("editor:", edit.task_id, *edit.image_urls)
+
+
+async def with_the_editor_when_it_fails(base_url: str) -> None:
+    """A failed edit is an error that says what to do, and what it cost."""
+    settings = Settings.from_mapping({"WAN25_EMULATOR": base_url})
+    async with open_configured_editor(settings) as editor:
+        edit = await editor.edit(REQUEST)
+        assert edit.task_id is not None, edit.error
+        edit = await editor.wait(edit.task_id, timeout=60)
+        assert isinstance(edit.error, TaskFailed)
+        assert edit.charged == "no"
+        print("failed:", edit.error, "To do:", edit.error.fix)
+
+
+async def with_the_client(base_url: str) -> None:
+    """The client has one method for each endpoint, and no policy: when to look is up to you."""
+    async with open_http() as http:
+        client = Client(http, base_url=base_url, key=SecretStr("any key opens the emulator"))
+        task = await client.submit(REQUEST, idempotency_key="example-1")
+        while not is_settled(task.status):
+            await anyio.sleep(0.5)
+            task = await client.query(task.id)
+        assert task.status == "completed"
+        report = await client.credits()
+        assert report.user is not None
+        print("client:", task.id, task.usage, "left:", report.user.remaining_credits)
+
+
+async def main() -> None:
+    # The links are made up, so the emulator edits a picture of its own instead of theirs.
+    emulator = Emulator(key=None, speed=20, check_images=False)
+    async with emulator.serving():
+        await with_the_editor(emulator.base_url)
+        emulator.fate(status="failed", code="content_policy_violation")
+        await with_the_editor_when_it_fails(emulator.base_url)
+        await with_the_client(emulator.base_url)
+
+
+if __name__ == "__main__":
+    anyio.run(main)

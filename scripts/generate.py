@@ -1,0 +1,335 @@
+"""Writes what is derived from the code, so that it cannot disagree with it.
+
+    python scripts/generate.py           write
+    python scripts/generate.py --check   write nothing; exit 1 and name what has drifted
+
+Derived are the tool contracts in tests/contracts/tools, `server.json`, and the regions of
+README.md between `<!-- generated: NAME -->` and `<!-- end: NAME -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import click
+from mcp.client import Client
+from mcp_types import Tool
+
+from wan25_mcp.cli import main as command
+from wan25_mcp.connecting import open_configured_editor
+from wan25_mcp.editor import Edit
+from wan25_mcp.errors import STATUS_ADVICE, SettingsError
+from wan25_mcp.models import Usage
+from wan25_mcp.money import BY_STATUS, MOST_RESENDS, Verdict, verdict
+from wan25_mcp.server import create_server
+from wan25_mcp.server.answers import answer_of, text_of
+from wan25_mcp.settings import VARIABLES, Settings, Variable
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+NAME: Final = "io.github.wan25-mcp/wan25-mcp"
+"""The server's name in the MCP registry; the README repeats it to prove who published it."""
+
+SCHEMA: Final = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
+
+
+def outputs() -> dict[Path, str]:
+    """Every generated file, with what it should hold."""
+    tools = listed_tools()
+    return {
+        **{
+            ROOT / "tests" / "contracts" / "tools" / f"{tool.name}.json": _json(contract(tool))
+            for tool in tools
+        },
+        ROOT / "server.json": _json(server_json()),
+        ROOT / "README.md": readme(tools),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+# --- the tools ------------------------------------------------------------------------------
+
+
+def listed_tools() -> list[Tool]:
+    """The tools as a client gets them over MCP."""
+
+    async def ask() -> list[Tool]:
+        async with (
+            open_configured_editor(Settings()) as editor,
+            Client(create_server(editor)) as client,
+        ):
+            return (await client.list_tools()).tools
+
+    return anyio.run(ask)
+
+
+def contract(tool: Tool) -> dict[str, Any]:
+    """What a client sees of a tool."""
+    return tool.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def server_json() -> dict[str, Any]:
+    """How the MCP registry lists this server."""
+    about = metadata("wan25-mcp")
+    return {
+        "$schema": SCHEMA,
+        "name": NAME,
+        "title": "Wan 2.5 image editing",
+        "description": "Edit images with wan2.5-image-to-image; a repeated call joins the edit and pays nothing.",
+        "version": about["Version"],
+        "packages": [
+            {
+                "registryType": "pypi",
+                "identifier": about["Name"],
+                "version": about["Version"],
+                "runtimeHint": "uvx",
+                "transport": {"type": "stdio"},
+                "environmentVariables": [_published(variable) for variable in VARIABLES],
+            }
+        ],
+    }
+
+
+def _published(variable: Variable) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": variable.name,
+        "description": _plain(variable.meaning),
+        "isRequired": False,  # without a key the server starts, and says how to set it
+        "isSecret": variable.secret,
+    }
+    if _can_be_set(variable):
+        entry["default"] = variable.default
+    return entry
+
+
+def _can_be_set(variable: Variable) -> bool:
+    """Whether the default as documented is a value, and not a description of one."""
+    try:
+        Settings.from_mapping({variable.name: variable.default})
+    except SettingsError:
+        return False
+    return bool(variable.default)
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")
+
+
+# --- the README -----------------------------------------------------------------------------
+
+
+def readme(tools: list[Tool]) -> str:
+    """README.md with its generated regions as they should be."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    regions = {
+        "answer": _example_answer(),
+        "tools": "\n\n".join(_tool(tool) for tool in tools),
+        "settings": _settings(),
+        "commands": _commands(),
+        "money": _money(),
+    }
+    for name, content in regions.items():
+        text = _with_region(text, name, content)
+    return text
+
+
+def _with_region(text: str, name: str, content: str) -> str:
+    begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise SystemExit(f"README.md must hold {begin} and {end} once each.")
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def _example_answer() -> str:
+    completed = Edit(
+        task_id="task-unified-1757156493-imcg5zqt",
+        status="completed",
+        charged="yes",
+        progress=100,
+        image_urls=("https://cdn.example.com/task-unified-1757156493-imcg5zqt_0.png",),
+        expires_at=datetime(2025, 9, 7, 11, 2, tzinfo=UTC),
+        usage=Usage(credits_used=1.5),
+    )
+    return f"```text\n{text_of(answer_of(completed))}\n```"
+
+
+def _tool(tool: Tool) -> str:
+    rules = tool.input_schema
+    required = rules.get("required", [])
+    rows = [
+        (f"`{name}`", _must_be(rule, required=name in required), rule.get("description", ""))
+        for name, rule in rules["properties"].items()
+    ]
+    return "\n\n".join(
+        [
+            f"### `{tool.name}`",
+            tool.description or "",
+            _table(("Argument", "What it must be", "Meaning"), rows),
+        ]
+    )
+
+
+def _must_be(rule: dict[str, Any], *, required: bool) -> str:
+    if required:
+        return f"required; {_words(rule)}"
+    default = f" (default `{json.dumps(rule['default'])}`)" if "default" in rule else ""
+    return f"{_words(rule)}{default}"
+
+
+def _words(rule: dict[str, Any]) -> str:
+    """A rule of a JSON schema, in words."""
+    if "enum" in rule:
+        return " or ".join(f"`{json.dumps(value)}`" for value in rule["enum"])
+    match rule["type"]:
+        case "array":
+            low, high = rule["minItems"], rule["maxItems"]
+            return f"list of {low} to {high}, each {_words(rule['items'])}"
+        case "string":
+            kind = "link" if rule.get("format") == "uri" else "text"
+            longest = rule.get("maxLength")
+            return f"{kind} of at most {longest} characters" if longest else kind
+        case "boolean":
+            return "true or false"
+    kind = "whole number" if rule["type"] == "integer" else "number"
+    return f"{kind} from {rule['minimum']:g} to {rule['maximum']:g}"
+
+
+def _settings() -> str:
+    rows = [
+        (
+            f"`{variable.name}`",
+            variable.meaning,
+            f"`{variable.default}`" if _can_be_set(variable) else variable.default,
+        )
+        for variable in VARIABLES
+    ]
+    return _table(("Variable", "Meaning", "Default"), rows)
+
+
+def _commands() -> str:
+    """Each command with its synopsis and what it does, as `--help` says it."""
+    rows = [
+        (f"`wan25-mcp {' '.join([name, *_synopsis(sub)])}`", _help(sub))
+        for name, sub in command.commands.items()
+        if not sub.hidden
+    ]
+    return _table(("Command", "What it does"), rows)
+
+
+def _synopsis(sub: click.Command) -> Iterator[str]:
+    for parameter in sub.params:
+        if isinstance(parameter, click.Argument):
+            yield parameter.metavar or (parameter.name or "").upper()
+        elif isinstance(parameter, click.Option):
+            flag = parameter.opts[0]
+            given = flag if parameter.is_flag else f"{flag} {_placeholder(parameter)}"
+            yield given if parameter.required else f"[{given}]"
+
+
+def _placeholder(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return "\\|".join(str(choice) for choice in option.type.choices)
+    return (option.name or "").upper()
+
+
+def _help(sub: click.Command) -> str:
+    return " ".join((sub.help or "").split("\n\n")[0].split())
+
+
+def _money() -> str:
+    asked = sorted(status for status, judged in BY_STATUS.items() if judged.resend)
+    cut = sorted(status for status, judged in BY_STATUS.items() if not judged.resend)
+    refused = sorted(
+        status
+        for status in STATUS_ADVICE
+        if status not in BY_STATUS and verdict(sent=True, status=status).charged == "no"
+    )
+    broken = sorted(
+        status
+        for status in STATUS_ADVICE
+        if status not in BY_STATUS and verdict(sent=True, status=status).charged == "unknown"
+    )
+    rows = [
+        _end("no byte left this machine (DNS, connect, TLS)", verdict(sent=False, status=None)),
+        _end(_statuses(asked), verdict(sent=True, status=asked[0])),
+        _end(f"{_statuses(refused)}, other 3xx and 4xx", verdict(sent=True, status=refused[0])),
+        _end(_statuses(cut), verdict(sent=True, status=cut[0])),
+        _end(
+            f"{_statuses(broken)}, other 5xx; a 2xx without a readable task",
+            verdict(sent=True, status=broken[0]),
+        ),
+        _end(
+            "no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)
+        ),
+    ]
+    return _table(("How the submit ended", "Sent again?", "Charged"), rows)
+
+
+def _statuses(numbers: list[int]) -> str:
+    return "HTTP " + ", ".join(str(number) for number in numbers)
+
+
+def _end(what: str, judged: Verdict) -> tuple[str, str, str]:
+    again = f"at most {MOST_RESENDS} times, after the wait asked for" if judged.resend else "never"
+    return what, again, judged.charged
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"(?<!\\)\|", r"\\|", text)
+
+
+# --- the command ----------------------------------------------------------------------------
+
+
+def drifted() -> dict[Path, str]:
+    """The generated files that are not as they should be, with what they should hold."""
+    return {
+        path: content
+        for path, content in outputs().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != content
+    }
+
+
+def stray_contracts() -> list[Path]:
+    """Committed contracts of tools that no longer exist."""
+    return sorted(set((ROOT / "tests/contracts/tools").glob("*.json")) - set(outputs()))
+
+
+def run(arguments: list[str]) -> int:
+    """The command; returns its exit status."""
+    if arguments not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    wrong, strays = drifted(), stray_contracts()
+    for path in [*wrong, *strays]:
+        print(path.relative_to(ROOT))
+    if arguments:
+        if wrong or strays:
+            print("drifted; run: python scripts/generate.py", file=sys.stderr)
+        return 1 if wrong or strays else 0
+    for path, content in wrong.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    for path in strays:
+        path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""Backends, virtual time, and a hard deadline for every test."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+from tests.stage import virtual
+
+HARD_SECONDS = 60
+
+settings.register_profile(
+    "core", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("core")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Both backends, with virtual time. A test with real sockets takes `real_backend` instead."""
+    return virtual(str(request.param))
+
+
+@pytest.fixture
+def no_blocking() -> Generator[None, None, None]:
+    """No call that blocks the event loop."""
+    with blockbuster_ctx():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def hard_deadline() -> Generator[None, None, None]:
+    """No test outlives its minute, whatever its clock says."""
+    previous = signal.signal(signal.SIGALRM, _too_late)
+    signal.alarm(HARD_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+def _too_late(*_: object) -> None:
+    raise TimeoutError(f"the test ran longer than {HARD_SECONDS} s")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Generator[None, None, None]:
+    """Commands run in this process set up logging for a process of their own."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -1,0 +1,198 @@
+"""What the core's tests stand on: virtual time on both backends, and the emulator as the world.
+
+The emulator is the only stand-in; everything of ours in between is the real thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx2
+from pydantic import SecretStr
+
+from wan25_mcp.addresses import origin_of
+from wan25_mcp.client import Client
+from wan25_mcp.editor import Connection, Editor, open_editor
+from wan25_mcp.emulator import Emulator
+from wan25_mcp.journal import Journal
+from wan25_mcp.models import EditRequest
+
+T0: Final = 1_800_000_000
+KEY: Final = "emulator-key"
+PICTURE: Final = "https://example.com/cat.png"
+
+
+class _Jumps(selectors.DefaultSelector):
+    """Waits for nothing: when nobody is ready, the clock goes to the next deadline instead."""
+
+    skipped = 0.0
+
+    def select(
+        self, timeout: float | None = None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(None if timeout is None else 0)
+        if not ready and timeout is not None and timeout > 0:
+            self.skipped += timeout
+        return ready
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """For asyncio what the autojump clock is for trio. Not for tests with threads or sockets."""
+
+    def __init__(self) -> None:
+        self._jumps = _Jumps()
+        super().__init__(self._jumps)
+
+    def time(self) -> float:
+        return super().time() + self._jumps.skipped
+
+
+def virtual(backend: str) -> tuple[str, dict[str, Any]]:
+    """The options of a backend on which time is virtual."""
+    if backend == "asyncio":
+        return "asyncio", {"loop_factory": JumpingLoop}
+    from trio.testing import MockClock
+
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def request(prompt: str = "Make it night", **fields: Any) -> EditRequest:
+    """A good request."""
+    return EditRequest.model_validate({"prompt": prompt, "image_urls": [PICTURE], **fields})
+
+
+@dataclass
+class Stage:
+    """An emulator in memory, the client of its API, and an editor over it."""
+
+    emulator: Emulator
+    client: Client
+    http: httpx2.AsyncClient
+    editor: Editor
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.client, frozenset(filter(None, [origin_of(self.client._base)])))
+
+    @property
+    def looks(self) -> list[float]:
+        """When the emulator was asked about tasks, in seconds since the start of the test."""
+        return [round(read.time - T0, 3) for read in self.emulator.reads]
+
+
+@asynccontextmanager
+async def open_stage(
+    *, journal: Journal | None = None, chance: float = 0.0, window: float = 600.0, **switches: Any
+) -> AsyncIterator[Stage]:
+    """Everything in memory, on a clock that begins at `T0` with the test."""
+    began = anyio.current_time()
+
+    def clock() -> float:
+        return T0 + anyio.current_time() - began
+
+    usual: dict[str, Any] = {"check_images": False, "clock": clock, "run_seconds": 60.0}
+    emulator = Emulator(**(usual | switches))
+    async with (
+        emulator.running(),
+        httpx2.AsyncClient(transport=emulator.transport(), timeout=60) as http,
+    ):
+        client = Client(http, base_url=emulator.base_url, key=SecretStr(KEY))
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[Connection]:
+            yield Connection(client, frozenset(filter(None, [origin_of(emulator.base_url)])))
+
+        async with open_editor(
+            connect, journal=journal, duplicate_window=window, clock=clock, chance=lambda: chance
+        ) as editor:
+            yield Stage(emulator, client, http, editor)
+
+
+# --- processes ------------------------------------------------------------------------------
+
+
+def environment(**values: str) -> dict[str, str]:
+    """The environment of a process of ours: nothing of the developer's settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
+    return kept | values
+
+
+def run(
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    stdin: bytes | None = b"",
+    seconds: float = 20,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "wan25_mcp", *arguments],
+        env=dict(environ),
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+@contextmanager
+def started(
+    arguments: Sequence[str], environ: Mapping[str, str], *, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the command; it is gone when the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "wan25_mcp", *arguments],
+        env=dict(environ),
+        cwd=cwd,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=10)
+
+
+def until(
+    stream: Any, found: Callable[[str], bool], *, seconds: float = 15
+) -> str:
+    """Read lines until one is it; the text read so far."""
+    text = ""
+    with _alarm(seconds):
+        for line in stream:
+            text += line.decode() if isinstance(line, bytes) else line
+            if found(text):
+                return text
+    raise AssertionError(f"the process ended without it: {text}")
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """A shorter deadline inside the test's own."""
+
+    def too_late(*_: object) -> None:
+        raise TimeoutError(f"nothing for {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, too_late)
+    left = signal.alarm(int(seconds) or 1)
+    try:
+        yield
+    finally:
+        signal.alarm(left)
+        signal.signal(signal.SIGALRM, previous)

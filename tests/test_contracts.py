@@ -1,0 +1,119 @@
+"""What other programs depend on: the tools as listed, `server.json`, and the README that says so."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema
+import pytest
+
+from scripts import generate
+from wan25_mcp.settings import VARIABLES, Settings
+
+CONTRACTS: Final = Path(__file__).parent / "contracts"
+MOST_TOKENS: Final = 1200
+"""What all tools together may take of a model's attention, at four characters a token."""
+
+
+@pytest.fixture(scope="module")
+def server_json() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((generate.ROOT / "server.json").read_text(encoding="utf-8"))
+    return read
+
+
+def test_nothing_generated_has_drifted() -> None:
+    drifted = [str(path.relative_to(generate.ROOT)) for path in generate.drifted()]
+    assert not drifted, "run: python scripts/generate.py, and read the diff"
+    assert not generate.stray_contracts()
+
+
+def test_there_are_three_tools_in_the_order_they_are_needed() -> None:
+    names = [tool.name for tool in generate.listed_tools()]
+    assert names == ["edit_image", "get_task", "wait_for_task"]
+
+
+def test_only_the_paid_tool_is_not_read_only() -> None:
+    hints = {
+        tool.name: (
+            tool.annotations.read_only_hint,
+            tool.annotations.destructive_hint,
+            tool.annotations.idempotent_hint,
+            tool.annotations.open_world_hint,
+        )
+        for tool in generate.listed_tools()
+        if tool.annotations is not None
+    }
+    assert hints == {
+        "edit_image": (False, False, False, True),
+        "get_task": (True, False, True, True),
+        "wait_for_task": (True, False, True, True),
+    }
+
+
+def test_all_tools_together_cost_a_model_few_tokens() -> None:
+    characters = sum(
+        len(tool.name)
+        + len(tool.description or "")
+        + len(json.dumps(tool.input_schema, separators=(",", ":")))
+        for tool in generate.listed_tools()
+    )
+    assert characters / 4 <= MOST_TOKENS
+
+
+@pytest.mark.parametrize("tool", ["edit_image", "get_task", "wait_for_task"])
+def test_the_schemas_of_a_tool_are_schemas_of_objects(tool: str) -> None:
+    contract = json.loads((CONTRACTS / "tools" / f"{tool}.json").read_text(encoding="utf-8"))
+    for schema in (contract["inputSchema"], contract["outputSchema"]):
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema["type"] == "object"
+
+
+def test_server_json_follows_the_rules_of_the_registry(server_json: dict[str, Any]) -> None:
+    rules = json.loads((CONTRACTS / "server.rules.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator.check_schema(rules)
+    jsonschema.Draft7Validator(rules).validate(server_json)
+
+
+def test_server_json_and_the_package_are_of_one_version(server_json: dict[str, Any]) -> None:
+    (package,) = server_json["packages"]
+    assert {server_json["version"], package["version"]} == {version("wan25-mcp")}
+
+
+def test_server_json_names_every_setting_and_which_are_secret(server_json: dict[str, Any]) -> None:
+    (package,) = server_json["packages"]
+    published = [
+        (variable["name"], variable["isSecret"]) for variable in package["environmentVariables"]
+    ]
+    assert published == [(variable.name, variable.secret) for variable in VARIABLES]
+    assert [name for name, secret in published if secret] == [
+        "WAN25_API_KEY",
+        "WAN25_SERVER_TOKEN",
+    ]
+
+
+def test_the_defaults_of_server_json_are_values_that_change_nothing(
+    server_json: dict[str, Any],
+) -> None:
+    (package,) = server_json["packages"]
+    defaults = {
+        variable["name"]: variable["default"]
+        for variable in package["environmentVariables"]
+        if "default" in variable
+    }
+    assert defaults
+    assert Settings.from_mapping(defaults) == Settings()
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    source = (generate.ROOT / "wan25_mcp" / "settings.py").read_text(encoding="utf-8")
+    read = set(re.findall(r"\bWAN25_[A-Z_]+", source))
+    assert read == {variable.name for variable in VARIABLES}
+
+
+def test_the_readme_names_the_server_as_the_registry_does(server_json: dict[str, Any]) -> None:
+    readme = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"mcp-name: {server_json['name']}" in readme
