@@ -131,6 +131,15 @@ def task(task_id: str, wait: bool, output: Path | None) -> None:
 
 
 @main.command()
+@click.option("--most", type=click.IntRange(1, 1000), default=20, show_default=True)
+def tasks(most: int) -> None:
+    """List recent edits with their state and cost, newest first. Free; asks nobody."""
+    from wan25_mcp.person import list_tasks
+
+    _run(partial(list_tasks, _settings(), most))
+
+
+@main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True)
 @click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,

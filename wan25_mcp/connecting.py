@@ -3,16 +3,22 @@ our own. Opened when first needed, so that listing tools costs nothing and needs
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
+import anyio.to_thread
+import platformdirs
 from pydantic import SecretStr
 
 from wan25_mcp.addresses import origin_of
 from wan25_mcp.client import Client, open_http
-from wan25_mcp.editor import Connect, Connection, Editor, open_editor
+from wan25_mcp.editor import Connect, Connection, Editor, Rules, open_editor
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.settings import Settings
 
 EMULATOR_KEY: Final = "emulator-key"
@@ -49,7 +55,15 @@ def key_of(settings: Settings) -> SecretStr:
 async def _api(base_url: str, key: SecretStr) -> AsyncIterator[Connection]:
     async with open_http() as http:
         trusted = frozenset(filter(None, [origin_of(base_url)]))
-        yield Connection(Client(http, base_url=base_url, key=key), trusted)
+        yield Connection(Client(http, base_url=base_url, key=key), _owner(base_url, key), trusted)
+
+
+def _owner(base_url: str, key: SecretStr) -> str:
+    """Tells the edits of one account from another's (and the emulator's) in one journal.
+
+    A hash, because the journal never holds the key.
+    """
+    return hashlib.sha256(f"{base_url} {key.get_secret_value()}".encode()).hexdigest()[:24]
 
 
 @asynccontextmanager
@@ -67,9 +81,33 @@ async def _own_emulator() -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def open_configured_editor(settings: Settings) -> AsyncIterator[Editor]:
     """An editor as the settings say, for as long as the block runs."""
-    async with open_editor(
-        connect_as(settings),
+    rules = Rules(
         is_emulator=settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,
-    ) as editor:
+        allowance=Allowance(
+            credit_limit=settings.credit_limit,
+            credits_per_image=settings.credits_per_image,
+            max_in_flight=settings.max_in_flight,
+        ),
+    )
+    open_journal = functools.partial(_open_journal, settings)
+    async with open_editor(connect_as(settings), open_journal, rules) as editor:
         yield editor
+
+
+async def _open_journal(settings: Settings) -> Journal:
+    """The journal the settings name, when it is first needed: SQLAlchemy is slow to import."""
+    return await anyio.to_thread.run_sync(_journal_of, settings)
+
+
+def _journal_of(settings: Settings) -> Journal:
+    from wan25_mcp.journal.sql import SqlJournal
+
+    if settings.database_url is not None:
+        return SqlJournal(settings.database_url.get_secret_value())
+    return SqlJournal((settings.data_dir or default_data_dir()) / "journal.sqlite3")
+
+
+def default_data_dir() -> Path:
+    """Where what must outlive a process is kept, unless the settings say otherwise."""
+    return platformdirs.user_data_path("wan25-mcp")

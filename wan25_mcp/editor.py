@@ -7,43 +7,48 @@ of MCP, of a terminal, or of where the provider is: `connect` brings that.
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from wan25_mcp import journal as journals
 from wan25_mcp.client import Client
-from wan25_mcp.errors import (
-    Charged,
-    InvalidRequest,
-    OutcomeUnknown,
-    TaskFailed,
-    Wan25Error,
-    task_advice,
+from wan25_mcp.errors import Charged, InvalidRequest, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.journal import (
+    Allowance,
+    Ask,
+    Claim,
+    Intent,
+    Journal,
+    Sighting,
+    TolerantJournal,
+    fingerprint,
 )
-from wan25_mcp.journal import Intent, Journal, MemoryJournal, Sighting
 from wan25_mcp.lifecycle import Status, charged_for, is_settled
 from wan25_mcp.models import LINK_LIFE_SECONDS, EditRequest, Task, Usage
-from wan25_mcp.money import MOST_RESENDS
-from wan25_mcp.waiting import Known, Watch, Watchers, resend_pause
+from wan25_mcp.submitting import LEASE_SECONDS, Submitter
+from wan25_mcp.waiting import Known, Watch, Watchers
 
-logger = logging.getLogger(__name__)
-
-SUBMIT_PATIENCE: Final = 3.5
+SUBMIT_PATIENCE: Final = 3.0
 """Seconds `edit` waits for a task id; with what surrounds it, an answer within 4."""
 
-LONGEST_WAIT_FOR_RESEND: Final = 60.0
-SHUTDOWN_PATIENCE: Final = 5.0
 HANDLE_PREFIX: Final = "edit-"
+
+_ELSEWHERE_PAUSE: Final = 1.0
+"""Seconds between two looks into the journal for a submit that another process makes."""
+
+_WAKING_PAUSE: Final = 2.0
+"""Seconds after which edits of an earlier process are looked after: answers come first."""
+
+_UNSEEN_FOR: Final = 60.0
+"""Tasks nobody has looked at for so long are looked at, though nobody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +57,17 @@ class Connection:
 
     Args:
         client: The provider's API.
+        owner: Stands for the account at this provider; tells its edits from others in a journal.
         trusted: Origins that links may name although they are not public.
     """
 
     client: Client
+    owner: str
     trusted: frozenset[str] = frozenset()
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
+OpenJournal = Callable[[], Awaitable[Journal]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +96,50 @@ class Edit:
     error: Wan25Error | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PastEdit:
+    """An edit as the journal lists it."""
+
+    edit: Edit
+    created_at: datetime
+    prompt: str | None
+    n: int
+    credits: float
+    """What it is counted with: estimated, reserved or used, whichever is known last."""
+
+
 OnProgress = Callable[[Edit], Awaitable[None]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Host:
     """What the editor's scope holds once something was asked of it."""
 
     connection: Connection
+    journal: Journal
+    """For what may not happen without it."""
+    tolerant: TolerantJournal
+    submitter: Submitter
     watchers: Watchers
 
 
-@dataclass(slots=True)
-class _State:
-    tasks: TaskGroup
-    host: _Host | None = None
-    submits: dict[str, anyio.Event] = field(default_factory=dict)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the editor behaves. Times in seconds.
+
+    Args:
+        is_emulator: Whether the far side only plays the provider.
+        duplicate_window: How long an equal call joins the earlier edit.
+        allowance: What the operator allows to be spent.
+        clock: Epoch seconds.
+        chance: Random numbers in [0, 1).
+    """
+
+    is_emulator: bool = False
+    duplicate_window: float = 600.0
+    allowance: Allowance = field(default_factory=Allowance)
+    clock: Callable[[], float] = time.time
+    chance: Callable[[], float] = random.random
 
 
 class Editor:
@@ -113,71 +149,69 @@ class Editor:
     """
 
     def __init__(
-        self,
-        connect: Connect,
-        journal: Journal,
-        tasks: TaskGroup,
-        *,
-        is_emulator: bool,
-        duplicate_window: float,
-        clock: Callable[[], float],
-        chance: Callable[[], float],
+        self, connect: Connect, open_journal: OpenJournal, tasks: TaskGroup, rules: Rules
     ) -> None:
-        self.is_emulator = is_emulator
         self._connect = connect
-        self._journal = journal
-        self._state = _State(tasks)
-        self._connecting = anyio.Lock()
-        self._duplicate_window = duplicate_window
-        self._clock = clock
-        self._chance = chance
+        self._open_journal = open_journal
+        self._tasks = tasks
+        self._rules = rules
+        self._host: _Host | None = None
+        self._awake = False
+        self._hosting = anyio.Lock()
+        self._holder = uuid.uuid4().hex
+
+    @property
+    def is_emulator(self) -> bool:
+        """Whether the far side only plays the provider."""
+        return self._rules.is_emulator
 
     async def connection(self) -> Connection:
         """The way to the provider, opened when first needed."""
-        return (await self._host()).connection
+        return (await self._hosted()).connection
 
     async def edit(
         self, request: EditRequest, *, force_new: bool = False, patience: float = SUBMIT_PATIENCE
     ) -> Edit:
         """Start an edit, or join the one that an equal call started.
 
-        Returns within `patience` seconds. Without a task id by then, the
-        status is `submitting` and the submit goes on; `task_id` is a handle good for `get` and
-        `wait`.
+        Returns about `patience` seconds after the intent was journaled at the latest. Without a
+        task id by then, the status is `submitting` and the submit goes on; `task_id` is a handle
+        good for `get` and `wait`, in every process that shares the journal.
 
         Args:
             force_new: Start, and pay for, another edit even if an equal one exists.
+
+        Raises:
+            Withheld: A limit of the operator's has no room; nothing was sent.
+            JournalUnusable: The intent could not be written down; nothing was sent.
         """
-        host = await self._host()
-        claim = await self._journal.claim(
-            journals.fingerprint(request.wire()),
-            HANDLE_PREFIX + uuid.uuid4().hex[:16],
-            now=self._clock(),
-            window=0.0 if force_new else self._duplicate_window,
-        )
-        if not claim.joined:
-            self._state.submits[claim.intent.handle] = anyio.Event()
-            self._state.tasks.start_soon(self._submit, host.connection, claim.intent, request)
+        host = await self._hosted()
+        # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
+        with anyio.CancelScope(shield=True):
+            claim = await self._claim(host, request, force_new=force_new)
+            if not claim.joined:
+                host.submitter.start(claim.intent, request)
+        handle = claim.intent.handle
         with anyio.move_on_after(patience):
-            await self._submitted(claim.intent.handle)
+            await self._submitted(host, handle)
             if claim.joined:
-                await self._refresh(host.connection.client, claim.intent.handle)
-        return await self._report(claim.intent.handle, joined=claim.joined)
+                await self._refresh(host, handle)
+        return replace(await self._report(host, handle), joined=claim.joined)
 
     async def get(self, name: str) -> Edit:
         """Look at an edit once, by task id or handle."""
-        host = await self._host()
-        task_id = await self._task_id(name)
+        host = await self._hosted()
+        task_id = await self._task_id(host, name)
         if task_id is None:
-            return await self._report(name)
-        sighting = await self._journal.last_seen(task_id)
+            return await self._report(host, name)
+        sighting = await host.tolerant.last_seen(task_id)
         if sighting and is_settled(sighting.task.status):
-            return self._seen(sighting)
+            return _seen(sighting)
         try:
-            await self._look(host.connection.client, task_id)
+            await self._look(host, task_id)
         except Wan25Error as error:
-            return await self._look_failed(task_id, error)
-        return await self._report(task_id)
+            return await self._look_failed(host, task_id, error)
+        return await self._report(host, task_id)
 
     async def wait(
         self, name: str, *, timeout: float, on_progress: OnProgress | None = None
@@ -189,278 +223,269 @@ class Editor:
         Args:
             on_progress: Called after each look, with what it showed.
         """
-        host = await self._host()
+        host = await self._hosted()
         failure: Wan25Error | None = None
         with anyio.move_on_after(timeout):
-            await self._submitted(name)
-            task_id = await self._task_id(name)
+            await self._submitted(host, name)
+            task_id = await self._task_id(host, name)
             if task_id is None:
-                return await self._report(name)
-            known = self._known(await self._journal.last_seen(task_id))
+                return await self._report(host, name)
+            known = self._known(await host.tolerant.last_seen(task_id))
             async with host.watchers.watching(task_id, known) as watch:
                 while not watch.over:
                     failure = watch.failure
-                    await self._tell(watch, on_progress)
+                    await self._tell(host, watch, on_progress)
                     await watch.news()
                 failure = watch.failure
-        task_id = await self._task_id(name)
+        task_id = await self._task_id(host, name)
         if failure is not None and task_id is not None:
-            return await self._look_failed(task_id, failure)
-        return await self._report(name)
+            return await self._look_failed(host, task_id, failure)
+        return await self._report(host, name)
 
-    # --- the submit -------------------------------------------------------------------------
+    async def recent(self, most: int = 20) -> Sequence[PastEdit]:
+        """The latest edits of this account, newest first, as last seen. Asks nobody.
 
-    async def _submit(self, connection: Connection, intent: Intent, request: EditRequest) -> None:
-        """Bring an intent to its end, whatever becomes of the call that asked for it."""
-        try:
-            await self._journal.advance(intent.handle, "sending")
-            await self._send(connection.client, intent, request)
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await self._journal.advance(intent.handle, "unknown", error=_stopped())
-            raise
-        except Exception as error:
-            logger.exception("The submit %s ended unexpectedly", intent.handle)
-            await self._journal.advance(intent.handle, "unknown", error=_broke(error))
-        finally:
-            self._state.submits.pop(intent.handle).set()
+        Raises:
+            JournalUnusable: The journal cannot be read.
+        """
+        host = await self._hosted()
+        owner = host.connection.owner
+        kept = await host.journal.recent(owner, now=self._rules.clock(), most=most)
+        return [
+            PastEdit(
+                edit=_seen(sighting) if sighting else _unseen(intent),
+                created_at=datetime.fromtimestamp(intent.created_at, UTC),
+                prompt=intent.prompt,
+                n=intent.n,
+                credits=intent.credits,
+            )
+            for intent, sighting in kept
+        ]
 
-    async def _send(self, client: Client, intent: Intent, request: EditRequest) -> None:
-        for attempt in range(MOST_RESENDS + 1):
-            try:
-                task = await client.submit(request, idempotency_key=intent.handle)
-            except OutcomeUnknown as error:
-                await self._journal.advance(intent.handle, "unknown", error=error)
+    def wake(self) -> None:
+        """Look after edits of an earlier process, if there can be any. Returns at once."""
+        if not self._awake and not self.is_emulator:
+            self._awake = True
+            self._tasks.start_soon(self._wake)
+
+    async def _wake(self) -> None:
+        await anyio.sleep(_WAKING_PAUSE)
+        with suppress(Wan25Error):  # a call will say why
+            await self._hosted()
+
+    async def finish(self) -> None:
+        """Let submits on the wire learn their task ids; what cannot is journaled as unknown."""
+        if self._host is not None:
+            await self._host.submitter.finish()
+
+    # --- submits ----------------------------------------------------------------------------
+
+    async def _claim(self, host: _Host, request: EditRequest, *, force_new: bool) -> Claim:
+        return await host.journal.claim(
+            Ask(
+                handle=HANDLE_PREFIX + uuid.uuid4().hex[:16],
+                owner=host.connection.owner,
+                fingerprint=fingerprint(request.wire()),
+                n=request.n,
+                prompt=request.prompt,
+                holder=self._holder,
+            ),
+            now=self._rules.clock(),
+            window=0.0 if force_new else self._rules.duplicate_window,
+            lease=LEASE_SECONDS,
+            allowance=self._rules.allowance,
+            refusal=host.submitter.refusal(),
+        )
+
+    async def _submitted(self, host: _Host, name: str) -> None:
+        """Wait until the submit behind a name has ended, whichever process makes it."""
+        await host.submitter.ended(name)
+        while True:
+            intent = await self._find(host, name)
+            if intent is None or intent.stage not in ("intent", "sending"):
                 return
-            except Wan25Error as error:
-                if not self._may_resend(error, attempt):
-                    await self._journal.advance(intent.handle, "refused", error=error)
-                    return
-                pause = resend_pause(attempt, error.retry_after_seconds, self._chance())
-            else:
-                await self._journal.record(task, now=self._clock())
-                await self._journal.advance(intent.handle, "accepted", task_id=task.id)
-                return
-            await anyio.sleep(pause)
+            await anyio.sleep(_ELSEWHERE_PAUSE)  # another process sends it: the journal will tell
 
-    def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
-        asked = error.retry_after_seconds or 0.0
-        return error.retryable and attempt < MOST_RESENDS and asked <= LONGEST_WAIT_FOR_RESEND
+    async def _find(self, host: _Host, name: str) -> Intent | None:
+        return await host.tolerant.find(name, now=self._rules.clock())
 
-    async def _submitted(self, name: str) -> None:
-        """Wait until the submit of a handle has ended, if it is under way here."""
-        under_way = self._state.submits.get(name)
-        if under_way is not None:
-            await under_way.wait()
-
-    # --- looking ----------------------------------------------------------------------------
-
-    async def _look(self, client: Client, task_id: str) -> Task:
-        sighting = await self._journal.record(await client.query(task_id), now=self._clock())
-        return sighting.task
-
-    def _known(self, sighting: Sighting | None) -> Known | None:
-        if sighting is None:
-            return None
-        now, began = self._clock(), sighting.task.created or sighting.seen_at
-        return Known(sighting.task, max(now - began, 0.0), max(now - sighting.seen_at, 0.0))
-
-    async def _refresh(self, client: Client, handle: str) -> None:
-        """Look at the task that a repeated call joins; if that fails, what was last seen stands."""
-        intent = await self._journal.find(handle)
-        if intent is None or intent.task_id is None:
-            return
-        sighting = await self._journal.last_seen(intent.task_id)
-        if sighting is None or not is_settled(sighting.task.status):
-            with suppress(Wan25Error):
-                await self._look(client, intent.task_id)
-
-    async def _tell(self, watch: Watch, on_progress: OnProgress | None) -> None:
-        if on_progress is not None and watch.latest is not None:
-            await on_progress(await self._report(watch.task_id))
-
-    async def _task_id(self, name: str) -> str | None:
+    async def _task_id(self, host: _Host, name: str) -> str | None:
         """The provider's id behind a name, or None while (or because) there is none."""
-        intent = await self._journal.find(name)
+        intent = await self._find(host, name)
         if intent is not None:
             return intent.task_id
         if name.startswith(HANDLE_PREFIX):
             raise InvalidRequest(
-                f"This server does not know {name}.",
+                "The journal does not know this handle.",
                 code="not_found",
-                fix="Handles are kept while the server runs; look for the task on the provider's "
-                "dashboard before editing again.",
+                fix="Pass the task_id exactly as edit_image returned it; `wan25-mcp tasks` lists "
+                "recent edits.",
             )
         return name
 
+    # --- looking ----------------------------------------------------------------------------
+
+    async def _look(self, host: _Host, task_id: str) -> Task:
+        task = await host.connection.client.query(task_id)
+        return (await host.tolerant.record(task, now=self._rules.clock())).task
+
+    async def _refresh(self, host: _Host, handle: str) -> None:
+        """Look at the task that a repeated call joins; if that fails, what was last seen stands."""
+        intent = await self._find(host, handle)
+        if intent is None or intent.task_id is None:
+            return
+        sighting = await host.tolerant.last_seen(intent.task_id)
+        if sighting is None or not is_settled(sighting.task.status):
+            with suppress(Wan25Error):
+                await self._look(host, intent.task_id)
+
+    def _known(self, sighting: Sighting | None) -> Known | None:
+        if sighting is None:
+            return None
+        now, began = self._rules.clock(), sighting.task.created or sighting.seen_at
+        return Known(sighting.task, max(now - began, 0.0), max(now - sighting.seen_at, 0.0))
+
+    async def _tell(self, host: _Host, watch: Watch, on_progress: OnProgress | None) -> None:
+        if on_progress is not None and watch.latest is not None:
+            await on_progress(await self._report(host, watch.task_id))
+
+    async def _attend(self, host: _Host) -> None:
+        """Look now and then at tasks nobody asks about: after a crash, or when callers are gone."""
+        while True:
+            unattended = await host.tolerant.unattended(
+                now=self._rules.clock(), unseen_for=_UNSEEN_FOR, lease=_UNSEEN_FOR
+            )
+            for task_id in unattended:
+                with suppress(Wan25Error):
+                    await self._look(host, task_id)
+            await anyio.sleep(_UNSEEN_FOR / 2)
+
     # --- what is known, as an Edit ----------------------------------------------------------
 
-    async def _report(self, name: str, *, joined: bool = False) -> Edit:
-        intent = await self._journal.find(name)
+    async def _report(self, host: _Host, name: str) -> Edit:
+        intent = await self._find(host, name)
         task_id = intent.task_id if intent else name
-        sighting = await self._journal.last_seen(task_id) if task_id else None
+        sighting = await host.tolerant.last_seen(task_id) if task_id else None
         if sighting:
-            return self._seen(sighting, joined=joined)
-        if intent and intent.error:
-            status: Status = "unknown" if intent.stage == "unknown" else "failed"
-            return Edit(
-                task_id=intent.handle if status == "unknown" else None,
-                status=status,
-                charged=intent.error.charged,
-                joined=joined,
-                error=intent.error,
-            )
-        status = "submitting" if intent and not intent.task_id else "unknown"
-        return Edit(task_id=task_id or name, status=status, charged="unknown", joined=joined)
+            return _seen(sighting)
+        if intent:
+            return _unseen(intent)
+        return Edit(task_id=name, status="unknown", charged="unknown")
 
-    def _seen(self, sighting: Sighting, *, joined: bool = False) -> Edit:
-        task = sighting.task
-        usage = task.usage or Usage()
-        settled = is_settled(task.status)
-        estimated = None if settled or not task.task_info else task.task_info.estimated_time
-        return Edit(
-            task_id=task.id,
-            status=task.status,
-            charged=charged_for(
-                task.status,
-                credits_reserved=usage.credits_reserved,
-                credits_used=usage.credits_used,
-            ),
-            progress=100 if task.status == "completed" else task.progress,
-            image_urls=task.image_urls,
-            expires_at=_expiry(sighting) if task.image_urls else None,
-            usage=task.usage,
-            estimated_seconds=estimated,
-            joined=joined,
-            error=_task_error(task),
-        )
-
-    async def _look_failed(self, task_id: str, error: Wan25Error) -> Edit:
+    async def _look_failed(self, host: _Host, task_id: str, error: Wan25Error) -> Edit:
         """What was known before, with the reason why nothing newer is."""
-        known = await self._report(task_id)
-        return Edit(
-            task_id=task_id,
-            status=known.status,
-            charged=known.charged,
-            progress=known.progress,
-            usage=known.usage,
-            error=error,
-        )
+        known = await self._report(host, task_id)
+        return replace(known, task_id=task_id, error=error)
 
     # --- what the editor holds --------------------------------------------------------------
 
-    async def _host(self) -> _Host:
-        async with self._connecting:
-            if self._state.host is None:
-                self._state.host = await self._state.tasks.start(self._hold)
-            return self._state.host
+    async def _hosted(self) -> _Host:
+        async with self._hosting:
+            if self._host is None:
+                self._host = await self._tasks.start(self._hold)
+            return self._host
 
     async def _hold(self, *, task_status: TaskStatus[_Host]) -> None:
         """Keep the connection open in one task from first use to the end."""
         async with self._connect() as connection:
+            journal = await self._open_journal()
+            tolerant = TolerantJournal(journal, connection.owner)
+            submitter = Submitter(
+                connection.client,
+                journal,
+                tolerant,
+                self._tasks,
+                clock=self._rules.clock,
+                chance=self._rules.chance,
+            )
 
             async def look(task_id: str) -> Task:
-                return await self._look(connection.client, task_id)
+                return await self._look(host, task_id)
 
-            task_status.started(_Host(connection, Watchers(look, self._state.tasks)))
-            await anyio.sleep_forever()
-
-    async def finish_submits(self) -> None:
-        """Give submits that are on the wire a last chance to learn their task id."""
-        with anyio.move_on_after(SHUTDOWN_PATIENCE):
-            for under_way in list(self._state.submits.values()):
-                await under_way.wait()
+            host = _Host(connection, journal, tolerant, submitter, Watchers(look, self._tasks))
+            task_status.started(host)
+            await self._attend(host)
 
 
 @asynccontextmanager
 async def open_editor(
-    connect: Connect,
-    *,
-    journal: Journal | None = None,
-    is_emulator: bool = False,
-    duplicate_window: float = 600.0,
-    clock: Callable[[], float] = time.time,
-    chance: Callable[[], float] = random.random,
+    connect: Connect, open_journal: OpenJournal, rules: Rules | None = None
 ) -> AsyncIterator[Editor]:
     """An editor for as long as the block runs. Opening it has no side effects.
 
     Args:
-        connect: Opens the way to the provider; called at first use, at most once at a time.
-        journal: What is remembered; by default, as long as the editor lives.
-        is_emulator: Whether the far side only plays the provider.
-        duplicate_window: Seconds in which an equal call joins the earlier edit.
-        clock: Epoch seconds.
-        chance: Random numbers in [0, 1).
+        connect: Opens the way to the provider; called at first use.
+        open_journal: Opens what is remembered; called at first use.
     """
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        editor = Editor(
-            connect,
-            journal or MemoryJournal(),
-            tasks,
-            is_emulator=is_emulator,
-            duplicate_window=duplicate_window,
-            clock=clock,
-            chance=chance,
-        )
+        editor = Editor(connect, open_journal, tasks, rules or Rules())
         try:
             yield editor
         except Exception as error:  # noqa: BLE001  raised again below, outside the task group
             failure = error
         finally:
             with anyio.CancelScope(shield=True):
-                await editor.finish_submits()
+                await editor.finish()
             tasks.cancel_scope.cancel()
     if failure is not None:  # as it was, not in the exception group a task group would make of it
         raise failure
 
 
-def _broke(error: Exception) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"Something unexpected happened while the edit was being sent ({type(error).__name__}), "
-        "so it may or may not have been accepted.",
-        code="outcome_unknown",
-        fix="Check recent tasks and credits on the provider's dashboard before editing again.",
-        charged="unknown",
+def _unseen(intent: Intent) -> Edit:
+    """An edit whose task was never seen: still being submitted, refused, or unknown."""
+    if intent.error is None:
+        return Edit(task_id=intent.task_id or intent.handle, status="submitting", charged="unknown")
+    if intent.stage == "unknown":
+        return Edit(task_id=intent.handle, status="unknown", charged="unknown", error=intent.error)
+    return Edit(task_id=None, status="failed", charged=intent.error.charged, error=intent.error)
+
+
+def _seen(sighting: Sighting) -> Edit:
+    task = sighting.task
+    settled = is_settled(task.status)
+    return Edit(
+        task_id=task.id,
+        status=task.status,
+        charged=_charged(task),
+        progress=100 if task.status == "completed" else task.progress,
+        image_urls=task.image_urls,
+        expires_at=_expiry(sighting) if task.image_urls else None,
+        usage=task.usage,
+        estimated_seconds=task.task_info.estimated_time if task.task_info and not settled else None,
+        error=_task_error(task),
     )
 
 
-def _stopped() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "The server stopped while the edit was being sent, so it may or may not have been "
-        "accepted.",
-        code="outcome_unknown",
-        fix="Check recent tasks and credits on the provider's dashboard before editing again.",
-        charged="unknown",
+def _charged(task: Task) -> Charged:
+    usage = task.usage or Usage()
+    return charged_for(
+        task.status, credits_reserved=usage.credits_reserved, credits_used=usage.credits_used
     )
+
+
+_CODE_WITHOUT_ONE: Final = {
+    "cancelled": "request_cancelled",
+    "completed": "generation_failed_no_content",
+}
 
 
 def _task_error(task: Task) -> TaskFailed | None:
     """Why a settled task brought no image."""
-    if task.status not in ("failed", "cancelled") and not _is_empty(task):
+    is_empty = task.status == "completed" and not task.image_urls
+    if task.status not in ("failed", "cancelled") and not is_empty:
         return None
-    said = task.error.message if task.error else None
     code = task.error.code if task.error else None
-    if code is None:
-        code = {"cancelled": "request_cancelled", "completed": "generation_failed_no_content"}.get(
-            task.status
-        )
-    advice = task_advice(code)
+    said = task.error.message if task.error else None
+    advice = task_advice(code or _CODE_WITHOUT_ONE.get(task.status))
     words = " ".join((said or "").split())[:300].rstrip(".")
-    usage = task.usage or Usage()
     return TaskFailed(
         f"{advice.sentence}: {words}." if words else f"{advice.sentence}.",
         code=advice.code,
         fix=advice.fix,
         retryable=advice.retryable,
-        charged=charged_for(
-            task.status, credits_reserved=usage.credits_reserved, credits_used=usage.credits_used
-        ),
+        charged=_charged(task),
     )
-
-
-def _is_empty(task: Task) -> bool:
-    return task.status == "completed" and not task.image_urls
 
 
 def _expiry(sighting: Sighting) -> datetime:

@@ -46,6 +46,22 @@ async def show_task(settings: Settings, name: str, directory: Path | None, *, wa
         return await _finish(editor, edit, directory, "") if wait else _tell(edit)
 
 
+async def list_tasks(settings: Settings, most: int) -> None:
+    """List recent edits of this account."""
+    async with open_configured_editor(settings) as editor:
+        _say_if_emulated(editor)
+        past = await editor.recent(most)
+    if not past:
+        say("No edits yet in this journal.")
+    for one in past:
+        edit = one.edit
+        what = " ".join((one.prompt or "").split())
+        show(
+            f"{one.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
+            f"{one.credits:>6g} credits ({edit.charged})  {edit.task_id or '-'}  {what[:60]}"
+        )
+
+
 def _say_if_emulated(editor: Editor) -> None:
     if editor.is_emulator:
         say("Emulator: not the real model; pictures are stand-ins and credits are play money.")

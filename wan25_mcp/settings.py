@@ -41,6 +41,16 @@ VARIABLES: Final = (
     Variable(name="WAN25_API_KEY_FILE", meaning="A file that holds the key, instead."),
     Variable(name="WAN25_BASE_URL", meaning="The API, path included.", default=DEFAULT_BASE_URL),
     Variable(
+        name="WAN25_DATA_DIR",
+        meaning="Where the journal is kept.",
+        default="your user data folder",
+    ),
+    Variable(
+        name="WAN25_DATABASE_URL",
+        meaning="A PostgreSQL journal instead, for several machines (extra `postgres`).",
+        secret=True,
+    ),
+    Variable(
         name="WAN25_OUTPUT_DIR",
         meaning="Where `edit` and `demo` save images.",
         default="`wan25` in your pictures folder",
@@ -59,6 +69,21 @@ VARIABLES: Final = (
         name="WAN25_DUPLICATE_WINDOW_SECONDS",
         meaning="How long an equal `edit_image` call joins the earlier task; 0 = never.",
         default="600",
+    ),
+    Variable(
+        name="WAN25_CREDIT_LIMIT",
+        meaning="Credits that may be spent in any 24 hours; more is refused before it is sent.",
+        default="no limit",
+    ),
+    Variable(
+        name="WAN25_CREDITS_PER_IMAGE",
+        meaning="The price assumed until the provider's first answer teaches a better one.",
+        default="1.5",
+    ),
+    Variable(
+        name="WAN25_MAX_IN_FLIGHT",
+        meaning="Edits that may be under way at one time.",
+        default="no limit",
     ),
     Variable(
         name="WAN25_SERVER_TOKEN",
@@ -86,10 +111,15 @@ class Settings:
     key_problem: str | None = None
     """Why there is no key, when it was set but cannot be one."""
     base_url: str = DEFAULT_BASE_URL
+    data_dir: Path | None = None
+    database_url: SecretStr | None = None
     output_dir: Path | None = None
     wait_seconds: float = 25.0
     max_wait_seconds: float = 50.0
     duplicate_window_seconds: float = 600.0
+    credit_limit: float | None = None
+    credits_per_image: float = 1.5
+    max_in_flight: int | None = None
     server_token: SecretStr | None = None
     allowed_hosts: tuple[str, ...] = ()
     log_level: LogLevel = "WARNING"
@@ -108,6 +138,7 @@ class Settings:
         read = _Reader(values)
         key, problem = read.key()
         token = read.secret("WAN25_SERVER_TOKEN")
+        database = read.database_url()
         emulator = read.text("WAN25_EMULATOR")
         emulator_url = _http_url("WAN25_EMULATOR", emulator) if "://" in emulator else None
         wait = read.seconds("WAN25_WAIT_SECONDS", 25.0, least=0.0, most=3600.0)
@@ -116,18 +147,23 @@ class Settings:
             key=key,
             key_problem=problem,
             base_url=read.base_url(),
+            data_dir=read.directory("WAN25_DATA_DIR"),
+            database_url=database,
             output_dir=read.directory("WAN25_OUTPUT_DIR"),
             wait_seconds=min(wait, longest),
             max_wait_seconds=longest,
             duplicate_window_seconds=read.seconds(
                 "WAN25_DUPLICATE_WINDOW_SECONDS", 600.0, least=0.0, most=86400.0
             ),
+            credit_limit=read.number("WAN25_CREDIT_LIMIT", least=0.0),
+            credits_per_image=read.number("WAN25_CREDITS_PER_IMAGE", least=0.0) or 1.5,
+            max_in_flight=read.count("WAN25_MAX_IN_FLIGHT"),
             server_token=token,
             allowed_hosts=read.words("WAN25_ALLOWED_HOSTS"),
             log_level=read.log_level(),
             emulator=emulator_url is not None or read.switch("WAN25_EMULATOR", emulator),
             emulator_url=emulator_url,
-            secrets=tuple(s.get_secret_value() for s in (key, token) if s is not None),
+            secrets=tuple(s.get_secret_value() for s in (key, token, database) if s is not None),
         )
 
 
@@ -179,6 +215,41 @@ class _Reader:
                 fix=f"Set {name} to such a number, or unset it (default {default:g}).",
             )
         return number
+
+    def number(self, name: str, *, least: float) -> float | None:
+        value = self.text(name)
+        if not value:
+            return None
+        number = _parsed(value, float)
+        if number is None or not least <= number < float("inf"):
+            raise SettingsError(
+                f"{name} is not a number of credits.",
+                fix=f"Set {name} to a number of {least:g} or more, or unset it.",
+            )
+        return number
+
+    def count(self, name: str) -> int | None:
+        value = self.text(name)
+        if not value:
+            return None
+        number = _parsed(value, int)
+        if number is None or number < 1:
+            raise SettingsError(
+                f"{name} is not a whole number of 1 or more.",
+                fix=f"Set {name} to such a number, or unset it.",
+            )
+        return number
+
+    def database_url(self) -> SecretStr | None:
+        value = self.text("WAN25_DATABASE_URL")
+        if not value:
+            return None
+        if not value.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+            raise SettingsError(
+                "WAN25_DATABASE_URL is not a PostgreSQL URL.",
+                fix="Set it to postgresql://user:password@host/database, or unset it for SQLite.",
+            )
+        return SecretStr(value)
 
     def directory(self, name: str) -> Path | None:
         value = self.text(name)

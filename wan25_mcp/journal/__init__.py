@@ -1,12 +1,38 @@
 """What must be remembered about an intent to edit, from before it is sent until it is settled.
 
-    intent ─→ sending ─→ accepted | refused | unknown
+    intent ⇄ sending ─→ accepted | refused | unknown ─→ (accepted, if it turns out so)
 
-The editor writes every step here before it takes the next. `Journal` is the promise; how long it
-holds is the implementation's: `MemoryJournal` remembers as long as its process lives.
+The editor writes every step here, durably, before it takes the next. `Journal` is the promise,
+`SqlJournal` keeps it on SQLite or PostgreSQL, and `TolerantJournal` says which steps may not be
+taken without it.
 """
 
-from wan25_mcp.journal.memory import MemoryJournal
-from wan25_mcp.journal.records import Claim, Intent, Journal, Sighting, Stage, fingerprint
+from wan25_mcp.journal.records import (
+    Allowance,
+    Ask,
+    Claim,
+    Intent,
+    Journal,
+    JournalUnusable,
+    Sighting,
+    Stage,
+    Withheld,
+    fingerprint,
+    sight,
+)
+from wan25_mcp.journal.tolerant import TolerantJournal
 
-__all__ = ["Claim", "Intent", "Journal", "MemoryJournal", "Sighting", "Stage", "fingerprint"]
+__all__ = [
+    "Allowance",
+    "Ask",
+    "Claim",
+    "Intent",
+    "Journal",
+    "JournalUnusable",
+    "Sighting",
+    "Stage",
+    "TolerantJournal",
+    "Withheld",
+    "fingerprint",
+    "sight",
+]

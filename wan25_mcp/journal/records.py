@@ -4,31 +4,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
+from wan25_mcp import errors
 from wan25_mcp.errors import Wan25Error
+from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task
 
 Stage = Literal["intent", "sending", "accepted", "refused", "unknown"]
 
+DAY: Final = 24 * 3600.0
 
-@dataclass(frozen=True, slots=True)
+
+class Withheld(Wan25Error):
+    """A limit of the operator's, not the provider, kept the submit from being sent."""
+
+
+class JournalUnusable(Wan25Error):
+    """The journal cannot be read or written, so nothing that costs money is sent."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The journal, which keeps an edit from being paid twice, cannot be used: {reason}. "
+            "Nothing was sent.",
+            code="journal_unusable",
+            fix="Make room, correct the permissions, or set WAN25_DATA_DIR (or "
+            "WAN25_DATABASE_URL) to a place that can be written; then call again.",
+            retryable=True,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A wish to edit, before anything was decided.
+
+    Args:
+        handle: Our own id of the edit, good in place of a task id from the first moment.
+        owner: Whose money it is: equal for the same account at the same provider.
+        fingerprint: Equal for equal content.
+        n: How many images are asked for.
+        prompt: Kept so that a person can recognise the edit in a list.
+        holder: The process that would send it.
+    """
+
+    handle: str
+    owner: str
+    fingerprint: str
+    n: int
+    prompt: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """One wish to edit, and how far its submit has come. Times in epoch seconds.
 
     Args:
-        handle: Our own id of the edit, good in place of a task id from the first moment.
-        fingerprint: Equal for equal content.
+        credits: What it is counted with against the limit: estimated, then reserved, then used.
         task_id: The provider's id, once accepted.
         error: Why there is no task, once refused or unknown.
     """
 
     handle: str
-    fingerprint: str
+    owner: str
     created_at: float
+    n: int
+    prompt: str | None
     stage: Stage = "intent"
+    credits: float = 0.0
     task_id: str | None = None
     error: Wan25Error | None = None
 
@@ -41,13 +86,27 @@ class Claim:
     joined: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What the operator allows.
+
+    Args:
+        credit_limit: Credits in any 24 hours; None for no limit.
+        credits_per_image: The price assumed until an answer has taught a better one.
+        max_in_flight: Edits not yet settled at one time; None for no limit.
+    """
+
+    credit_limit: float | None = None
+    credits_per_image: float = 1.5
+    max_in_flight: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """What was last seen of a task, and the moments its end must lie between.
 
     Args:
-        task: The task as last seen.
-        seen_at: When that was.
+        seen_at: When it was last seen.
         unfinished_at: When it was last seen unsettled, if ever.
         settled_at: When it was first seen settled, if it is.
     """
@@ -59,28 +118,59 @@ class Sighting:
 
 
 class Journal(Protocol):
-    """Each method is atomic among all who share the journal."""
+    """Each method is atomic among all who share the journal, and durable when it returns.
 
-    async def claim(self, fingerprint: str, handle: str, *, now: float, window: float) -> Claim:
-        """Join the live intent of this fingerprint made in the last `window` seconds, or make one.
+    Every method raises `JournalUnusable` when the storage fails.
+    """
 
-        A refused intent, and one whose task failed or was cancelled, is not live. A window of 0
-        always makes a new one.
+    async def claim(
+        self,
+        ask: Ask,
+        *,
+        now: float,
+        window: float,
+        lease: float,
+        allowance: Allowance,
+        refusal: Withheld | None = None,
+    ) -> Claim:
+        """Join the live, equal intent made in the last `window` seconds, or make one.
+
+        A refused intent, and one whose task failed or was cancelled, is not live.
+
+        Args:
+            lease: Seconds after which the holder counts as dead, unless it renews.
+            refusal: Raised instead of making a new intent.
+
+        Raises:
+            Withheld: The allowance has no room for a new intent.
         """
         ...
 
-    async def advance(
-        self,
-        handle: str,
-        stage: Stage,
-        *,
-        task_id: str | None = None,
-        error: Wan25Error | None = None,
-    ) -> Intent:
-        """Take an intent to its next stage."""
+    async def begin(self, handle: str, *, now: float, lease: float) -> bool:
+        """`intent` to `sending`, right before the wire. False: it is not ours to send any more."""
         ...
 
-    async def find(self, name: str) -> Intent | None:
+    async def pause(self, handle: str, *, now: float, lease: float) -> None:
+        """`sending` back to `intent`: surely not accepted, and to be sent again later."""
+        ...
+
+    async def renew(self, handle: str, *, now: float, lease: float) -> None:
+        """The holder lives."""
+        ...
+
+    async def accept(self, handle: str, task: Task, *, now: float) -> None:
+        """The provider has the task; also for one thought to be unknown."""
+        ...
+
+    async def refuse(self, handle: str, error: Wan25Error) -> None:
+        """The provider has no task and charges nothing."""
+        ...
+
+    async def lose(self, handle: str, error: Wan25Error) -> None:
+        """What came of it is unknown."""
+        ...
+
+    async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
         """The intent of a handle or of a task id."""
         ...
 
@@ -92,8 +182,47 @@ class Journal(Protocol):
         """What was last seen of a task."""
         ...
 
+    async def unattended(
+        self, owner: str, *, now: float, unseen_for: float, lease: float
+    ) -> Sequence[str]:
+        """Accepted, unsettled tasks nobody has looked at lately; taken on for `lease` seconds."""
+        ...
+
+    async def recent(
+        self, owner: str, *, now: float, most: int
+    ) -> Sequence[tuple[Intent, Sighting | None]]:
+        """The latest intents, newest first."""
+        ...
+
 
 def fingerprint(content: Mapping[str, Any]) -> str:
     """The same for the same content, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def sight(before: Sighting | None, task: Task, now: float) -> Sighting:
+    """What is known of a task after a look; a settled one stays what it was."""
+    if before and is_settled(before.task.status):
+        return before
+    unfinished = before.unfinished_at if before else None
+    if is_settled(task.status):
+        return Sighting(task, seen_at=now, unfinished_at=unfinished, settled_at=now)
+    return Sighting(task, seen_at=now, unfinished_at=now)
+
+
+_KINDS: Final = {
+    kind.__name__: kind
+    for kind in (errors.OutcomeUnknown, errors.Refused, errors.Unreachable, Withheld)
+}
+
+
+def error_to_json(error: Wan25Error) -> dict[str, Any]:
+    """An error as the journal keeps it."""
+    return {"kind": type(error).__name__, **vars(error)}
+
+
+def error_from_json(kept: Mapping[str, Any]) -> Wan25Error:
+    """An error as it was kept."""
+    words = {name: value for name, value in kept.items() if name != "kind"}
+    return _KINDS.get(kept["kind"], Wan25Error)(words.pop("message"), **words)

@@ -7,10 +7,12 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from mcp.server.caching import CacheHint
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 
 from wan25_mcp.editor import Editor
 from wan25_mcp.server.answers import EMULATOR_NOTE
+from wan25_mcp.server.resources import add_resources
 from wan25_mcp.server.tools import Tools, Waits
 
 INSTRUCTIONS: Final = """\
@@ -28,7 +30,7 @@ def create_server(
 ) -> MCPServer[Any]:
     """The MCP server over an editor, for any transport."""
     instructions = f"{INSTRUCTIONS}\n{EMULATOR_NOTE}" if editor.is_emulator else INSTRUCTIONS
-    return MCPServer(
+    server: MCPServer[Any] = MCPServer(
         name="wan25-mcp",
         title="Wan 2.5 image editing",
         description="Edits images with wan2.5-image-to-image.",
@@ -37,4 +39,25 @@ def create_server(
         tools=Tools(editor, waits).all(),
         log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
         cache_hints={"tools/list": _AN_HOUR, "prompts/list": _AN_HOUR, "resources/list": _AN_HOUR},
+        middleware=[_Waking(editor)],
     )
+    add_resources(server, editor)
+    return server
+
+
+class _Waking:
+    """Lets the editor look after paid edits of an earlier run once a client shows real interest.
+
+    Not at start-up: some hosts start a server only to see whether it starts.
+    """
+
+    def __init__(self, editor: Editor) -> None:
+        self._editor = editor
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        answer = await call_next(ctx)
+        if ctx.method == "tools/list":
+            self._editor.wake()
+        return answer

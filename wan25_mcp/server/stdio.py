@@ -37,5 +37,5 @@ async def serve_stdio(settings: Settings) -> None:
 async def _end_on_signal(editor: Editor) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
-            await editor.finish_submits()
+            await editor.finish()
             os._exit(128 + number)

@@ -1,0 +1,36 @@
+"""Stops submits while the provider keeps failing, so that a broken hour costs no unknown outcomes.
+
+No I/O; the caller tells the time. Looks at tasks are never stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+FAILURES_TO_OPEN: Final = 5
+FIRST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 600.0
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Counts failures of the service in a row; closed again by the first success."""
+
+    failures: int = 0
+    open_until: float = 0.0
+
+    def pause(self, now: float) -> float | None:
+        """Seconds until a submit may be tried again; None if one may be tried now."""
+        return self.open_until - now if now < self.open_until else None
+
+    def succeeded(self) -> None:
+        """The provider answered sensibly, be it with a refusal."""
+        self.failures, self.open_until = 0, 0.0
+
+    def failed(self, now: float) -> None:
+        """The service failed. From the fifth time in a row on, submits stop; longer each time."""
+        self.failures += 1
+        if self.failures >= FAILURES_TO_OPEN:
+            again = self.failures - FAILURES_TO_OPEN
+            self.open_until = now + min(FIRST_PAUSE * 2.0 ** min(again, 10), LONGEST_PAUSE)

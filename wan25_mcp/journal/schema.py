@@ -1,0 +1,87 @@
+"""The tables, their version, and how an older one is brought forward."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    insert,
+    inspect,
+    select,
+)
+
+from wan25_mcp.journal.records import JournalUnusable
+
+VERSION: Final = 1
+
+metadata: Final = MetaData()
+
+versions: Final = Table("wan25_version", metadata, Column("version", Integer, primary_key=True))
+
+intents: Final = Table(
+    "wan25_intents",
+    metadata,
+    Column("handle", String(64), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("sent_at", Float(53)),
+    Column("lease_until", Float(53), nullable=False),
+    Column("holder", String(64), nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("prompt", Text),
+    Column("credits", Float(53), nullable=False),
+    Column("price", Float(53)),  # credits an image, as the provider said; teaches the next estimate
+    Column("task_id", String(255), unique=True),
+    Column("error", Text),
+    Index("wan25_intents_equal", "owner", "fingerprint", "created_at"),
+    Index("wan25_intents_stage", "stage", "lease_until"),
+)
+
+tasks: Final = Table(
+    "wan25_tasks",
+    metadata,
+    Column("task_id", String(255), primary_key=True),
+    Column("settled", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("seen_at", Float(53), nullable=False),
+    Column("unfinished_at", Float(53)),
+    Column("settled_at", Float(53)),
+    Column("followed_until", Float(53), nullable=False),
+    Index("wan25_tasks_unsettled", "settled", "seen_at"),
+)
+
+
+def bring_forward(connection: Connection) -> None:
+    """Create the tables, or bring older ones to this version. Runs in a write transaction.
+
+    Raises:
+        JournalUnusable: The tables are of a newer version than this program knows.
+    """
+    found = _version(connection)
+    if found is not None and found > VERSION:
+        raise JournalUnusable(
+            f"it was written by a newer wan25-mcp (journal version {found}; this program knows "
+            f"{VERSION}), so upgrade this one"
+        )
+    if found is None:
+        metadata.create_all(connection)
+        connection.execute(insert(versions).values(version=VERSION))
+
+
+def _version(connection: Connection) -> int | None:
+    if not inspect(connection).has_table(versions.name):
+        return None
+    return connection.execute(select(func.max(versions.c.version))).scalar()

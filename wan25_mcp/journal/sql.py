@@ -1,0 +1,264 @@
+"""The journal on SQLite or PostgreSQL, through SQLAlchemy in worker threads.
+
+Opened on first use. SQLite: one file, WAL, safe with several processes on one machine; every
+commit is on the disk before the next step. PostgreSQL: several machines; a lock of the
+transaction's makes the steps of all replicas take turns, which they would on SQLite anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import anyio.lowlevel
+import anyio.to_thread
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal import schema, steps
+from wan25_mcp.journal.records import (
+    Allowance,
+    Ask,
+    Claim,
+    Intent,
+    JournalUnusable,
+    Sighting,
+    Withheld,
+)
+from wan25_mcp.models import Task
+
+BUSY_SECONDS: Final = 2.5
+"""How long a step waits for other processes; `edit_image` answers within 4 seconds all the same."""
+
+_ADVISORY_LOCK: Final = 0x77616E3235  # "wan25"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Run = Callable[[Callable[[], T]], Awaitable[T]]
+
+
+async def in_thread(job: Callable[[], T]) -> T:
+    """Run a blocking job beside the event loop."""
+    return await anyio.to_thread.run_sync(job)
+
+
+async def inline(job: Callable[[], T]) -> T:
+    """Run a blocking job on the event loop: a virtual clock does not wait for threads."""
+    await anyio.lowlevel.checkpoint()
+    return job()
+
+
+class SqlJournal:
+    """A journal in a database.
+
+    Args:
+        url: An SQLAlchemy URL, or the path of an SQLite file.
+        run: Where blocking work runs.
+    """
+
+    def __init__(self, url: str | Path, *, run: Callable[..., Awaitable[Any]] = in_thread) -> None:
+        self._url = url
+        self._run = run
+        self._engine: Engine | None = None
+
+    def close(self) -> None:
+        """Give back connections; the journal may be used again."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    # --- the promise ------------------------------------------------------------------------
+
+    async def claim(
+        self,
+        ask: Ask,
+        *,
+        now: float,
+        window: float,
+        lease: float,
+        allowance: Allowance,
+        refusal: Withheld | None = None,
+    ) -> Claim:
+        return await self._write(
+            steps.claim,
+            ask,
+            now=now,
+            window=window,
+            lease=lease,
+            allowance=allowance,
+            refusal=refusal,
+        )
+
+    async def begin(self, handle: str, *, now: float, lease: float) -> bool:
+        return await self._write(steps.begin, handle, now=now, lease=lease)
+
+    async def pause(self, handle: str, *, now: float, lease: float) -> None:
+        await self._write(steps.pause, handle, now=now, lease=lease)
+
+    async def renew(self, handle: str, *, now: float, lease: float) -> None:
+        await self._write(steps.renew, handle, now=now, lease=lease)
+
+    async def accept(self, handle: str, task: Task, *, now: float) -> None:
+        await self._write(steps.accept, handle, task, now=now)
+
+    async def refuse(self, handle: str, error: Wan25Error) -> None:
+        await self._write(steps.refuse, handle, error)
+
+    async def lose(self, handle: str, error: Wan25Error) -> None:
+        await self._write(steps.lose, handle, error)
+
+    async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
+        await self._expire(now)
+        return await self._read(None, steps.find, name, owner)
+
+    async def record(self, task: Task, *, now: float) -> Sighting:
+        return await self._write(steps.record, task, now=now)
+
+    async def last_seen(self, task_id: str) -> Sighting | None:
+        return await self._read(None, steps.last_seen, task_id)
+
+    async def unattended(
+        self, owner: str, *, now: float, unseen_for: float, lease: float
+    ) -> Sequence[str]:
+        if not await self._read(False, steps.any_unattended, owner, now=now, unseen_for=unseen_for):
+            return ()
+        return await self._write(
+            steps.unattended, owner, now=now, unseen_for=unseen_for, lease=lease
+        )
+
+    async def recent(
+        self, owner: str, *, now: float, most: int
+    ) -> Sequence[tuple[Intent, Sighting | None]]:
+        await self._expire(now)
+        return await self._read([], steps.recent, owner, most=most)
+
+    async def _expire(self, now: float) -> None:
+        # Asked first: reading must work on a disk that cannot be written.
+        if await self._read(False, steps.overdue, now):
+            await self._write(steps.expire, now)
+
+    # --- transactions -----------------------------------------------------------------------
+
+    async def _write(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def job() -> T:
+            return self._transact("write", lambda connection: step(connection, *args, **kwargs))
+
+        result: T = await self._run(job)
+        return result
+
+    async def _read(
+        self,
+        empty: T,
+        step: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Read; `empty` where nothing was ever written, so that reading creates no file."""
+
+        def job() -> T:
+            if self._engine is None and isinstance(self._url, Path) and not self._url.exists():
+                return empty
+            return self._transact("read", lambda connection: step(connection, *args, **kwargs))
+
+        result: T = await self._run(job)
+        return result
+
+    def _transact(self, kind: str, step: Callable[[Connection], T]) -> T:
+        try:
+            engine = self._opened()
+            with engine.connect().execution_options(wan25=kind) as connection, connection.begin():
+                _take_turn(connection, kind)
+                return step(connection)
+        except (SQLAlchemyError, OSError, ImportError) as error:
+            raise JournalUnusable(_reason(error)) from error
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            engine = _engine(self._url)
+            with (
+                engine.connect().execution_options(wan25="write") as connection,
+                connection.begin(),
+            ):
+                _take_turn(connection, "write")
+                schema.bring_forward(connection)
+                steps.prune(connection, time.time())
+            self._engine = engine
+        return self._engine
+
+
+def _engine(url: str | Path) -> Engine:
+    if isinstance(url, Path):
+        _create_private(url)
+        engine = create_engine(f"sqlite:///{url}", connect_args={"timeout": BUSY_SECONDS})
+    else:
+        engine = create_engine(_with_driver(url), pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _with_driver(url: str) -> Any:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise JournalUnusable("WAN25_DATABASE_URL is not a database URL") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _create_private(path: Path) -> None:
+    """The file holds prompts and links: nobody else on the machine may read it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later could find the file changed between.
+    writes = connection.get_execution_options().get("wan25") == "write"
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _take_turn(connection: Connection, kind: str) -> None:
+    if kind == "write" and connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+
+
+_REASONS: Final = (
+    ("disk is full", "the disk is full"),
+    ("readonly", "it is read-only"),
+    ("read-only", "it is read-only"),
+    ("unable to open", "its file cannot be opened"),
+    ("locked", "another process holds it"),
+    ("not a database", "its file is not a journal"),
+    ("malformed", "its file is damaged"),
+    ("disk i/o", "the disk fails"),
+    ("connection", "the database cannot be reached"),
+    ("no module named", "the driver is not installed (pip install 'wan25-mcp[postgres]')"),
+    ("password", "the database refuses the user"),
+    ("authentication", "the database refuses the user"),
+)
+
+
+def _reason(error: Exception) -> str:
+    """Plain words; a driver's own may hold the database's address and password."""
+    if isinstance(error, OSError):
+        return (error.strerror or "the file system fails").lower()
+    told = str(error.orig if isinstance(error, DBAPIError) else error).lower()
+    known = (words for sign, words in _REASONS if sign in told)
+    return next(known, f"the database fails ({type(error).__name__})")

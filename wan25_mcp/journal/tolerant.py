@@ -1,0 +1,109 @@
+"""Fail closed before the wire, carry on after it.
+
+Without the journal nothing is sent. But what has been sent must not be lost because the disk is
+full now: from there on, what cannot be written is kept in memory, told in every answer of this
+process, and written as soon as the journal takes it. Looks at tasks work without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal.records import Intent, Journal, JournalUnusable, Sighting, sight
+from wan25_mcp.models import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    intents: dict[str, Intent] = field(default_factory=dict)
+    sightings: dict[str, Sighting] = field(default_factory=dict)
+    steps: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+
+
+class TolerantJournal:
+    """What the editor does with its journal after a submit has been sent, and for looks."""
+
+    def __init__(self, journal: Journal, owner: str) -> None:
+        self._journal = journal
+        self._owner = owner
+        self._unwritten = _Unwritten()
+
+    async def accept(self, intent: Intent, task: Task, *, now: float) -> None:
+        async def step() -> None:
+            await self._journal.accept(intent.handle, task, now=now)
+
+        ended = replace(intent, stage="accepted", task_id=task.id)
+        if not await self._take(ended, step):
+            self._unwritten.sightings[task.id] = sight(None, task, now)
+            logger.error("Not journaled: %s is task %s", intent.handle, task.id)
+
+    async def refuse(self, intent: Intent, error: Wan25Error) -> None:
+        async def step() -> None:
+            await self._journal.refuse(intent.handle, error)
+
+        await self._take(replace(intent, stage="refused", error=error), step)
+
+    async def lose(self, intent: Intent, error: Wan25Error) -> None:
+        async def step() -> None:
+            await self._journal.lose(intent.handle, error)
+
+        await self._take(replace(intent, stage="unknown", error=error), step)
+
+    async def _take(self, ended: Intent, step: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await step()
+        except JournalUnusable as error:
+            logger.error("%s", error.message)  # noqa: TRY400  the sentence says it; no trace needed
+            self._unwritten.intents[ended.handle] = ended
+            self._unwritten.steps[ended.handle] = step
+            return False
+        return True
+
+    async def _catch_up(self) -> None:
+        """Write what could not be written before."""
+        for handle, step in list(self._unwritten.steps.items()):
+            await step()
+            del self._unwritten.steps[handle]
+            self._unwritten.intents.pop(handle, None)
+
+    async def find(self, name: str, *, now: float) -> Intent | None:
+        try:
+            await self._catch_up()
+            return await self._journal.find(name, self._owner, now=now)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+        kept = self._unwritten.intents.values()
+        return next((intent for intent in kept if name in (intent.handle, intent.task_id)), None)
+
+    async def record(self, task: Task, *, now: float) -> Sighting:
+        try:
+            seen = await self._journal.record(task, now=now)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            seen = sight(self._unwritten.sightings.get(task.id), task, now)
+            self._unwritten.sightings[task.id] = seen
+            return seen
+        self._unwritten.sightings.pop(task.id, None)
+        return seen
+
+    async def last_seen(self, task_id: str) -> Sighting | None:
+        try:
+            seen = await self._journal.last_seen(task_id)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            seen = None
+        return seen or self._unwritten.sightings.get(task_id)
+
+    async def unattended(self, *, now: float, unseen_for: float, lease: float) -> Sequence[str]:
+        try:
+            return await self._journal.unattended(
+                self._owner, now=now, unseen_for=unseen_for, lease=lease
+            )
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            return ()

@@ -1,0 +1,63 @@
+"""The journal as resources, for an agent that lost its task id."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+
+from wan25_mcp import arguments
+from wan25_mcp.arguments import TaskArguments
+from wan25_mcp.editor import Editor, PastEdit
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.server.answers import answer_of
+
+
+def add_resources(server: MCPServer[Any], editor: Editor) -> None:
+    """Offer `wan25://tasks` and `wan25://tasks/{task_id}`."""
+
+    @server.resource(
+        "wan25://tasks",
+        name="tasks",
+        title="Recent edits",
+        description="The latest edits with state, cost and task id, newest first. Free.",
+        mime_type="application/json",
+    )
+    async def tasks() -> str:
+        try:
+            past = await editor.recent(20)
+        except Wan25Error as error:
+            raise ResourceError(f"{error.message} {error.fix}") from error
+        return json.dumps({"tasks": [_listed(one) for one in past]}, ensure_ascii=False)
+
+    @server.resource(
+        "wan25://tasks/{task_id}",
+        name="task",
+        title="One edit",
+        description="One edit as get_task tells it. Free.",
+        mime_type="application/json",
+    )
+    async def task(task_id: str) -> str:
+        try:
+            name = arguments.read(TaskArguments, {"task_id": task_id}).task_id
+            edit = await editor.get(name)
+        except Wan25Error as error:
+            raise ResourceNotFoundError(f"{error.message} {error.fix}") from error
+        return answer_of(edit).model_dump_json()
+
+
+def _listed(one: PastEdit) -> dict[str, Any]:
+    edit = one.edit
+    return {
+        "task_id": edit.task_id,
+        "status": edit.status,
+        "created_at": f"{one.created_at:%Y-%m-%dT%H:%M:%SZ}",
+        "prompt": one.prompt,
+        "n": one.n,
+        "credits": one.credits,
+        "charged": edit.charged,
+        "image_urls": list(edit.image_urls),
+        "expires_at": f"{edit.expires_at:%Y-%m-%dT%H:%M:%SZ}" if edit.expires_at else None,
+    }
