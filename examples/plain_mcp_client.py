@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from typing import Any
 
 import anyio
@@ -29,11 +30,17 @@ def checked(result: CallToolResult) -> dict[str, Any]:
 
 
 async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        await edit_twice_and_wait(folder)
+
+
+async def edit_twice_and_wait(folder: str) -> None:
+    """`folder` keeps the example's journal apart from yours."""
     async with Emulator(speed=20).serving() as emulator:
         server = StdioServerParameters(
             command=sys.executable,
             args=["-m", "wan25_mcp", "serve"],
-            env={**os.environ, "WAN25_EMULATOR": emulator.base_url},
+            env={**os.environ, "WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": folder},
         )
         async with Client(stdio_client(server)) as client:
             tools = [tool.name for tool in (await client.list_tools()).tools]

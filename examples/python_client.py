@@ -8,6 +8,8 @@ Needs no key: it starts an emulator of the provider. For real edits leave out `W
 
 from __future__ import annotations
 
+import tempfile
+
 import anyio
 from pydantic import SecretStr
 
@@ -22,9 +24,8 @@ REQUEST = EditRequest(
 )
 
 
-async def with_the_editor(base_url: str) -> None:
+async def with_the_editor(settings: Settings) -> None:
     """The editor submits once, follows, and knows what happened to the money."""
-    settings = Settings.from_mapping({"WAN25_EMULATOR": base_url})
     async with open_configured_editor(settings) as editor:
         edit = await editor.edit(REQUEST)
         assert edit.task_id is not None, edit.error
@@ -36,14 +37,14 @@ async def with_the_editor(base_url: str) -> None:
         print("editor:", edit.task_id, *edit.image_urls)
 
 
-async def with_the_editor_when_it_fails(base_url: str) -> None:
+async def with_the_editor_when_it_fails(settings: Settings) -> None:
     """A failed edit is an error that says what to do, and what it cost."""
-    settings = Settings.from_mapping({"WAN25_EMULATOR": base_url})
     async with open_configured_editor(settings) as editor:
-        edit = await editor.edit(REQUEST)
+        # Without `force_new` this equal request would join the edit above, and cost nothing.
+        edit = await editor.edit(REQUEST, force_new=True)
         assert edit.task_id is not None, edit.error
         edit = await editor.wait(edit.task_id, timeout=60)
-        assert isinstance(edit.error, TaskFailed)
+        assert isinstance(edit.error, TaskFailed), edit
         assert edit.charged == "no"
         print("failed:", edit.error, "To do:", edit.error.fix)
 
@@ -65,10 +66,18 @@ async def with_the_client(base_url: str) -> None:
 async def main() -> None:
     # The links are made up, so the emulator edits a picture of its own instead of theirs.
     emulator = Emulator(key=None, speed=20, check_images=False)
+    with tempfile.TemporaryDirectory() as folder:  # keeps the example's journal apart from yours
+        await edit_in_three_ways(emulator, folder)
+
+
+async def edit_in_three_ways(emulator: Emulator, folder: str) -> None:
     async with emulator.serving():
-        await with_the_editor(emulator.base_url)
-        emulator.fate(status="failed", code="content_policy_violation")
-        await with_the_editor_when_it_fails(emulator.base_url)
+        settings = Settings.from_mapping(
+            {"WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": folder}
+        )
+        await with_the_editor(settings)
+        emulator.fate(fail="content_policy_violation")
+        await with_the_editor_when_it_fails(settings)
         await with_the_client(emulator.base_url)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import metadata
 from pathlib import Path
@@ -85,7 +85,10 @@ def server_json() -> dict[str, Any]:
         "$schema": SCHEMA,
         "name": NAME,
         "title": "Wan 2.5 image editing",
-        "description": "Edit images with wan2.5-image-to-image; a repeated call joins the edit and pays nothing.",
+        "description": (
+            "Edit images with wan2.5-image-to-image; "
+            "a repeated call joins the edit and pays nothing."
+        ),
         "version": about["Version"],
         "packages": [
             {
@@ -269,9 +272,7 @@ def _money() -> str:
             f"{_statuses(broken)}, other 5xx; a 2xx without a readable task",
             verdict(sent=True, status=broken[0]),
         ),
-        _end(
-            "no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)
-        ),
+        _end("no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)),
     ]
     return _table(("How the submit ended", "Sent again?", "Charged"), rows)
 
@@ -285,7 +286,7 @@ def _end(what: str, judged: Verdict) -> tuple[str, str, str]:
     return what, again, judged.charged
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 

@@ -23,13 +23,15 @@ from pydantic import SecretStr
 
 from wan25_mcp.addresses import origin_of
 from wan25_mcp.client import Client
-from wan25_mcp.editor import Connection, Editor, open_editor
+from wan25_mcp.editor import Connection, Editor, Rules, open_editor
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.journal import Journal
+from wan25_mcp.journal import Allowance, Journal
+from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import EditRequest
 
 T0: Final = 1_800_000_000
 KEY: Final = "emulator-key"
+OWNER: Final = "the account"
 PICTURE: Final = "https://example.com/cat.png"
 
 
@@ -55,7 +57,8 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumps)
 
     def time(self) -> float:
-        return super().time() + self._jumps.skipped
+        # No real time in it: what a test sees must not depend on how busy the machine is.
+        return 1000.0 + self._jumps.skipped
 
 
 def virtual(backend: str) -> tuple[str, dict[str, Any]]:
@@ -83,7 +86,8 @@ class Stage:
 
     @property
     def connection(self) -> Connection:
-        return Connection(self.client, frozenset(filter(None, [origin_of(self.client._base)])))
+        trusted = frozenset(filter(None, [origin_of(self.client._base)]))
+        return Connection(self.client, OWNER, trusted)
 
     @property
     def looks(self) -> list[float]:
@@ -93,7 +97,12 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(
-    *, journal: Journal | None = None, chance: float = 0.0, window: float = 600.0, **switches: Any
+    *,
+    journal: Journal | None = None,
+    chance: float = 0.0,
+    window: float = 600.0,
+    allowance: Allowance | None = None,
+    **switches: Any,
 ) -> AsyncIterator[Stage]:
     """Everything in memory, on a clock that begins at `T0` with the test."""
     began = anyio.current_time()
@@ -111,11 +120,20 @@ async def open_stage(
 
         @asynccontextmanager
         async def connect() -> AsyncIterator[Connection]:
-            yield Connection(client, frozenset(filter(None, [origin_of(emulator.base_url)])))
+            trusted = frozenset(filter(None, [origin_of(emulator.base_url)]))
+            yield Connection(client, OWNER, trusted)
 
-        async with open_editor(
-            connect, journal=journal, duplicate_window=window, clock=clock, chance=lambda: chance
-        ) as editor:
+        async def open_journal() -> Journal:
+            # In memory and on the event loop: a virtual clock does not wait for threads.
+            return journal or SqlJournal("sqlite://", run=inline)
+
+        rules = Rules(
+            duplicate_window=window,
+            allowance=allowance or Allowance(),
+            clock=clock,
+            chance=lambda: chance,
+        )
+        async with open_editor(connect, open_journal, rules) as editor:
             yield Stage(emulator, client, http, editor)
 
 

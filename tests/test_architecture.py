@@ -30,7 +30,8 @@ LAYERS: Final = (
     {"server"},
     {"connecting"},
     {"editor"},
-    {"waiting", "journal", "images"},
+    {"submitting"},
+    {"waiting", "journal", "images", "breaker"},
     {"client"},
     {"arguments"},
     {"models"},
@@ -139,7 +140,9 @@ def test_every_foreign_import_is_a_declared_dependency() -> None:
     foreign = imported - set(sys.stdlib_module_names) - {"wan25_mcp"}
     declared = {re.split(r"[\s<>=\[;]", one)[0] for one in PROJECT["dependencies"]}
     undeclared = {
-        name for name in foreign if not declared & {found.lower().replace("_", "-") for found in distributions[name]}
+        name
+        for name in foreign
+        if not declared & {found.lower().replace("_", "-") for found in distributions[name]}
     }
     assert not undeclared
 

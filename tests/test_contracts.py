@@ -1,4 +1,4 @@
-"""What other programs depend on: the tools as listed, `server.json`, and the README that says so."""
+"""What other programs depend on: the tools as listed, `server.json`, what the README says."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def test_server_json_names_every_setting_and_which_are_secret(server_json: dict[
     assert published == [(variable.name, variable.secret) for variable in VARIABLES]
     assert [name for name, secret in published if secret] == [
         "WAN25_API_KEY",
+        "WAN25_DATABASE_URL",
         "WAN25_SERVER_TOKEN",
     ]
 

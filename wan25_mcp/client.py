@@ -224,12 +224,17 @@ class Client:
 
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
-    """An end to the whole exchange: the timeouts by phase never end an answer that drips."""
+    """An end to the whole exchange: the timeouts by phase never end an answer that drips.
+
+    An address that cannot be used ends it too, on trio as an error of the name's encoding.
+    """
     try:
         with anyio.fail_after(MAX_EXCHANGE_SECONDS):
             yield
     except TimeoutError:
         raise httpx2.ReadTimeout("The exchange took too long") from None
+    except (httpx2.InvalidURL, UnicodeError):
+        raise httpx2.UnsupportedProtocol("The address cannot be used") from None
 
 
 async def _bounded(response: httpx2.Response) -> bytes:
@@ -383,7 +388,7 @@ _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (httpx2.PoolTimeout, "too many requests at once"),
     (httpx2.ProxyError, "the proxy refused"),
     (httpx2.ConnectError, "no connection"),
-    (httpx2.UnsupportedProtocol, "the address is not http or https"),
+    (httpx2.UnsupportedProtocol, "the address cannot be used"),
     (httpx2.LocalProtocolError, "the request could not be formed"),
     (httpx2.ProtocolError, "the answer broke off"),
     (httpx2.NetworkError, "the connection broke"),

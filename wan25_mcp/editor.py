@@ -20,7 +20,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.client import Client
-from wan25_mcp.errors import Charged, InvalidRequest, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_advice
 from wan25_mcp.journal import (
     Allowance,
     Ask,
@@ -216,13 +216,15 @@ class Editor:
     async def wait(
         self, name: str, *, timeout: float, on_progress: OnProgress | None = None
     ) -> Edit:
-        """Wait until an edit is settled, at most `timeout` seconds.
+        """Wait until an edit is settled, at most `timeout` seconds; with 0, look once.
 
         Stopping to wait, by the timeout or by cancellation, changes nothing about the edit.
 
         Args:
             on_progress: Called after each look, with what it showed.
         """
+        if timeout <= 0:
+            return await self.get(name)
         host = await self._hosted()
         failure: Wan25Error | None = None
         with anyio.move_on_after(timeout):
@@ -315,9 +317,10 @@ class Editor:
         if intent is not None:
             return intent.task_id
         if name.startswith(HANDLE_PREFIX):
-            raise InvalidRequest(
+            raise ReadFailed(
                 "The journal does not know this handle.",
                 code="not_found",
+                charged="unknown",
                 fix="Pass the task_id exactly as edit_image returned it; `wan25-mcp tasks` lists "
                 "recent edits.",
             )

@@ -37,7 +37,8 @@ class OneMaskedLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         lines = masked(super().format(record), self._secrets).splitlines()
-        return " | ".join(line.strip() for line in lines if line.strip())
+        line = " | ".join(line.strip() for line in lines if line.strip())
+        return "".join(c if c.isprintable() else " " for c in line)  # no colours, no bells
 
 
 def configure(level: str, secrets: Collection[str]) -> None:

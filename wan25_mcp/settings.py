@@ -183,7 +183,7 @@ class _Reader:
             source = "WAN25_API_KEY_FILE"
             try:
                 value = _first_line(path)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 return None, f"The file named by {source} cannot be read ({_reason(error)})."
             if not value:
                 return None, f"The file named by {source} is empty."
@@ -255,8 +255,8 @@ class _Reader:
         value = self.text(name)
         if not value:
             return None
-        path = Path(value).expanduser()
-        if not path.is_absolute():
+        path = _expanded(value)
+        if path is None or not path.is_absolute():
             raise SettingsError(
                 f"{name} is not an absolute path.",
                 fix=f"Set {name} to an absolute path: the directory a host starts us in varies.",
@@ -288,12 +288,21 @@ class _Reader:
         return value.lower() in on
 
 
+def _expanded(path: str) -> Path | None:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the home directory of nobody
+        return None
+
+
 def _first_line(path: str) -> str:
     with Path(path).expanduser().open(encoding="utf-8") as file:
         return file.read(10_000).strip().split("\n")[0].strip()
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, RuntimeError):
+        return "no such home directory"
     number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number).lower() if number else "not text"
 
@@ -313,7 +322,8 @@ def _http_url(name: str, value: str) -> str:
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or parts.username or parts.query or parts.fragment or not value.isascii():
+    plain = value.isascii() and value.isprintable() and " " not in value
+    if not usable or parts.username or parts.query or parts.fragment or not plain:
         raise SettingsError(
             f"{name} is not an http(s) URL of a server (no user name, query or fragment).",
             fix=f"Set {name} to a URL such as {DEFAULT_BASE_URL}.",

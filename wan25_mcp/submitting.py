@@ -214,6 +214,8 @@ _LOOK_FIRST: Final = (
 
 
 def _broke(error: Exception) -> OutcomeUnknown:
+    while isinstance(error, ExceptionGroup):  # as the task group wraps whatever passes it
+        error = error.exceptions[0]
     return OutcomeUnknown(
         f"Something unexpected happened while the edit was being sent ({type(error).__name__}), "
         "so it may or may not have been accepted.",

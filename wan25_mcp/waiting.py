@@ -105,6 +105,7 @@ class Watchers:
         self._look = look
         self._tasks = tasks
         self._watches: dict[str, Watch] = {}
+        self._not_before: dict[str, float] = {}
 
     @asynccontextmanager
     async def watching(self, task_id: str, known: Known | None = None) -> AsyncIterator[Watch]:
@@ -123,6 +124,8 @@ class Watchers:
                 watch.cancel_scope.cancel()
                 if self._watches.get(task_id) is watch:
                     del self._watches[task_id]
+                if watch.failure and not watch.over:  # the wait asked for outlives who waited
+                    self._not_before[task_id] = watch.next_look
 
     def _start(self, task_id: str, known: Known | None) -> Watch:
         now = anyio.current_time()
@@ -137,6 +140,7 @@ class Watchers:
                 latest=known.task,
                 over=is_settled(known.task.status),
             )
+        watch.next_look = max(watch.next_look, self._not_before.get(task_id, now))
         self._watches[task_id] = watch
         if not watch.over:
             self._tasks.start_soon(self._watch, watch)

@@ -69,12 +69,15 @@ def answer_of(edit: Edit) -> Answer:
     )
 
 
-def answer_to_error(error: Wan25Error) -> Answer:
-    """The answer that tells of a call which led to no edit."""
+def answer_to_error(error: Wan25Error, *, starts_edit: bool) -> Answer:
+    """The answer that tells of a call which led to no edit.
+
+    A look that failed tells nothing of the edit or its cost: "failed" would invite a new, paid one.
+    """
     return Answer(
         task_id=None,
-        status="failed",
-        charged=error.charged,
+        status="failed" if starts_edit else "unknown",
+        charged=error.charged if starts_edit else "unknown",
         next_step=error.fix,
         error=_failure(error),
     )

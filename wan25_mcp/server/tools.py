@@ -103,7 +103,9 @@ class Tools:
         call: Callable[[Mapping[str, Any], Context[Any, Any]], Awaitable[Edit]],
     ) -> Tool:
         async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
-            return await self._answered(call(given, context))
+            return await self._answered(
+                call(given, context), starts_edit=not annotations.read_only_hint
+            )
 
         return Tool(
             fn=run,
@@ -128,12 +130,12 @@ class Tools:
             }
         return schema
 
-    async def _answered(self, call: Awaitable[Edit]) -> CallToolResult:
+    async def _answered(self, call: Awaitable[Edit], *, starts_edit: bool) -> CallToolResult:
         """The one gate to the model: an edit or an error of ours becomes an answer."""
         try:
             answer = answer_of(await call)
         except Wan25Error as error:
-            answer = answer_to_error(error)
+            answer = answer_to_error(error, starts_edit=starts_edit)
         return result_of(answer, is_emulator=self._editor.is_emulator)
 
     async def _edit(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
