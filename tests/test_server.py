@@ -23,7 +23,7 @@ from mcp.client import Client
 from mcp.client.sse import sse_client
 from mcp_types import CallToolResult, TextContent
 
-from tests.stage import environment
+from tests.stage import environment, names_in
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.lifecycle import Status
@@ -126,16 +126,20 @@ async def listening(values: dict[str, str], *arguments: str) -> AsyncIterator[st
 
 @asynccontextmanager
 async def over_http(values: dict[str, str], era: str) -> AsyncIterator[Client]:
-    async with listening(values, "--transport", "streamable-http") as url:
-        async with Client(url, mode=era) as client:
-            yield client
+    async with (
+        listening(values, "--transport", "streamable-http") as url,
+        Client(url, mode=era) as client,
+    ):
+        yield client
 
 
 @asynccontextmanager
 async def over_sse(values: dict[str, str], era: str) -> AsyncIterator[Client]:
-    async with listening(values, "--transport", "sse") as url:
-        async with Client(sse_client(url), mode=era) as client:
-            yield client
+    async with (
+        listening(values, "--transport", "sse") as url,
+        Client(sse_client(url), mode=era) as client,
+    ):
+        yield client
 
 
 WAY: Final[dict[str, Any]] = {
@@ -187,9 +191,8 @@ def facts(answer: dict[str, Any]) -> list[str]:
         found.append(f"{answer['progress']} %")
     if answer["estimated_seconds"] is not None:
         found.append(f"{answer['estimated_seconds']:g} s")
-    for name in ("credits_reserved", "credits_used"):
-        if usage.get(name) is not None:
-            found.append(f"{usage[name]:g} credits")
+    spent = [usage.get(name) for name in ("credits_reserved", "credits_used")]
+    found += [f"{credits:g} credits" for credits in spent if credits is not None]
     if answer["duplicate_of_earlier_call"]:
         found.append("joined an equal earlier call")
     if error:
@@ -228,6 +231,7 @@ async def test_three_tools_are_listed_with_everything_a_host_asks_for(caller: Ca
 
 
 async def test_the_server_says_who_it_is_and_what_it_costs(caller: Caller) -> None:
+    assert caller.client.server_info is not None
     assert caller.client.server_info.name == "wan25-mcp"
     instructions = caller.client.instructions or ""
     assert "paid" in instructions
@@ -342,7 +346,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "model": SECRET},
      "model must be wan2.5-image-to-image, the only model here."),
     ("get_task", {}, "task_id is required."),
-    ("get_task", {"task_id": f"a/{SECRET}"}, "task_id must be a task id as edit_image returned it."),
+    ("get_task", {"task_id": f"a/{SECRET}"},
+     "task_id must be a task id as edit_image returned it."),
     ("get_task", {"task_id": "t", "id": SECRET}, "id is not an argument; these are: task_id."),
     ("wait_for_task", {"task_id": "t", "timeout_seconds": "30"},
      "timeout_seconds must be a number of seconds, 0 or more."),
@@ -511,4 +516,4 @@ async def test_without_a_key_tools_are_listed_and_a_call_says_how_to_set_one(
                 assert "WAN25_API_KEY" in told
                 assert "wan25-mcp serve --emulator" in told
                 assert "EMULATOR:" not in told
-    assert list(tmp_path.iterdir()) == []
+    assert names_in(tmp_path) == []

@@ -143,7 +143,9 @@ def test_the_key_itself_outranks_its_file() -> None:
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read (not text)."),
     ],
 )
-def test_a_key_file_that_cannot_be_used_says_why(make: object, problem: str, tmp_path: Path) -> None:
+def test_a_key_file_that_cannot_be_used_says_why(
+    make: object, problem: str, tmp_path: Path
+) -> None:
     path = tmp_path / "key"
     make(path)  # type: ignore[operator]
     settings = read(WAN25_API_KEY_FILE=str(path))

@@ -39,6 +39,8 @@ class _UnderWay:
     """A submit of this process."""
 
     on_the_wire: bool = False
+    over: bool = False
+    """Whether what came of it is journaled, or kept to be."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -135,6 +137,8 @@ class Submitter:
             self._under_way.pop(intent.handle).ended.set()
 
     async def _given_up(self, intent: Intent, under_way: _UnderWay) -> None:
+        if under_way.over:  # the journal may not have it yet: "never sent" would be believed
+            return
         with anyio.CancelScope(shield=True):
             if under_way.on_the_wire:
                 await self._tolerant.lose(intent, _stopped())
@@ -171,9 +175,10 @@ class Submitter:
                 return  # taken for dead, and said to be; a new call may have taken over
             under_way.on_the_wire = True
             error = await self._send_once(intent, request)
-            under_way.on_the_wire = False
             if error is None:
+                under_way.over = True
                 return
+            under_way.on_the_wire = False
             if not self._may_resend(error, attempt):
                 await self._tolerant.refuse(intent, error)
                 return

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -100,8 +100,15 @@ async def _follow(http: httpx2.AsyncClient, link: str, trusted: Collection[str])
         ) as response:
             if not response.is_redirect:
                 return await _body(response)
-            link = urljoin(link, response.headers.get("location", ""))
+            link = _joined(link, response.headers.get("location", ""))
     raise NotSaved("The image's link leads from redirect to redirect.", fix=_AGAIN)
+
+
+def _joined(link: str, location: str) -> str:
+    try:
+        return urljoin(link, location)
+    except ValueError:  # such as a bracket without its pair
+        return location
 
 
 def _check(link: str, trusted: Collection[str]) -> None:
@@ -146,7 +153,8 @@ def _write(directory: Path, stem: str, ending: str, body: bytes) -> Path:
             os.fsync(file.fileno())
         return _rename(temporary, directory, stem, ending)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         reason = (error.strerror or "unknown").lower()
         raise NotSaved(
             f"The image could not be written to {directory} ({reason}).",
@@ -161,6 +169,10 @@ def _rename(temporary: Path, directory: Path, stem: str, ending: str) -> Path:
             final.open("xb").close()  # claims the name: no two savers get the same one
         except FileExistsError:
             continue
-        temporary.replace(final)
+        try:
+            temporary.replace(final)
+        except OSError:
+            final.unlink(missing_ok=True)  # the claim: an empty file is not an image
+            raise
         return final
     raise FileExistsError(17, "too many files of that name")

@@ -68,7 +68,7 @@ def claim(
             lease_until=now + lease,
             holder=ask.holder,
             n=ask.n,
-            prompt=ask.prompt,
+            prompt=ask.prompt.replace("\0", " "),  # which PostgreSQL cannot store
             credits=price * ask.n,
         )
     )
