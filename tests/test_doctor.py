@@ -72,9 +72,16 @@ async def test_an_unreachable_provider_is_found(tmp_path: Path) -> None:
     assert finding.what == "The provider could not be reached (no connection); nothing was sent."
 
 
-@pytest.mark.parametrize("fault", [{"kind": "html", "code": 200}, {"kind": "empty"},
-                                   {"kind": "status", "code": 200, "body": "[]"},
-                                   {"kind": "status", "code": 503}, {"kind": "drop_before"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "html", "code": 200},
+        {"kind": "empty"},
+        {"kind": "status", "code": 200, "body": "[]"},
+        {"kind": "status", "code": 503},
+        {"kind": "drop_before"},
+    ],
+)
 async def test_a_provider_that_answers_nonsense_is_found(
     fault: dict[str, Any], tmp_path: Path, emulator: Emulator
 ) -> None:

@@ -190,13 +190,19 @@ class Editor:
         with anyio.CancelScope(shield=True):
             claim = await self._claim(host, request, force_new=force_new)
             if not claim.joined:
-                host.submitter.start(claim.intent, request)
-        handle = claim.intent.handle
+                submit = host.submitter.start(claim.intent, request)
+        if claim.joined:
+            return await self._join(host, claim.intent.handle, patience)
+        with anyio.move_on_after(patience):
+            await submit.ended.wait()
+        return _seen(submit.sighting) if submit.sighting else _unseen(submit.intent)
+
+    async def _join(self, host: _Host, handle: str, patience: float) -> Edit:
+        """What is known of the edit that an equal call started."""
         with anyio.move_on_after(patience):
             await self._submitted(host, handle)
-            if claim.joined:
-                await self._refresh(host, handle)
-        return replace(await self._report(host, handle), joined=claim.joined)
+            await self._refresh(host, handle)
+        return replace(await self._report(host, handle), joined=True)
 
     async def get(self, name: str) -> Edit:
         """Look at an edit once, by task id or handle."""
@@ -301,7 +307,9 @@ class Editor:
 
     async def _submitted(self, host: _Host, name: str) -> None:
         """Wait until the submit behind a name has ended, whichever process makes it."""
-        await host.submitter.ended(name)
+        if host.submitter.is_under_way(name):
+            await host.submitter.ended(name)
+            return
         while True:
             intent = await self._find(host, name)
             if intent is None or intent.stage not in ("intent", "sending"):

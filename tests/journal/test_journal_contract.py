@@ -809,10 +809,8 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
 
 
 def engine_of(place: Place) -> sqlalchemy.Engine:
-    url = f"sqlite:///{place}" if isinstance(place, Path) else place
-    return sqlalchemy.create_engine(
-        url.replace("postgresql://", "postgresql+psycopg://"), poolclass=sqlalchemy.NullPool
-    )
+    url = f"sqlite:///{place}" if isinstance(place, Path) else place.replace("://", "+psycopg://", 1)
+    return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
 
 
 def execute(place: Place, statement: str) -> Sequence[Any]:
@@ -969,9 +967,9 @@ def test_equal_claims_at_once_make_one_intent(two: tuple[SqlJournal, SqlJournal]
 
 def test_a_database_set_to_another_isolation_changes_nothing(database: str) -> None:
     """Under serializable, who waited for its turn would still see what was there before."""
-    name = database.rpartition("/")[2]
-    execute(database, f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
-    journals = [SqlJournal(database, run=inline) for _ in range(2)]
+    place = f"{database}%20-cdefault_transaction_isolation%3Dserializable"
+    assert execute(place, "SHOW transaction_isolation") == [("serializable",)]
+    journals = [SqlJournal(place, run=inline) for _ in range(2)]
     outcomes = at_once(
         [partial(claim, journals[i % 2], ask(f"edit-{i}")) for i in range(AT_ONCE)]
     )

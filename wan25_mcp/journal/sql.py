@@ -114,8 +114,7 @@ class SqlJournal:
         await self._write(steps.lose, handle, error)
 
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
-        await self._expire(now)
-        return await self._read(None, steps.find, name, owner)
+        return await self._read_current(now, None, steps.find, name, owner)
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         return await self._write(steps.record, task, now=now)
@@ -135,13 +134,7 @@ class SqlJournal:
     async def recent(
         self, owner: str, *, now: float, most: int
     ) -> Sequence[tuple[Intent, Sighting | None]]:
-        await self._expire(now)
-        return await self._read([], steps.recent, owner, most=most)
-
-    async def _expire(self, now: float) -> None:
-        # Asked first: reading must work on a disk that cannot be written.
-        if await self._read(False, steps.overdue, now):
-            await self._write(steps.expire, now)
+        return await self._read_current(now, [], steps.recent, owner, most=most)
 
     # --- transactions -----------------------------------------------------------------------
 
@@ -164,12 +157,36 @@ class SqlJournal:
         """Read; `empty` where nothing was ever written, so that reading creates no file."""
 
         def job() -> T:
-            if self._engine is None and isinstance(self._url, Path) and not _exists(self._url):
+            if self._is_absent():
                 return empty
             return self._transact("read", lambda connection: step(connection, *args, **kwargs))
 
         result: T = await self._run(job)
         return result
+
+    async def _read_current(
+        self,
+        now: float,
+        empty: T,
+        step: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Read, once intents whose holder has died are said to be what they are."""
+
+        def job() -> T:
+            if self._is_absent():
+                return empty
+            # Asked first: reading must work on a disk that cannot be written.
+            if self._transact("read", lambda connection: steps.overdue(connection, now)):
+                self._transact("write", lambda connection: steps.expire(connection, now))
+            return self._transact("read", lambda connection: step(connection, *args, **kwargs))
+
+        result: T = await self._run(job)
+        return result
+
+    def _is_absent(self) -> bool:
+        return self._engine is None and isinstance(self._url, Path) and not _exists(self._url)
 
     def _transact(self, kind: str, step: Callable[[Connection], T]) -> T:
         try:
@@ -212,7 +229,10 @@ def _engine(url: str | Path) -> Engine:
             # what was there before, and an intent could be made twice.
             isolation_level="READ COMMITTED",
         )
-    waits = {"pool_timeout": BUSY_SECONDS} if isinstance(url, Path) else {}
+    # Nothing to reset: every transaction here ends in a commit or a rollback of its own.
+    waits: dict[str, Any] = {"pool_reset_on_return": None}
+    if isinstance(url, Path):
+        waits["pool_timeout"] = BUSY_SECONDS
     engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **waits)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -34,7 +34,7 @@ class TolerantJournal:
         self._owner = owner
         self._unwritten = _Unwritten()
 
-    async def accept(self, intent: Intent, task: Task, *, now: float) -> None:
+    async def accept(self, intent: Intent, task: Task, *, now: float) -> Intent:
         async def step() -> None:
             await self._journal.accept(intent.handle, task, now=now)
 
@@ -42,18 +42,23 @@ class TolerantJournal:
         if not await self._take(ended, step):
             self._unwritten.sightings[task.id] = sight(None, task, now)
             logger.error("Not journaled: %s is task %s", intent.handle, task.id)
+        return ended
 
-    async def refuse(self, intent: Intent, error: Wan25Error) -> None:
+    async def refuse(self, intent: Intent, error: Wan25Error) -> Intent:
         async def step() -> None:
             await self._journal.refuse(intent.handle, error)
 
-        await self._take(replace(intent, stage="refused", error=error), step)
+        ended = replace(intent, stage="refused", error=error)
+        await self._take(ended, step)
+        return ended
 
-    async def lose(self, intent: Intent, error: Wan25Error) -> None:
+    async def lose(self, intent: Intent, error: Wan25Error) -> Intent:
         async def step() -> None:
             await self._journal.lose(intent.handle, error)
 
-        await self._take(replace(intent, stage="unknown", error=error), step)
+        ended = replace(intent, stage="unknown", error=error)
+        await self._take(ended, step)
+        return ended
 
     async def _take(self, ended: Intent, step: Callable[[], Awaitable[None]]) -> bool:
         try:
