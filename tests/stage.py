@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,9 +40,7 @@ class _Jumps(selectors.DefaultSelector):
 
     skipped = 0.0
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(None if timeout is None else 0)
         if not ready and timeout is not None and timeout > 0:
             self.skipped += timeout
@@ -137,6 +135,11 @@ async def open_stage(
             yield Stage(emulator, client, http, editor)
 
 
+def names_in(directory: Path) -> list[str]:
+    """The names in a directory, which may not exist; for tests that run on an event loop."""
+    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+
+
 # --- processes ------------------------------------------------------------------------------
 
 
@@ -172,7 +175,7 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start the command; it is gone when the block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "wan25_mcp", *arguments],
+        [sys.executable, "-m", "wan25_mcp", *arguments],
         env=dict(environ),
         cwd=cwd,
         stdin=subprocess.PIPE,
@@ -184,12 +187,14 @@ def started(
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=10)
+        process.wait(timeout=10)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
 
 
-def until(
-    stream: Any, found: Callable[[str], bool], *, seconds: float = 15
-) -> str:
+def until(stream: Any, found: Callable[[str], bool], *, seconds: float = 15) -> str:
     """Read lines until one is it; the text read so far."""
     text = ""
     with _alarm(seconds):

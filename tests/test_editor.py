@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import formatdate
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -296,7 +298,7 @@ async def test_pauses_between_resends_grow_and_are_spread() -> None:
         stage.emulator.fault(endpoint="submit", kind="html", code=503, times=3)
         await stage.editor.edit(request(), patience=1000)
         times = [submit.time for submit in stage.emulator.submits]
-        assert [round(b - a, 3) for a, b in zip(times, times[1:], strict=False)] == pytest.approx([0.5, 1, 2], abs=0.1)
+        assert [round(b - a, 3) for a, b in pairwise(times)] == pytest.approx([0.5, 1, 2], abs=0.1)
 
 
 async def test_a_wait_too_long_to_hold_a_call_is_handed_to_the_caller() -> None:
@@ -442,10 +444,13 @@ async def test_closing_is_not_held_up_by_waiters() -> None:
 
 
 async def test_an_error_inside_the_block_comes_out_as_it_is() -> None:
-    with pytest.raises(KeyError, match="mine"):
+    async def fail() -> None:
         async with open_stage() as stage:
             await stage.editor.edit(request())
             raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await fail()
 
 
 async def test_a_connection_that_cannot_be_opened_is_told_plainly_and_tried_again() -> None:
@@ -542,7 +547,7 @@ async def test_when_nobody_waits_looks_are_rare_and_end_with_the_task() -> None:
         await anyio.sleep(10_000)
         later = stage.looks[watched:]
         assert 2 <= len(later) <= 4
-        assert min(b - a for a, b in zip(later, later[1:], strict=False)) >= 60
+        assert min(b - a for a, b in pairwise(later)) >= 60
         done = await stage.editor.get(str(edit.task_id))
         assert (done.status, len(stage.looks)) == ("completed", watched + len(later))
 
@@ -835,3 +840,20 @@ async def test_an_odd_clock_at_the_provider_does_not_promise_a_longer_life(
         edit = await stage.editor.get("task-1")
         assert edit.expires_at is not None
         assert edit.expires_at.timestamp() == pytest.approx(expires + 86400, abs=0.5)
+
+
+# --- in real time, with the journal in its file ----------------------------------------------
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_no_step_of_an_edit_blocks_the_event_loop(tmp_path: Path, no_blocking: None) -> None:
+    journal = SqlJournal(tmp_path / "data" / "journal.sqlite3")
+    async with open_stage(journal=journal, run_seconds=0.01) as stage:
+        with anyio.fail_after(20):
+            started = await stage.editor.edit(request())
+            done = await stage.editor.wait(str(started.task_id), timeout=10)
+            assert (await stage.editor.edit(request())).joined
+            assert await stage.editor.get(str(started.task_id)) == done
+            assert len(await stage.editor.recent()) == 1
+    assert done.status == "completed"
+    journal.close()

@@ -49,7 +49,7 @@ def test_a_traceback_is_one_line_without_secrets() -> None:
     logger.addHandler(handler)
     try:
         try:
-            raise ValueError(f"with {SECRET}\nand a second line")
+            int(f"{SECRET}\nand a second line")
         except ValueError:
             logger.exception("It broke:\n%s", "https://a.example/?sig=1")
     finally:
@@ -58,7 +58,7 @@ def test_a_traceback_is_one_line_without_secrets() -> None:
     assert text.count("\n") == 1
     assert SECRET not in text
     assert "sig=1" not in text
-    assert "ValueError: with *** | and a second line" in text
+    assert "ValueError: invalid literal" in text
 
 
 @pytest.mark.parametrize("text", ["a\rb", "a\u2028b", "a\x0bb", "a\x85b", "\x1b[31mred", "a\x00b"])

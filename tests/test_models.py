@@ -250,7 +250,7 @@ def test_a_task_can_be_written_and_read_again(status: Status) -> None:
 
 def test_a_request_cannot_be_changed_after_it_was_checked() -> None:
     with pytest.raises(ValidationError):
-        request().n = 4  # type: ignore[misc]
+        request().n = 4
 
 
 def test_unknown_fields_of_a_request_are_refused() -> None:

@@ -23,7 +23,7 @@ from mcp.client import Client
 from mcp.client.sse import sse_client
 from mcp_types import CallToolResult, TextContent
 
-from tests.stage import environment
+from tests.stage import environment, names_in
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.lifecycle import Status
@@ -34,6 +34,7 @@ from wan25_mcp.settings import Settings
 pytestmark = pytest.mark.anyio
 WAYS: Final = ["memory", "stdio", "streamable-http", "sse"]
 ERAS: Final = ["legacy", "auto"]  # 2025-11-25 and 2026-07-28
+PAIRS: Final = [(way, era) for way in WAYS for era in ERAS]
 SPEED: Final = 20.0
 
 
@@ -67,16 +68,23 @@ async def emulator() -> AsyncIterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture(scope="module", params=[(way, era) for way in WAYS for era in ERAS],
-                ids=lambda pair: f"{pair[0]}-{pair[1]}")  # fmt: skip
-async def caller(request: pytest.FixtureRequest, emulator: Emulator) -> AsyncIterator[Caller]:
-    way, era = request.param
-    with tempfile.TemporaryDirectory() as directory:
-        values = {"WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": directory}
-        async with WAY[way](values, era) as client:
-            emulator.faults.clear()
-            emulator.fates.clear()
-            yield Caller(client, emulator, way, era)
+@pytest.fixture(scope="module")
+async def callers(emulator: Emulator) -> AsyncIterator[dict[tuple[str, str], Caller]]:
+    """Everybody who calls, all connected at once to the one emulator."""
+    async with AsyncExitStack() as stack:
+        found = {}
+        for way, era in PAIRS:
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+            values = {"WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": directory}
+            client = await stack.enter_async_context(WAY[way](values, era))
+            found[way, era] = Caller(client, emulator, way, era)
+        yield found
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def caller(request: pytest.FixtureRequest, callers: dict[tuple[str, str], Caller]) -> Caller:
+    """Each of them in turn."""
+    return callers[request.param]
 
 
 @pytest.fixture(autouse=True)
@@ -126,16 +134,20 @@ async def listening(values: dict[str, str], *arguments: str) -> AsyncIterator[st
 
 @asynccontextmanager
 async def over_http(values: dict[str, str], era: str) -> AsyncIterator[Client]:
-    async with listening(values, "--transport", "streamable-http") as url:
-        async with Client(url, mode=era) as client:
-            yield client
+    async with (
+        listening(values, "--transport", "streamable-http") as url,
+        Client(url, mode=era) as client,
+    ):
+        yield client
 
 
 @asynccontextmanager
 async def over_sse(values: dict[str, str], era: str) -> AsyncIterator[Client]:
-    async with listening(values, "--transport", "sse") as url:
-        async with Client(sse_client(url), mode=era) as client:
-            yield client
+    async with (
+        listening(values, "--transport", "sse") as url,
+        Client(sse_client(url), mode=era) as client,
+    ):
+        yield client
 
 
 WAY: Final[dict[str, Any]] = {
@@ -186,17 +198,16 @@ def facts(answer: dict[str, Any]) -> list[str]:
     if answer["progress"] is not None:
         found.append(f"{answer['progress']} %")
     if answer["estimated_seconds"] is not None:
-        found.append(f"{answer['estimated_seconds']:g} s")
-    for name in ("credits_reserved", "credits_used"):
-        if usage.get(name) is not None:
-            found.append(f"{usage[name]:g} credits")
+        found.append(f"{answer['estimated_seconds']:.12g} s")
+    spent = [usage.get(name) for name in ("credits_reserved", "credits_used")]
+    found += [f"{amount:.12g} credits" for amount in spent if amount is not None]
     if answer["duplicate_of_earlier_call"]:
         found.append("joined an equal earlier call")
     if error:
         found.append(error["fix"])
         found.append("can be retried" if error["retryable"] else "retrying unchanged will not help")
         if error["retry_after_seconds"] is not None:
-            found.append(f"after {error['retry_after_seconds']:g} s")
+            found.append(f"after {error['retry_after_seconds']:.12g} s")
     return [fact for fact in found if fact]
 
 
@@ -228,6 +239,7 @@ async def test_three_tools_are_listed_with_everything_a_host_asks_for(caller: Ca
 
 
 async def test_the_server_says_who_it_is_and_what_it_costs(caller: Caller) -> None:
+    assert caller.client.server_info is not None
     assert caller.client.server_info.name == "wan25-mcp"
     instructions = caller.client.instructions or ""
     assert "paid" in instructions
@@ -239,11 +251,21 @@ async def test_the_server_says_who_it_is_and_what_it_costs(caller: Caller) -> No
 # --- the whole way ---------------------------------------------------------------------------
 
 
-async def test_an_edit_is_started_waited_for_with_progress_and_told_whole(caller: Caller) -> None:
-    before = caller.emulator.ledger.charges
+async def test_every_caller_starts_an_edit_waits_with_progress_and_is_told_the_whole(
+    callers: dict[tuple[str, str], Caller], emulator: Emulator
+) -> None:
+    # All at once: each takes the seconds until the first look.
+    before = emulator.ledger.charges
+    async with anyio.create_task_group() as tasks:
+        for caller in callers.values():
+            tasks.start_soon(an_edit_is_told_the_whole_way, caller)
+    assert emulator.ledger.charges == before + 2 * len(callers)
+
+
+async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
     # The first look comes after 2 s; then progress has risen, and the edit is soon done.
-    caller.emulator.fate(run_seconds=2.4 * SPEED)
-    started = await caller.edit("Make it night", n=2)
+    caller.emulator.fate(run_seconds=2.6 * SPEED)
+    started = await caller.edit(f"Make it night, {caller.way}, {caller.era}", n=2)
     assert (started["status"], started["charged"], started["progress"]) == (
         "pending",
         "reserved",
@@ -262,15 +284,13 @@ async def test_an_edit_is_started_waited_for_with_progress_and_told_whole(caller
     async def hear(progress: float, total: float | None, message: str | None) -> None:
         heard.append((progress, total, message))
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(a_slow_provider_is_answered_with_a_handle, caller)
-        still = checked(
-            await caller.client.call_tool(
-                "wait_for_task",
-                {"task_id": task_id, "timeout_seconds": 2.2},
-                progress_callback=hear,
-            )
+    still = checked(
+        await caller.client.call_tool(
+            "wait_for_task",
+            {"task_id": task_id, "timeout_seconds": 2.2},
+            progress_callback=hear,
         )
+    )
     assert (still["status"], still["error"]) == ("processing", None)
     assert "wait_for_task" in still["next_step"]
     percents = [progress for progress, _, _ in heard]
@@ -278,6 +298,7 @@ async def test_an_edit_is_started_waited_for_with_progress_and_told_whole(caller
     assert percents == sorted(set(percents))
     assert all(total == 100 and message for _, total, message in heard)
     assert str(heard[-1][2]).startswith("processing, ")
+    await a_slow_provider_is_answered_with_a_handle(caller)
     looked = await caller.call("get_task", task_id=task_id)
     done = await caller.call("wait_for_task", task_id=task_id)
     assert done == looked
@@ -286,14 +307,13 @@ async def test_an_edit_is_started_waited_for_with_progress_and_told_whole(caller
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", done["expires_at"])
     assert done["usage"]["credits_used"] == 3.0
     assert done["error"] is None
-    assert caller.emulator.ledger.charges == before + 2
 
 
 async def a_slow_provider_is_answered_with_a_handle(caller: Caller) -> None:
-    """Within 4 seconds, while others wait; the handle leads to the task."""
+    """Within 4 seconds; the handle leads to the task."""
     caller.emulator.fault(endpoint="submit", kind="delay", seconds=3.3)
     began = anyio.current_time()
-    answer = await caller.edit("Slowly")
+    answer = await caller.edit(f"Slowly, {caller.way}, {caller.era}")
     assert anyio.current_time() - began < 4
     assert (answer["status"], answer["charged"], answer["error"]) == ("submitting", "unknown", None)
     handle = answer["task_id"]
@@ -342,7 +362,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "model": SECRET},
      "model must be wan2.5-image-to-image, the only model here."),
     ("get_task", {}, "task_id is required."),
-    ("get_task", {"task_id": f"a/{SECRET}"}, "task_id must be a task id as edit_image returned it."),
+    ("get_task", {"task_id": f"a/{SECRET}"},
+     "task_id must be a task id as edit_image returned it."),
     ("get_task", {"task_id": "t", "id": SECRET}, "id is not an argument; these are: task_id."),
     ("wait_for_task", {"task_id": "t", "timeout_seconds": "30"},
      "timeout_seconds must be a number of seconds, 0 or more."),
@@ -511,4 +532,4 @@ async def test_without_a_key_tools_are_listed_and_a_call_says_how_to_set_one(
                 assert "WAN25_API_KEY" in told
                 assert "wan25-mcp serve --emulator" in told
                 assert "EMULATOR:" not in told
-    assert list(tmp_path.iterdir()) == []
+    assert names_in(tmp_path) == []

@@ -17,8 +17,10 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from click.testing import CliRunner, Result
 
 from tests.stage import environment, run, started, until
+from wan25_mcp.cli import main
 from wan25_mcp.emulator import Emulator
 
 INITIALIZE = {
@@ -149,7 +151,8 @@ def test_stdio_ends_quietly_when_its_reader_is_gone(environ: dict[str, str]) -> 
         assert process.stdout is not None
         process.stdout.close()
         say(process, INITIALIZED, LIST)
-        process.stdin = None
+        assert process.stdin is not None
+        process.stdin.close()
         assert process.wait(timeout=10) in (0, 1)
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
@@ -186,9 +189,7 @@ def test_the_key_never_leaves_on_stderr_even_at_debug(environ: dict[str, str]) -
         "WAN25_BASE_URL": "http://127.0.0.1:9/apiv1",
     }
     with started([], values) as process:
-        link = "https://a.example/b.png?sig=SIGNATURE"
-        say(process, INITIALIZE, INITIALIZED, call(5, "edit_image", {
-            "prompt": "p", "image_urls": [link]}), call(6, "get_task", {"task_id": "t"}))  # fmt: skip
+        say(process, INITIALIZE, INITIALIZED, call(6, "get_task", {"task_id": "t"}))
         assert hear(process, 6)["result"]["structuredContent"]["error"]["code"] == "unreachable"
         status, out, err = ended(process)
     assert status == 0
@@ -199,38 +200,49 @@ def test_the_key_never_leaves_on_stderr_even_at_debug(environ: dict[str, str]) -
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("end", ["eof", "SIGTERM", "SIGINT"])
 async def test_a_submit_on_the_wire_gets_its_id_into_the_journal_before_the_end(
-    end: str, environ: dict[str, str]
+    environ: dict[str, str], tmp_path: Path
 ) -> None:
+    ends = {"eof": 0, "SIGTERM": 143, "SIGINT": 130}
     async with Emulator(check_images=False).serving() as emulator:
-        emulator.fault(endpoint="submit", kind="delay", seconds=1.5)
-        values = environ | {"WAN25_EMULATOR": emulator.base_url}
-        link = emulator.sample_image_url()
+        emulator.fault(endpoint="submit", kind="delay", seconds=1.5, times=0)
 
-        def cut_off() -> tuple[int, float]:
-            with started([], values) as process:
-                edit = call(5, "edit_image", {"prompt": "p", "image_urls": [link]})
-                say(process, INITIALIZE, INITIALIZED, edit)
-                deadline = time.monotonic() + 15
-                while not emulator.submits and time.monotonic() < deadline:
-                    time.sleep(0.02)
-                began = time.monotonic()
-                if end == "eof":
-                    assert process.stdin is not None
-                    process.stdin.close()
-                    process.stdin = None
-                else:
-                    process.send_signal(getattr(signal, end))
-                return process.wait(timeout=15), time.monotonic() - began
+        async def check(end: str) -> None:
+            """Stop a server while it submits; its journal, read by another process, has the id."""
+            values = environ | {
+                "WAN25_EMULATOR": emulator.base_url,
+                "WAN25_DATA_DIR": str(tmp_path / end),
+            }
+            link = emulator.sample_image_url()
+            status, seconds = await anyio.to_thread.run_sync(_cut_off, end, values, emulator, link)
+            assert (status, seconds < 5) == (ends[end], True)
+            listed = await anyio.to_thread.run_sync(run, ["tasks"], values)
+            task_ids = {t.id for t in emulator.tasks.values() if t.order.prompt == end}
+            assert len(task_ids) == 1
+            assert task_ids.pop() in listed.stdout.decode()
 
-        status, seconds = await anyio.to_thread.run_sync(cut_off)
-        assert status == {"eof": 0, "SIGTERM": 143, "SIGINT": 130}[end]
-        assert seconds < 5
-        assert emulator.ledger.charges == 1
-        [task_id] = emulator.tasks
-        listed = await anyio.to_thread.run_sync(run, ["tasks"], values)
-        assert task_id in listed.stdout.decode()
+        async with anyio.create_task_group() as tasks:
+            for end in ends:
+                tasks.start_soon(check, end)
+        assert emulator.ledger.charges == 3
+
+
+def _cut_off(end: str, values: dict[str, str], emulator: Emulator, link: str) -> tuple[int, float]:
+    with started([], values) as process:
+        edit = call(5, "edit_image", {"prompt": end, "image_urls": [link]})
+        say(process, INITIALIZE, INITIALIZED, edit)
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            if end in [submit.body["prompt"] for submit in list(emulator.submits)]:
+                break
+            time.sleep(0.02)
+        began = time.monotonic()
+        if end == "eof":
+            assert process.stdin is not None
+            process.stdin.close()
+        else:
+            process.send_signal(getattr(signal, end))
+        return process.wait(timeout=15), time.monotonic() - began
 
 
 # --- HTTP ------------------------------------------------------------------------------------
@@ -280,14 +292,19 @@ def open_stream(url: str) -> socket.socket:
 def test_beyond_loopback_without_a_token_it_says_why_it_does_not_start(
     transport: str, environ: dict[str, str]
 ) -> None:
-    ran = run(["serve", "--transport", transport, "--host", "0.0.0.0", "--port", "0"], environ)
-    assert (ran.returncode, ran.stdout) == (2, b"")
-    assert ran.stderr.decode().splitlines() == [
+    ran = serve(environ, "--transport", transport, "--host", "0.0.0.0", "--port", "0")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.splitlines() == [
         "Error: Refusing to listen on 0.0.0.0 without a token: anyone who reaches it could spend "
         "your credits.",
         "To do: Set WAN25_SERVER_TOKEN (callers send it as a bearer token), or listen on "
         "127.0.0.1.",
     ]
+
+
+def serve(environ: dict[str, str], *arguments: str) -> Result:
+    """A server that is not to start, so that this process can run it."""
+    return CliRunner().invoke(main, ["serve", *arguments], env=environ)
 
 
 def test_with_a_token_it_listens_beyond_loopback_and_asks_for_it(environ: dict[str, str]) -> None:
@@ -317,11 +334,11 @@ def test_an_address_that_cannot_be_listened_on_gives_a_sentence(
         taken.listen()
         port = str(taken.getsockname()[1])
         values = environ | {"WAN25_SERVER_TOKEN": "a-good-token"}
-        ran = run(["serve", "--transport", "sse", "--host", host, "--port", port], values)
-    first, second = ran.stderr.decode().splitlines()
+        ran = serve(values, "--transport", "sse", "--host", host, "--port", port)
+    first, second = ran.stderr.splitlines()
     assert first.startswith(f"Error: Cannot listen on {host} port {port}: ")
     assert second == "To do: Choose another --port (0 takes a free one) or --host."
-    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert (ran.exit_code, ran.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])

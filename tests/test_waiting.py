@@ -97,10 +97,9 @@ async def until_over(watch: Watch) -> None:
 @pytest.mark.anyio
 async def test_without_knowledge_the_first_look_is_at_once() -> None:
     look = Looks(DONE)
-    async with anyio.create_task_group() as tasks:
-        async with Watchers(look, tasks).watching("t") as watch:
-            began = anyio.current_time()
-            await until_over(watch)
+    async with anyio.create_task_group() as tasks, Watchers(look, tasks).watching("t") as watch:
+        began = anyio.current_time()
+        await until_over(watch)
     assert (watch.latest, watch.failure) == (DONE, None)
     assert look.times[0] - began < 0.1
 
@@ -133,11 +132,10 @@ async def test_a_task_known_to_be_settled_is_not_looked_at() -> None:
 async def test_failures_are_told_and_looked_past() -> None:
     look = Looks(failed(), failed(30), failed(), DONE)
     heard: list[bool] = []
-    async with anyio.create_task_group() as tasks:
-        async with Watchers(look, tasks).watching("t") as watch:
-            while not watch.over:
-                await watch.news()
-                heard.append(watch.failure is not None)
+    async with anyio.create_task_group() as tasks, Watchers(look, tasks).watching("t") as watch:
+        while not watch.over:
+            await watch.news()
+            heard.append(watch.failure is not None)
     assert heard == [True, True, True, False]
     pauses = [b - a for a, b in zip(look.times, look.times[1:], strict=False)]
     assert pauses == pytest.approx([4, 30, 16], abs=0.1)
@@ -146,9 +144,11 @@ async def test_failures_are_told_and_looked_past() -> None:
 @pytest.mark.anyio
 async def test_a_refusal_ends_the_watch() -> None:
     refusal = Refused("No.", code="authentication", fix="y")
-    async with anyio.create_task_group() as tasks:
-        async with Watchers(Looks(refusal), tasks).watching("t") as watch:
-            await until_over(watch)
+    async with (
+        anyio.create_task_group() as tasks,
+        Watchers(Looks(refusal), tasks).watching("t") as watch,
+    ):
+        await until_over(watch)
     assert (watch.failure, watch.latest) == (refusal, None)
 
 

@@ -4,8 +4,8 @@
 
     settings = Settings.from_mapping(os.environ)
     async with open_configured_editor(settings) as editor:
-        edit = await editor.edit(EditRequest(prompt="Make it night", image_urls=[link]))
-        edit = await editor.wait(edit.task_id, timeout=300)
+        edit = await editor.edit(EditRequest(prompt="Make it night", image_urls=(link,)))
+        edit = await editor.wait(edit, timeout=300)
         print(edit.image_urls, edit.usage)
 
 Names are imported when first used: starting the command costs no more than it needs.

@@ -103,9 +103,10 @@ async def _open_journal(settings: Settings) -> Journal:
 def _journal_of(settings: Settings) -> Journal:
     from wan25_mcp.journal.sql import SqlJournal
 
-    if settings.database_url is not None:
+    if settings.database_url is not None and not settings.emulator:
         return SqlJournal(settings.database_url.get_secret_value())
-    return SqlJournal((settings.data_dir or default_data_dir()) / "journal.sqlite3")
+    name = "emulator.sqlite3" if settings.emulator else "journal.sqlite3"
+    return SqlJournal((settings.data_dir or default_data_dir()) / name)
 
 
 def default_data_dir() -> Path:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import anyio
@@ -62,11 +63,19 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
 @asynccontextmanager
 async def _assistant(emulator: Emulator) -> AsyncIterator[Client]:
     """An MCP client whose server runs as an assistant would start it, but on the emulator."""
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "wan25_mcp", "serve"],
-        env={**os.environ, "WAN25_EMULATOR": emulator.base_url},
-    )
+    # None of the user's settings: a limit or a journal of theirs has nothing to do with a demo.
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
+    with TemporaryDirectory(prefix="wan25-demo-") as folder:
+        ours = {"WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": folder}
+        server = StdioServerParameters(
+            command=sys.executable, args=["-m", "wan25_mcp", "serve"], env=theirs | ours
+        )
+        async with _connected(server) as client:
+            yield client
+
+
+@asynccontextmanager
+async def _connected(server: StdioServerParameters) -> AsyncIterator[Client]:
     async with Client(stdio_client(server)) as client:
         tools = ", ".join(tool.name for tool in (await client.list_tools()).tools)
         say(f"3. MCP server over stdio, protocol {client.protocol_version}; tools: {tools}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio.to_thread
 
 from wan25_mcp.addresses import NotPublic, check_public
-from wan25_mcp.connecting import connect_as, key_of
+from wan25_mcp.connecting import connect_as, default_data_dir, key_of
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.images import default_directory
 from wan25_mcp.models import CreditReport
@@ -28,7 +29,8 @@ class Finding:
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Check the settings, the directories, the provider's reachability and the key, in turn."""
     yield _base_url(settings)
-    yield await anyio.to_thread.run_sync(_output_directory, settings)
+    for check in (_output_directory, _data_directory):
+        yield await anyio.to_thread.run_sync(check, settings)
     async for finding in _provider(settings):
         yield finding
 
@@ -51,7 +53,16 @@ def _base_url(settings: Settings) -> Finding:
 
 
 def _output_directory(settings: Settings) -> Finding:
-    directory = settings.output_dir or default_directory()
+    return _directory("Images", settings.output_dir or default_directory(), "WAN25_OUTPUT_DIR")
+
+
+def _data_directory(settings: Settings) -> Finding:
+    if settings.database_url is not None:
+        return Finding(True, "The journal is in a database.")
+    return _directory("The journal", settings.data_dir or default_data_dir(), "WAN25_DATA_DIR")
+
+
+def _directory(what: str, directory: Path, variable: str) -> Finding:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -59,10 +70,10 @@ def _output_directory(settings: Settings) -> Finding:
     except OSError as error:
         return Finding(
             False,
-            f"Images cannot be saved in {directory} ({(error.strerror or 'unknown').lower()}).",
-            "Set WAN25_OUTPUT_DIR to a folder you may write to.",
+            f"{what} cannot be saved in {directory} ({(error.strerror or 'unknown').lower()}).",
+            f"Set {variable} to a folder you may write to.",
         )
-    return Finding(True, f"Images can be saved in {directory}.")
+    return Finding(True, f"{what} can be saved in {directory}.")
 
 
 async def _provider(settings: Settings) -> AsyncIterator[Finding]:

@@ -20,7 +20,14 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.client import Client
-from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.errors import (
+    Charged,
+    InvalidRequest,
+    ReadFailed,
+    TaskFailed,
+    Wan25Error,
+    task_advice,
+)
 from wan25_mcp.journal import (
     Allowance,
     Ask,
@@ -190,16 +197,23 @@ class Editor:
         with anyio.CancelScope(shield=True):
             claim = await self._claim(host, request, force_new=force_new)
             if not claim.joined:
-                host.submitter.start(claim.intent, request)
-        handle = claim.intent.handle
+                submit = host.submitter.start(claim.intent, request)
+        if claim.joined:
+            return await self._join(host, claim.intent.handle, patience)
+        with anyio.move_on_after(patience):
+            await submit.ended.wait()
+        return _seen(submit.sighting) if submit.sighting else _unseen(submit.intent)
+
+    async def _join(self, host: _Host, handle: str, patience: float) -> Edit:
+        """What is known of the edit that an equal call started."""
         with anyio.move_on_after(patience):
             await self._submitted(host, handle)
-            if claim.joined:
-                await self._refresh(host, handle)
-        return replace(await self._report(host, handle), joined=claim.joined)
+            await self._refresh(host, handle)
+        return replace(await self._report(host, handle), joined=True)
 
-    async def get(self, name: str) -> Edit:
-        """Look at an edit once, by task id or handle."""
+    async def get(self, edit: Edit | str) -> Edit:
+        """Look at an edit once, by what `edit` returned, a task id or a handle."""
+        name = _name_of(edit)
         host = await self._hosted()
         task_id = await self._task_id(host, name)
         if task_id is None:
@@ -214,7 +228,7 @@ class Editor:
         return await self._report(host, task_id)
 
     async def wait(
-        self, name: str, *, timeout: float, on_progress: OnProgress | None = None
+        self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
     ) -> Edit:
         """Wait until an edit is settled, at most `timeout` seconds; with 0, look once.
 
@@ -223,6 +237,7 @@ class Editor:
         Args:
             on_progress: Called after each look, with what it showed.
         """
+        name = _name_of(edit)
         if timeout <= 0:
             return await self.get(name)
         host = await self._hosted()
@@ -301,7 +316,9 @@ class Editor:
 
     async def _submitted(self, host: _Host, name: str) -> None:
         """Wait until the submit behind a name has ended, whichever process makes it."""
-        await host.submitter.ended(name)
+        if host.submitter.is_under_way(name):
+            await host.submitter.ended(name)
+            return
         while True:
             intent = await self._find(host, name)
             if intent is None or intent.stage not in ("intent", "sending"):
@@ -433,6 +450,14 @@ async def open_editor(
             tasks.cancel_scope.cancel()
     if failure is not None:  # as it was, not in the exception group a task group would make of it
         raise failure
+
+
+def _name_of(edit: Edit | str) -> str:
+    if isinstance(edit, str):
+        return edit
+    if edit.task_id is None:  # refused: there is nothing to look at
+        raise edit.error or InvalidRequest("This edit has no task.", fix="Edit again.")
+    return edit.task_id
 
 
 def _unseen(intent: Intent) -> Edit:

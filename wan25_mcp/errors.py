@@ -215,4 +215,6 @@ def task_advice(code: str | None) -> Advice:
     known = TASK_ADVICE.get(code or "")
     if known:
         return known
-    return Advice(code or "unknown_error", "The provider could not make the edit", _NEW_EDIT, True)
+    plain = code and len(code) <= 80 and code.isprintable() and " " not in code
+    word = code if code and plain else "unknown_error"
+    return Advice(word, "The provider could not make the edit", _NEW_EDIT, True)

@@ -149,7 +149,13 @@ def _none_if_invalid(value: object, parse: ValidatorFunctionWrapHandler) -> Any:
 
 
 _Lenient = WrapValidator(_none_if_invalid)
-Text = Annotated[str | None, Field(max_length=4000), _Lenient]
+
+
+def _one_line(said: str | None) -> str | None:
+    return " ".join(said.split()) if said is not None else None
+
+
+Text = Annotated[str | None, Field(max_length=4000), AfterValidator(_one_line), _Lenient]
 Credits = Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False), _Lenient]
 Seconds = Annotated[float | None, Field(ge=0, le=1e10, allow_inf_nan=False), _Lenient]
 

@@ -12,8 +12,9 @@ from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.editor import Edit, Editor
-from wan25_mcp.images import open_downloads, output_directory, save_images
+from wan25_mcp.images import NotDownloaded, NotSaved, open_downloads, output_directory, save_images
 from wan25_mcp.lifecycle import is_settled
+from wan25_mcp.models import EditRequest
 from wan25_mcp.settings import Settings
 from wan25_mcp.terminal import Progress, complain, say, show
 
@@ -29,10 +30,25 @@ async def edit_and_save(
         trusted = (await editor.connection()).trusted
         request = arguments.read(EditArguments, asked, trusted=trusted).request()
         _say_if_emulated(editor)
-        # The submit's answer is waited for: until there is a task id, Ctrl-C could lose it.
-        with anyio.CancelScope(shield=True):
-            edit = await editor.edit(request, patience=PATIENCE)
+        edit = await _start(editor, request)
         return await _finish(editor, edit, directory, request.prompt)
+
+
+async def _start(editor: Editor, request: EditRequest) -> Edit:
+    try:
+        return await editor.edit(request, patience=PATIENCE)
+    except anyio.get_cancelled_exc_class():
+        # Ctrl-C before there is a task id: the edit may be paid for, so its id is not lost.
+        with anyio.CancelScope(shield=True):
+            await editor.finish()
+            for past in await editor.recent(1):
+                _say_it_goes_on(past.edit)
+        raise
+
+
+def _say_it_goes_on(edit: Edit) -> None:
+    if edit.task_id is not None:
+        say(f"\nStopped waiting; the edit goes on. Later: wan25-mcp task {edit.task_id} --wait")
 
 
 async def show_task(settings: Settings, name: str, directory: Path | None, *, wait: bool) -> int:
@@ -68,22 +84,27 @@ def _say_if_emulated(editor: Editor) -> None:
 async def _finish(editor: Editor, edit: Edit, directory: Path | None, prompt: str) -> int:
     if edit.task_id and not is_settled(edit.status) and not edit.error:
         say(f"Task id: {edit.task_id}")
-        edit = await _wait(editor, edit.task_id)
+        edit = await _wait(editor, edit)
     if edit.image_urls:
-        await _save(editor, edit, output_directory(directory), prompt)
+        try:
+            await _save(editor, edit, output_directory(directory), prompt)
+        except (NotDownloaded, NotSaved) as error:
+            _tell(edit)  # the links are paid for, and good until they expire
+            complain(error)
+            return 1
     return _tell(edit)
 
 
-async def _wait(editor: Editor, task_id: str) -> Edit:
+async def _wait(editor: Editor, started: Edit) -> Edit:
     with Progress() as progress:
 
         async def tell(edit: Edit) -> None:
             progress.tell(edit.status, edit.progress)
 
         try:
-            edit = await editor.wait(task_id, timeout=PATIENCE, on_progress=tell)
+            edit = await editor.wait(started.task_id or "", timeout=PATIENCE, on_progress=tell)
         except anyio.get_cancelled_exc_class():
-            say(f"\nStopped waiting; the edit goes on. Later: wan25-mcp task {task_id} --wait")
+            _say_it_goes_on(started)
             raise
         progress.tell(edit.status, edit.progress)
         return edit

@@ -17,7 +17,15 @@ from anyio.abc import TaskGroup
 from wan25_mcp.breaker import Breaker
 from wan25_mcp.client import Client
 from wan25_mcp.errors import OutcomeUnknown, Unreachable, Wan25Error
-from wan25_mcp.journal import Intent, Journal, JournalUnusable, TolerantJournal, Withheld
+from wan25_mcp.journal import (
+    Intent,
+    Journal,
+    JournalUnusable,
+    Sighting,
+    TolerantJournal,
+    Withheld,
+    sight,
+)
 from wan25_mcp.models import EditRequest
 from wan25_mcp.money import MOST_RESENDS
 from wan25_mcp.waiting import resend_pause
@@ -35,10 +43,20 @@ _SERVICE_FAILED: Final = ("service_unavailable", "service_error", "unreachable")
 
 
 @dataclass(slots=True, eq=False)
-class _UnderWay:
-    """A submit of this process."""
+class Submit:
+    """A submit of this process.
 
+    Args:
+        intent: What is to be sent, and in the end what came of it.
+        sighting: The task as the provider accepted it.
+        over: Whether what came of it is journaled, or kept to be.
+        ended: Set when nothing more will be done about it.
+    """
+
+    intent: Intent
+    sighting: Sighting | None = None
     on_the_wire: bool = False
+    over: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -72,7 +90,7 @@ class Submitter:
         self._clock = clock
         self._chance = chance
         self._breaker = Breaker()
-        self._under_way: dict[str, _UnderWay] = {}
+        self._under_way: dict[str, Submit] = {}
 
     def refusal(self) -> Withheld | None:
         """Why nothing new may be sent now, if so."""
@@ -88,10 +106,11 @@ class Submitter:
             retry_after_seconds=round(pause, 1),
         )
 
-    def start(self, intent: Intent, request: EditRequest) -> None:
+    def start(self, intent: Intent, request: EditRequest) -> Submit:
         """Send the edit of an intent that was just made."""
-        self._under_way[intent.handle] = _UnderWay()
-        self._tasks.start_soon(self._bring_to_end, intent, request)
+        submit = self._under_way[intent.handle] = Submit(intent)
+        self._tasks.start_soon(self._bring_to_end, submit, request)
+        return submit
 
     def is_under_way(self, handle: str) -> bool:
         """Whether this process is sending it."""
@@ -99,8 +118,8 @@ class Submitter:
 
     async def ended(self, handle: str) -> None:
         """Wait until a submit of this process has ended."""
-        if (under_way := self._under_way.get(handle)) is not None:
-            await under_way.ended.wait()
+        if (submit := self._under_way.get(handle)) is not None:
+            await submit.ended.wait()
 
     async def finish(self) -> None:
         """Before the process ends: let submits on the wire learn their task ids, then give up.
@@ -109,47 +128,48 @@ class Submitter:
         """
         with anyio.move_on_after(SHUTDOWN_PATIENCE):
             await self._all_ended()
-        for under_way in self._under_way.values():
-            under_way.scope.cancel()
+        for submit in self._under_way.values():
+            submit.scope.cancel()
         with anyio.move_on_after(_LAST_WORDS):
             await self._all_ended()
 
     async def _all_ended(self) -> None:
-        for under_way in list(self._under_way.values()):
-            await under_way.ended.wait()
+        for submit in list(self._under_way.values()):
+            await submit.ended.wait()
 
-    async def _bring_to_end(self, intent: Intent, request: EditRequest) -> None:
-        under_way = self._under_way[intent.handle]
+    async def _bring_to_end(self, submit: Submit, request: EditRequest) -> None:
+        handle = submit.intent.handle
         try:
-            with under_way.scope:
-                await self._send_leased(intent, request, under_way)
-            if under_way.scope.cancelled_caught:
-                await self._given_up(intent, under_way)
+            with submit.scope:
+                await self._send_leased(submit, request)
+            if submit.scope.cancelled_caught:
+                await self._given_up(submit)
         except anyio.get_cancelled_exc_class():
-            await self._given_up(intent, under_way)
+            await self._given_up(submit)
             raise
         except Exception as error:
-            logger.exception("The submit %s ended unexpectedly", intent.handle)
-            await self._tolerant.lose(intent, _broke(error))
+            logger.exception("The submit %s ended unexpectedly", handle)
+            submit.intent = await self._tolerant.lose(submit.intent, _broke(error))
         finally:
-            self._under_way.pop(intent.handle).ended.set()
+            del self._under_way[handle]
+            submit.ended.set()
 
-    async def _given_up(self, intent: Intent, under_way: _UnderWay) -> None:
+    async def _given_up(self, submit: Submit) -> None:
+        if submit.over:  # the journal may not have it yet: "never sent" would be believed
+            return
         with anyio.CancelScope(shield=True):
-            if under_way.on_the_wire:
-                await self._tolerant.lose(intent, _stopped())
+            if submit.on_the_wire:
+                submit.intent = await self._tolerant.lose(submit.intent, _stopped())
             else:
-                await self._tolerant.refuse(intent, _never_sent())
+                submit.intent = await self._tolerant.refuse(submit.intent, _never_sent())
 
-    async def _send_leased(
-        self, intent: Intent, request: EditRequest, under_way: _UnderWay
-    ) -> None:
+    async def _send_leased(self, submit: Submit, request: EditRequest) -> None:
         async with anyio.create_task_group() as beside:
-            beside.start_soon(self._keep_lease, intent.handle)
+            beside.start_soon(self._keep_lease, submit.intent.handle)
             try:
-                await self._send(intent, request, under_way)
+                await self._send(submit, request)
             except JournalUnusable as error:
-                await self._tolerant.refuse(intent, error)
+                submit.intent = await self._tolerant.refuse(submit.intent, error)
             beside.cancel_scope.cancel()
 
     async def _keep_lease(self, handle: str) -> None:
@@ -160,40 +180,44 @@ class Submitter:
             except JournalUnusable as error:
                 logger.warning("%s", error.message)
 
-    async def _send(self, intent: Intent, request: EditRequest, under_way: _UnderWay) -> None:
+    async def _send(self, submit: Submit, request: EditRequest) -> None:
         """Send until something came of it.
 
         Raises:
             JournalUnusable: The next step could not be written; nothing is on the wire.
         """
+        handle = submit.intent.handle
         for attempt in range(MOST_RESENDS + 1):
-            if not await self._journal.begin(intent.handle, now=self._clock(), lease=LEASE_SECONDS):
+            if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
                 return  # taken for dead, and said to be; a new call may have taken over
-            under_way.on_the_wire = True
-            error = await self._send_once(intent, request)
-            under_way.on_the_wire = False
+            submit.on_the_wire = True
+            error = await self._send_once(submit, request)
             if error is None:
+                submit.over = True
                 return
+            submit.on_the_wire = False
             if not self._may_resend(error, attempt):
-                await self._tolerant.refuse(intent, error)
+                submit.intent = await self._tolerant.refuse(submit.intent, error)
                 return
-            await self._journal.pause(intent.handle, now=self._clock(), lease=LEASE_SECONDS)
+            await self._journal.pause(handle, now=self._clock(), lease=LEASE_SECONDS)
             await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._chance()))
 
-    async def _send_once(self, intent: Intent, request: EditRequest) -> Wan25Error | None:
+    async def _send_once(self, submit: Submit, request: EditRequest) -> Wan25Error | None:
         """Send, and journal what came of it. Returns the error of a submit surely not accepted."""
         try:
-            task = await self._client.submit(request, idempotency_key=intent.handle)
+            task = await self._client.submit(request, idempotency_key=submit.intent.handle)
         except OutcomeUnknown as error:
             self._breaker.failed(self._clock())
-            await self._tolerant.lose(intent, error)
+            submit.intent = await self._tolerant.lose(submit.intent, error)
             return None
         except Wan25Error as error:
             self._note(error)
             return error
         self._breaker.succeeded()
         with anyio.CancelScope(shield=True):  # the one moment the id is known here and nowhere else
-            await self._tolerant.accept(intent, task, now=self._clock())
+            now = self._clock()
+            submit.intent = await self._tolerant.accept(submit.intent, task, now=now)
+            submit.sighting = sight(None, task, now)
         return None
 
     def _note(self, error: Wan25Error) -> None:

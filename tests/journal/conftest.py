@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+import psycopg
 import pytest
+
+PASSWORD: Final = "not-to-be-told"
+_STARTS: Final = 3
+_numbers = itertools.count()
 
 
 def _programs() -> Path:
@@ -20,29 +28,103 @@ def _programs() -> Path:
         return found[-1].parent
     initdb = shutil.which("initdb")
     assert initdb, "no PostgreSQL server here: install Debian's package postgresql"
-    return Path(initdb).parent
+    return Path(initdb).resolve().parent
 
 
 def _version(initdb: Path) -> float:
     return float(initdb.parent.parent.name)
 
 
+@dataclass
+class Postgres:
+    """A PostgreSQL server of the tests' own, that can be stopped and started."""
+
+    programs: Path
+    folder: Path
+    as_user: list[str]
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://wan25:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    def create(self) -> None:
+        secret = self.folder / "password"
+        secret.write_text(PASSWORD)
+        if self.as_user:
+            shutil.chown(secret, "nobody")
+        self._run("initdb", "-D", self._place, "-U", "wan25", "-A", "scram-sha-256", "-N",
+                  "--no-locale", "-E", "UTF8", f"--pwfile={secret}")  # fmt: skip
+
+    def start(self) -> None:
+        """Start, on the port it had if it had one; another program may take a free one first."""
+        for left in reversed(range(_STARTS)):
+            port = self.port or _free_port()
+            options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
+            log = f"{self.folder}/log"
+            try:
+                self._control("-l", log, "-o", f"{options} -c unix_socket_directories=''", "start")
+            except AssertionError:
+                if not left:
+                    raise AssertionError(Path(log).read_text()) from None
+            else:
+                self.port = port
+                return
+
+    def stop(self) -> None:
+        self._control("-m", "immediate", "stop")
+
+    @property
+    def _place(self) -> str:
+        return f"{self.folder}/db"
+
+    def _control(self, *arguments: str) -> None:
+        self._run("pg_ctl", "-D", self._place, "-w", "-t", "30", *arguments)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Not through pipes: the server that pg_ctl leaves behind would hold them open.
+        with tempfile.TemporaryFile() as said:
+            done = subprocess.run(
+                [*self.as_user, str(self.programs / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                timeout=120,
+                check=False,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            )
+            said.seek(0)
+            assert done.returncode == 0, said.read().decode(errors="replace")
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of an empty database on a server of its own."""
-    programs = _programs()
+def postgres_server() -> Iterator[Postgres]:
+    """A server of its own."""
     with tempfile.TemporaryDirectory(prefix="wan25-pg-") as folder:
         as_user = _as_unprivileged(Path(folder))
-        place = f"{folder}/db"
-        _run([*as_user, str(programs / "initdb"), "-D", place, "-U", "wan25", "-A", "trust", "-N"])
-        port = _free_port()
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        control = [*as_user, str(programs / "pg_ctl"), "-D", place, "-w", "-t", "60"]
-        _run([*control, "-l", f"{folder}/log", "-o", options, "start"])
+        server = Postgres(_programs(), Path(folder), as_user)
+        server.create()
+        server.start()
         try:
-            yield f"postgresql://wan25@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            _run([*control, "-m", "immediate", "stop"])
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: Postgres) -> str:
+    """The URL of an empty database on a server of its own."""
+    return postgres_server.url
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """The URL of a place of this test's own: a schema, for a database is 300 files."""
+    name = f"wan25_{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(f"CREATE SCHEMA {name}".encode())
+    return f"{postgres}?options=-csearch_path%3D{name}"
 
 
 def _as_unprivileged(folder: Path) -> list[str]:
@@ -60,16 +142,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=120,
-        check=False,
-        cwd="/",
-    )
-    assert done.returncode == 0, done.stdout.decode()

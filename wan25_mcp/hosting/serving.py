@@ -6,15 +6,18 @@ before submits on the wire have learnt their task ids; so signals are received h
 
 from __future__ import annotations
 
+import functools
+import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import anyio
 import uvicorn
+from anyio.abc import TaskStatus
 
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.errors import SettingsError
@@ -42,6 +45,7 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
     Raises:
         SettingsError: The address cannot be listened on.
     """
+    host = host.strip("[]")
     async with open_configured_editor(settings) as editor:
         server = create_server(
             editor,
@@ -57,22 +61,28 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
                 access_log=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
-            _announce(transport, host, listener.getsockname()[1])
-            return await _run(_Server(config), listener)
+            announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
+            return await _run(_Server(config), listener, announce)
 
 
-async def _run(server: uvicorn.Server, listener: socket.socket) -> int:
+async def _run(
+    server: uvicorn.Server, listener: socket.socket, announce: Callable[[], None]
+) -> int:
     status = 0
 
-    async def stop_on_signal() -> None:
+    async def stop_on_signal(*, task_status: TaskStatus[None]) -> None:
         nonlocal status
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
             async for number in signals:
                 status = 128 + number
                 server.should_exit = True
+                # Streams still open are cut now; uvicorn would log each as an error.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(stop_on_signal)
+        await tasks.start(stop_on_signal)
+        announce()  # only now: who reads it may connect, or stop us, at once
         await server.serve(sockets=[listener])
         tasks.cancel_scope.cancel()
     return status
@@ -84,7 +94,8 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((host.strip("[]"), port))
+            listener.bind((host, port))
+            listener.listen()
         except OSError as error:
             raise SettingsError(
                 f"Cannot listen on {host} port {port}: {(error.strerror or 'unknown').lower()}.",

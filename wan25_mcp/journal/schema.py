@@ -47,6 +47,7 @@ intents: Final = Table(
     Column("error", Text),
     Index("wan25_intents_equal", "owner", "fingerprint", "created_at"),
     Index("wan25_intents_stage", "stage", "lease_until"),
+    Index("wan25_intents_latest", "owner", "created_at"),
 )
 
 tasks: Final = Table(

@@ -8,6 +8,7 @@ transaction's makes the steps of all replicas take turns, which they would on SQ
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import anyio.lowlevel
 import anyio.to_thread
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from wan25_mcp.errors import Wan25Error
@@ -64,6 +65,7 @@ class SqlJournal:
         self._url = url
         self._run = run
         self._engine: Engine | None = None
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         """Give back connections; the journal may be used again."""
@@ -112,8 +114,7 @@ class SqlJournal:
         await self._write(steps.lose, handle, error)
 
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
-        await self._expire(now)
-        return await self._read(None, steps.find, name, owner)
+        return await self._read_current(now, None, steps.find, name, owner)
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         return await self._write(steps.record, task, now=now)
@@ -133,13 +134,7 @@ class SqlJournal:
     async def recent(
         self, owner: str, *, now: float, most: int
     ) -> Sequence[tuple[Intent, Sighting | None]]:
-        await self._expire(now)
-        return await self._read([], steps.recent, owner, most=most)
-
-    async def _expire(self, now: float) -> None:
-        # Asked first: reading must work on a disk that cannot be written.
-        if await self._read(False, steps.overdue, now):
-            await self._write(steps.expire, now)
+        return await self._read_current(now, [], steps.recent, owner, most=most)
 
     # --- transactions -----------------------------------------------------------------------
 
@@ -162,12 +157,36 @@ class SqlJournal:
         """Read; `empty` where nothing was ever written, so that reading creates no file."""
 
         def job() -> T:
-            if self._engine is None and isinstance(self._url, Path) and not self._url.exists():
+            if self._is_absent():
                 return empty
             return self._transact("read", lambda connection: step(connection, *args, **kwargs))
 
         result: T = await self._run(job)
         return result
+
+    async def _read_current(
+        self,
+        now: float,
+        empty: T,
+        step: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Read, once intents whose holder has died are said to be what they are."""
+
+        def job() -> T:
+            if self._is_absent():
+                return empty
+            # Asked first: reading must work on a disk that cannot be written.
+            if self._transact("read", lambda connection: steps.overdue(connection, now)):
+                self._transact("write", lambda connection: steps.expire(connection, now))
+            return self._transact("read", lambda connection: step(connection, *args, **kwargs))
+
+        result: T = await self._run(job)
+        return result
+
+    def _is_absent(self) -> bool:
+        return self._engine is None and isinstance(self._url, Path) and not _exists(self._url)
 
     def _transact(self, kind: str, step: Callable[[Connection], T]) -> T:
         try:
@@ -179,39 +198,72 @@ class SqlJournal:
             raise JournalUnusable(_reason(error)) from error
 
     def _opened(self) -> Engine:
-        if self._engine is None:
-            engine = _engine(self._url)
-            with (
-                engine.connect().execution_options(wan25="write") as connection,
-                connection.begin(),
-            ):
-                _take_turn(connection, "write")
-                schema.bring_forward(connection)
-                steps.prune(connection, time.time())
-            self._engine = engine
-        return self._engine
+        with self._opening:  # several threads may come first at once; each would open its own
+            if self._engine is None:
+                engine = _engine(self._url)
+                try:
+                    _prepare(engine)
+                except BaseException:
+                    engine.dispose()  # it is tried again at each call, and must not pile up
+                    raise
+                self._engine = engine
+            return self._engine
+
+
+def _prepare(engine: Engine) -> None:
+    """Bring the tables to this version, and forget what is old."""
+    with engine.connect().execution_options(wan25="write") as connection, connection.begin():
+        _take_turn(connection, "write")
+        schema.bring_forward(connection)
+        steps.prune(connection, time.time())
 
 
 def _engine(url: str | Path) -> Engine:
+    address = _sqlite_file(url) if isinstance(url, Path) else _with_driver(url)
+    if address.get_backend_name() != "sqlite":
+        return create_engine(
+            address,
+            pool_pre_ping=True,
+            pool_timeout=BUSY_SECONDS,
+            # A database may be set to another: then whoever waited for its turn would still see
+            # what was there before, and an intent could be made twice.
+            isolation_level="READ COMMITTED",
+        )
+    # Nothing to reset: every transaction here ends in a commit or a rollback of its own.
+    waits: dict[str, Any] = {"pool_reset_on_return": None}
     if isinstance(url, Path):
-        _create_private(url)
-        engine = create_engine(f"sqlite:///{url}", connect_args={"timeout": BUSY_SECONDS})
-    else:
-        engine = create_engine(_with_driver(url), pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        waits["pool_timeout"] = BUSY_SECONDS
+    engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **waits)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _with_driver(url: str) -> Any:
+def _sqlite_file(path: Path) -> URL:
+    _create_private(path)
+    # Not as text: a folder's name may hold what means something in a URL.
+    return URL.create("sqlite", database=str(path))
+
+
+def _with_driver(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise JournalUnusable("WAN25_DATABASE_URL is not a database URL") from None
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "postgresql" and "connect_timeout" not in parsed.query:
+        # A machine that does not answer would otherwise be waited for for minutes.
+        parsed = parsed.update_query_dict({"connect_timeout": str(int(BUSY_SECONDS))})
     return parsed
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something to read; what may not even be looked at, opening will tell."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _create_private(path: Path) -> None:
@@ -236,6 +288,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _take_turn(connection: Connection, kind: str) -> None:
     if kind == "write" and connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL lock_timeout = {int(BUSY_SECONDS * 1000)}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
@@ -245,13 +298,18 @@ _REASONS: Final = (
     ("read-only", "it is read-only"),
     ("unable to open", "its file cannot be opened"),
     ("locked", "another process holds it"),
+    ("lock timeout", "another process holds it"),
+    ("queuepool", "too many calls wait for it"),
     ("not a database", "its file is not a journal"),
     ("malformed", "its file is damaged"),
     ("disk i/o", "the disk fails"),
-    ("connection", "the database cannot be reached"),
     ("no module named", "the driver is not installed (pip install 'wan25-mcp[postgres]')"),
+    # A driver says "connection failed" before it says why.
     ("password", "the database refuses the user"),
     ("authentication", "the database refuses the user"),
+    ("does not exist", "the database, or its user, does not exist"),
+    ("permission denied", "the database's user may not write there"),
+    ("connection", "the database cannot be reached"),
 )
 
 

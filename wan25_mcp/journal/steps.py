@@ -49,7 +49,8 @@ def claim(
     allowance: Allowance,
     refusal: Withheld | None,
 ) -> Claim:
-    expire(connection, now)
+    if overdue(connection, now):
+        expire(connection, now)
     earlier = _live(connection, ask, now - window) if window > 0 else None
     if earlier is not None:
         return Claim(earlier, joined=True)
@@ -58,21 +59,29 @@ def claim(
     _check_in_flight(connection, ask.owner, allowance, now)
     price = _price(connection, ask.owner) or allowance.credits_per_image
     _check_credits(connection, ask.owner, allowance, price * ask.n, now)
+    intent = Intent(
+        handle=ask.handle,
+        owner=ask.owner,
+        created_at=now,
+        n=ask.n,
+        prompt=ask.prompt.replace("\0", " "),  # which PostgreSQL cannot store
+        credits=price * ask.n,
+    )
     connection.execute(
         insert(intents).values(
-            handle=ask.handle,
-            owner=ask.owner,
+            handle=intent.handle,
+            owner=intent.owner,
             fingerprint=ask.fingerprint,
-            stage="intent",
+            stage=intent.stage,
             created_at=now,
             lease_until=now + lease,
             holder=ask.holder,
-            n=ask.n,
-            prompt=ask.prompt,
-            credits=price * ask.n,
+            n=intent.n,
+            prompt=intent.prompt,
+            credits=intent.credits,
         )
     )
-    return Claim(_one(connection, intents.c.handle == ask.handle), joined=False)
+    return Claim(intent, joined=False)
 
 
 def _live(connection: Connection, ask: Ask, since: float) -> Intent | None:
@@ -266,10 +275,6 @@ def find(connection: Connection, name: str, owner: str) -> Intent | None:
     named = or_(intents.c.handle == name, intents.c.task_id == name)
     found = connection.execute(select(intents).where(intents.c.owner == owner, named)).first()
     return _intent(found) if found else None
-
-
-def _one(connection: Connection, condition: ColumnElement[bool]) -> Intent:
-    return _intent(connection.execute(select(intents).where(condition)).one())
 
 
 def _intent(row: Row[Any]) -> Intent:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal.records import Intent, Journal, JournalUnusable, Sighting, sight
+from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class TolerantJournal:
         self._owner = owner
         self._unwritten = _Unwritten()
 
-    async def accept(self, intent: Intent, task: Task, *, now: float) -> None:
+    async def accept(self, intent: Intent, task: Task, *, now: float) -> Intent:
         async def step() -> None:
             await self._journal.accept(intent.handle, task, now=now)
 
@@ -41,18 +42,23 @@ class TolerantJournal:
         if not await self._take(ended, step):
             self._unwritten.sightings[task.id] = sight(None, task, now)
             logger.error("Not journaled: %s is task %s", intent.handle, task.id)
+        return ended
 
-    async def refuse(self, intent: Intent, error: Wan25Error) -> None:
+    async def refuse(self, intent: Intent, error: Wan25Error) -> Intent:
         async def step() -> None:
             await self._journal.refuse(intent.handle, error)
 
-        await self._take(replace(intent, stage="refused", error=error), step)
+        ended = replace(intent, stage="refused", error=error)
+        await self._take(ended, step)
+        return ended
 
-    async def lose(self, intent: Intent, error: Wan25Error) -> None:
+    async def lose(self, intent: Intent, error: Wan25Error) -> Intent:
         async def step() -> None:
             await self._journal.lose(intent.handle, error)
 
-        await self._take(replace(intent, stage="unknown", error=error), step)
+        ended = replace(intent, stage="unknown", error=error)
+        await self._take(ended, step)
+        return ended
 
     async def _take(self, ended: Intent, step: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -65,41 +71,54 @@ class TolerantJournal:
         return True
 
     async def _catch_up(self) -> None:
-        """Write what could not be written before."""
+        """Write what could not be written before, as far as the journal takes it."""
         for handle, step in list(self._unwritten.steps.items()):
-            await step()
-            del self._unwritten.steps[handle]
+            try:
+                await step()
+            except JournalUnusable as error:
+                logger.warning("%s", error.message)
+                if self._unwritten.steps.pop(handle, None):  # to the end: others get their turn
+                    self._unwritten.steps[handle] = step
+                return
+            self._unwritten.steps.pop(handle, None)  # another call may have been as quick
             self._unwritten.intents.pop(handle, None)
 
     async def find(self, name: str, *, now: float) -> Intent | None:
+        await self._catch_up()
+        kept = self._unwritten.intents.values()
+        for intent in kept:  # newer than what the journal says of them
+            if name in (intent.handle, intent.task_id):
+                return intent
         try:
-            await self._catch_up()
             return await self._journal.find(name, self._owner, now=now)
         except JournalUnusable as error:
             logger.warning("%s", error.message)
-        kept = self._unwritten.intents.values()
-        return next((intent for intent in kept if name in (intent.handle, intent.task_id)), None)
+            return None
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         try:
             seen = await self._journal.record(task, now=now)
         except JournalUnusable as error:
             logger.warning("%s", error.message)
-            seen = sight(self._unwritten.sightings.get(task.id), task, now)
+            seen = sight(await self.last_seen(task.id), task, now)
             self._unwritten.sightings[task.id] = seen
             return seen
         self._unwritten.sightings.pop(task.id, None)
         return seen
 
     async def last_seen(self, task_id: str) -> Sighting | None:
+        unwritten = self._unwritten.sightings.get(task_id)
         try:
-            seen = await self._journal.last_seen(task_id)
+            written = await self._journal.last_seen(task_id)
         except JournalUnusable as error:
             logger.warning("%s", error.message)
-            seen = None
-        return seen or self._unwritten.sightings.get(task_id)
+            return unwritten
+        if written is None or unwritten is None:
+            return written or unwritten
+        return max(written, unwritten, key=_newness)
 
     async def unattended(self, *, now: float, unseen_for: float, lease: float) -> Sequence[str]:
+        await self._catch_up()  # though nobody asks
         try:
             return await self._journal.unattended(
                 self._owner, now=now, unseen_for=unseen_for, lease=lease
@@ -107,3 +126,7 @@ class TolerantJournal:
         except JournalUnusable as error:
             logger.warning("%s", error.message)
             return ()
+
+
+def _newness(sighting: Sighting) -> tuple[bool, float]:
+    return is_settled(sighting.task.status), sighting.seen_at

@@ -120,7 +120,7 @@ def _error_line(error: Failure | None) -> str:
         return ""
     again = "can be retried" if error.retryable else "retrying unchanged will not help"
     if error.retry_after_seconds is not None:
-        again += f" after {error.retry_after_seconds:g} s"
+        again += f" after {error.retry_after_seconds:.12g} s"
     request = f", request id {error.request_id}" if error.request_id else ""
     return f"Error: {error.message} ({error.code}; {again}{request})"
 
@@ -128,7 +128,7 @@ def _error_line(error: Failure | None) -> str:
 def _status_line(answer: Answer) -> str:
     percent = f", {answer.progress} %" if answer.progress is not None else ""
     estimate = (
-        f" (the provider estimates {answer.estimated_seconds:g} s in all; 40-120 s is usual)"
+        f" (the provider estimates {answer.estimated_seconds:.12g} s in all; 40-120 s is usual)"
         if answer.estimated_seconds is not None
         else ""
     )
@@ -138,8 +138,8 @@ def _status_line(answer: Answer) -> str:
 def _money_line(answer: Answer) -> str:
     usage = answer.usage or Usage()
     facts = [
-        f"{usage.credits_used:g} credits used" if usage.credits_used is not None else "",
-        f"{usage.credits_reserved:g} credits reserved"
+        f"{usage.credits_used:.12g} credits used" if usage.credits_used is not None else "",
+        f"{usage.credits_reserved:.12g} credits reserved"
         if usage.credits_reserved is not None
         else "",
         f"billed {usage.billing_rule}" if usage.billing_rule else "",
@@ -169,8 +169,12 @@ def _next_step(edit: Edit) -> str:
         return f"{edit.error.fix} {_NOT_AGAIN}" if going_on else edit.error.fix
     if edit.status == "completed":
         count = len(edit.image_urls)
-        what = "the image link" if count == 1 else f"the {count} image links"
-        return f"Give the user {what} and say when they expire; they must be saved before that."
+        links, they = ("link", "it") if count == 1 else (f"{count} links", "they")
+        s = "s" if count == 1 else ""
+        return (
+            f"Give the user the image {links} and say when {they} expire{s}; "
+            f"save the image{'' if count == 1 else 's'} before that."
+        )
     return f'Call wait_for_task with task_id "{edit.task_id}". {_NOT_AGAIN}'
 
 

@@ -1,0 +1,138 @@
+"""What the journal costs one call: `Editor.edit` with a journal on SQLite, and with none.
+
+    python benchmarks/journal.py [--calls 300]
+
+Both sides run in this process against the emulator in memory, call by call in turn, so that a slow
+moment of the machine meets both. The other side's journal keeps its promises in a dictionary, which
+costs next to nothing. The bar: less than 5 ms more at the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx2
+from pydantic import SecretStr
+
+from wan25_mcp.client import Client
+from wan25_mcp.editor import Connection, Rules, open_editor
+from wan25_mcp.emulator import Emulator
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal import Ask, Claim, Intent, Journal, Sighting, sight
+from wan25_mcp.journal.sql import SqlJournal
+from wan25_mcp.models import EditRequest, Task
+
+BAR_MS: Final = 5.0
+
+
+class NoJournal:
+    """Remembers in memory, for comparison only: nothing of it survives."""
+
+    def __init__(self) -> None:
+        self._intents: dict[str, Intent] = {}
+        self._sightings: dict[str, Sighting] = {}
+
+    async def claim(self, ask: Ask, *, now: float, **_: Any) -> Claim:
+        intent = Intent(
+            handle=ask.handle, owner=ask.owner, created_at=now, n=ask.n, prompt=ask.prompt
+        )
+        self._intents[ask.handle] = intent
+        return Claim(intent, joined=False)
+
+    async def begin(self, handle: str, *, now: float, lease: float) -> bool:  # noqa: ARG002
+        return True
+
+    async def pause(self, handle: str, *, now: float, lease: float) -> None: ...
+    async def renew(self, handle: str, *, now: float, lease: float) -> None: ...
+    async def refuse(self, handle: str, error: Wan25Error) -> None: ...
+    async def lose(self, handle: str, error: Wan25Error) -> None: ...
+
+    async def accept(self, handle: str, task: Task, *, now: float) -> None:
+        ended = replace(self._intents[handle], stage="accepted", task_id=task.id)
+        self._intents[handle] = self._intents[task.id] = ended
+        await self.record(task, now=now)
+
+    async def find(self, name: str, owner: str, *, now: float) -> Intent | None:  # noqa: ARG002
+        return self._intents.get(name)
+
+    async def record(self, task: Task, *, now: float) -> Sighting:
+        seen = self._sightings[task.id] = sight(self._sightings.get(task.id), task, now)
+        return seen
+
+    async def last_seen(self, task_id: str) -> Sighting | None:
+        return self._sightings.get(task_id)
+
+    async def unattended(self, owner: str, **_: Any) -> Sequence[str]:  # noqa: ARG002
+        return ()
+
+    async def recent(self, owner: str, **_: Any) -> Sequence[tuple[Intent, Sighting | None]]:  # noqa: ARG002
+        return ()
+
+
+async def measure(calls: int, folder: Path) -> dict[str, list[float]]:
+    """Milliseconds of each call, by side."""
+    emulator = Emulator(check_images=False, balance=1e9, run_seconds=3600)
+    times: dict[str, list[float]] = {"without": [], "with": []}
+    async with (
+        emulator.running(),
+        httpx2.AsyncClient(transport=emulator.transport()) as http,
+    ):
+        client = Client(http, base_url=emulator.base_url, key=SecretStr("emulator-key"))
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[Connection]:
+            yield Connection(client, "benchmark")
+
+        async def without() -> Journal:
+            return NoJournal()
+
+        async def sqlite() -> Journal:
+            return SqlJournal(folder / "journal.sqlite3")
+
+        async with (
+            open_editor(connect, without, Rules()) as bare,
+            open_editor(connect, sqlite, Rules()) as journaled,
+        ):
+            for number in range(-10, calls):  # the first ten warm both sides up
+                for side, editor in (("without", bare), ("with", journaled)):
+                    request = EditRequest(
+                        prompt=f"{side} {number}", image_urls=("https://example.com/a.png",)
+                    )
+                    began = time.perf_counter()
+                    edit = await editor.edit(request)
+                    took = (time.perf_counter() - began) * 1000
+                    if edit.charged != "reserved":
+                        raise SystemExit(f"unexpected answer: {edit}")
+                    if number >= 0:
+                        times[side].append(took)
+    return times
+
+
+def main() -> int:
+    """Measure, print, and fail above the bar."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--calls", type=int, default=300)
+    calls = parser.parse_args().calls
+    with tempfile.TemporaryDirectory() as folder:
+        times = anyio.run(measure, calls, Path(folder))
+    medians = {side: statistics.median(taken) for side, taken in times.items()}
+    for side, taken in times.items():
+        tail = statistics.quantiles(taken, n=20)[-1]
+        print(f"{side:>8}: median {medians[side]:6.2f} ms, 95 % within {tail:6.2f} ms")
+    cost = medians["with"] - medians["without"]
+    print(f"the journal costs {cost:.2f} ms of a call at the median (bar: {BAR_MS:g} ms)")
+    return 0 if cost < BAR_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

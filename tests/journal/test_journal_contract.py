@@ -1,0 +1,1084 @@
+"""What a journal promises, kept on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+import sqlalchemy
+
+from tests.stage import T0
+from wan25_mcp.errors import OutcomeUnknown, Refused, Unreachable, Wan25Error
+from wan25_mcp.journal import (
+    Allowance,
+    Ask,
+    Claim,
+    Intent,
+    JournalUnusable,
+    Sighting,
+    Withheld,
+    fingerprint,
+)
+from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.models import Task
+
+pytestmark = pytest.mark.anyio
+Place = str | Path
+
+LEASE: Final = 20.0
+WINDOW: Final = 600.0
+DAY: Final = 24 * 3600.0
+AT_ONCE: Final = 16
+
+NO_CREDIT: Final = Refused(
+    "The account has not enough credits for this edit (HTTP 402).",
+    code="insufficient_credits",
+    fix="Add credits.",
+    retryable=False,
+    request_id="r-1",
+)
+LIMITED: Final = Refused(
+    "Too fast.", code="rate_limit", fix="Later.", retryable=True, retry_after_seconds=7.5
+)
+LOST: Final = OutcomeUnknown(
+    "The connection failed.", code="outcome_unknown", fix="Look first.", charged="unknown"
+)
+NOT_REACHED: Final = Unreachable("No connection.", code="unreachable", fix="Check.", retryable=True)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a journal is, and nothing is yet."""
+    if request.param == "sqlite":
+        return tmp_path / "data" / "journal.sqlite3"
+    url: str = request.getfixturevalue("database")
+    return url
+
+
+@pytest.fixture
+def journal(place: Place) -> Iterator[SqlJournal]:
+    journal = SqlJournal(place, run=inline)
+    yield journal
+    journal.close()
+
+
+def ask(handle: str = "edit-1", content: str = "night", owner: str = "me", n: int = 1) -> Ask:
+    return Ask(
+        handle=handle,
+        owner=owner,
+        fingerprint=fingerprint({"prompt": content}),
+        n=n,
+        prompt=content,
+        holder="a process",
+    )
+
+
+async def claim(
+    journal: SqlJournal,
+    wish: Ask | None = None,
+    *,
+    now: float = T0,
+    window: float = WINDOW,
+    allowance: Allowance | None = None,
+    refusal: Withheld | None = None,
+) -> Claim:
+    return await journal.claim(
+        wish or ask(),
+        now=now,
+        window=window,
+        lease=LEASE,
+        allowance=allowance or Allowance(),
+        refusal=refusal,
+    )
+
+
+async def sent(journal: SqlJournal, wish: Ask | None = None, *, now: float = T0) -> None:
+    """Claim and send."""
+    wish = wish or ask()
+    assert not (await claim(journal, wish, now=now)).joined
+    assert await journal.begin(wish.handle, now=now, lease=LEASE)
+
+
+async def accepted(
+    journal: SqlJournal, wish: Ask | None = None, *, now: float = T0, task_id: str = "task-1"
+) -> None:
+    """Claim, send, and be accepted."""
+    wish = wish or ask()
+    await sent(journal, wish, now=now)
+    await journal.accept(wish.handle, task("pending", task_id), now=now)
+
+
+def task(status: str, task_id: str = "task-1", **said: Any) -> Task:
+    """A task as the provider words it."""
+    return Task.model_validate({"id": task_id, "status": status, **said})
+
+
+def reserved(amount: float, task_id: str = "task-1") -> Task:
+    return task("pending", task_id, usage={"credits_reserved": amount})
+
+
+def intent(handle: str = "edit-1", **facts: Any) -> Intent:
+    """What is expected of an intent made by `ask` at T0."""
+    usual: dict[str, Any] = {
+        "owner": "me",
+        "created_at": T0,
+        "n": 1,
+        "prompt": "night",
+        "credits": 1.5,
+    }
+    return Intent(handle=handle, **(usual | facts))
+
+
+async def found(journal: SqlJournal, name: str = "edit-1", *, now: float = T0) -> Intent | None:
+    return await journal.find(name, "me", now=now)
+
+
+def told(error: Wan25Error | None) -> dict[str, Any]:
+    """All of an error."""
+    return {"kind": type(error).__name__, **(vars(error) if error else {})}
+
+
+async def stage_and_error(
+    journal: SqlJournal, handle: str = "edit-1", *, now: float = T0
+) -> tuple[str, str | None]:
+    kept = await found(journal, handle, now=now)
+    assert kept is not None
+    return kept.stage, kept.error.code if kept.error else None
+
+
+# --- joining ---------------------------------------------------------------------------------
+
+
+async def test_a_first_claim_makes_an_intent_and_an_equal_one_joins_it(journal: SqlJournal) -> None:
+    assert await claim(journal) == Claim(intent(), joined=False)
+    assert await claim(journal, ask("edit-2"), now=T0 + 5) == Claim(intent(), joined=True)
+    assert await found(journal, "edit-2") is None
+
+
+async def test_what_differs_in_content_does_not_join(journal: SqlJournal) -> None:
+    await claim(journal)
+    other = await claim(journal, ask("edit-2", "snow"))
+    assert other == Claim(intent("edit-2", prompt="snow"), joined=False)
+
+
+def test_a_fingerprint_knows_content_and_not_the_order_of_its_keys() -> None:
+    content = {"prompt": "nächtlich", "n": 1, "image_urls": ["https://a/1", "https://a/2"]}
+    reordered = dict(reversed(content.items()))
+    assert fingerprint(content) == fingerprint(reordered)
+    others: list[dict[str, Any]] = [
+        content | {"n": 2},
+        content | {"n": "1"},
+        content | {"prompt": "nachtlich"},
+        content | {"image_urls": ["https://a/2", "https://a/1"]},
+    ]
+    assert len({fingerprint(one) for one in (content, *others)}) == 5
+
+
+async def test_one_owners_edits_are_nobody_elses(journal: SqlJournal) -> None:
+    await accepted(journal)
+    other = await claim(journal, ask("edit-2", owner="you"))
+    assert other == Claim(intent("edit-2", owner="you"), joined=False)
+    for name in ("edit-1", "task-1"):
+        assert await journal.find(name, "you", now=T0) is None
+    assert [i.handle for i, _ in await journal.recent("you", now=T0, most=9)] == ["edit-2"]
+    assert await journal.unattended("you", now=T0 + 99, unseen_for=60, lease=60) == ()
+
+
+@pytest.mark.parametrize(
+    ("after", "window", "joined"),
+    [(WINDOW - 0.1, WINDOW, True), (WINDOW, WINDOW, False), (0.0, 0.0, False), (5.0, 4.0, False)],
+)
+async def test_an_equal_claim_joins_inside_the_window_only(
+    journal: SqlJournal, after: float, window: float, joined: bool
+) -> None:
+    await accepted(journal)
+    again = await claim(journal, ask("edit-2"), now=T0 + after, window=window)
+    assert (again.joined, again.intent.handle) == (joined, "edit-1" if joined else "edit-2")
+
+
+async def test_of_two_forced_ones_the_later_is_joined(journal: SqlJournal) -> None:
+    await claim(journal)
+    await claim(journal, ask("edit-2"), now=T0 + 1, window=0.0)
+    assert (await claim(journal, ask("edit-3"), now=T0 + 2)).intent.handle == "edit-2"
+
+
+@pytest.mark.parametrize("error", [NO_CREDIT, LIMITED, NOT_REACHED])
+async def test_a_refused_intent_does_not_block_a_new_try(
+    journal: SqlJournal, error: Wan25Error
+) -> None:
+    await sent(journal)
+    await journal.refuse("edit-1", error)
+    again = await claim(journal, ask("edit-2"), now=T0 + 1)
+    assert again == Claim(intent("edit-2", created_at=T0 + 1), joined=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "joined"),
+    [
+        ("pending", True),
+        ("processing", True),
+        ("completed", True),
+        ("unheard of", True),
+        ("failed", False),
+        ("cancelled", False),
+    ],
+)
+async def test_only_a_failed_or_cancelled_task_does_not_block_a_new_try(
+    journal: SqlJournal, status: str, joined: bool
+) -> None:
+    await accepted(journal)
+    await journal.record(task(status), now=T0 + 1)
+    again = await claim(journal, ask("edit-2"), now=T0 + 2)
+    assert (again.joined, again.intent.handle) == (joined, "edit-1" if joined else "edit-2")
+
+
+async def test_an_unknown_outcome_is_joined_with_what_is_known_of_it(journal: SqlJournal) -> None:
+    await sent(journal)
+    await journal.lose("edit-1", LOST)
+    again = await claim(journal, ask("edit-2"), now=T0 + 1)
+    assert (again.joined, again.intent.stage) == (True, "unknown")
+    assert told(again.intent.error) == told(LOST)
+
+
+async def test_a_refusal_of_ours_stops_new_intents_and_no_joining(journal: SqlJournal) -> None:
+    held = Withheld("Held back.", code="provider_failing", fix="Later.", retryable=True)
+    with pytest.raises(Withheld) as caught:
+        await claim(journal, refusal=held)
+    assert caught.value is held
+    assert await found(journal) is None
+    await claim(journal)
+    assert (await claim(journal, ask("edit-2"), refusal=held)).joined
+
+
+# --- moving ----------------------------------------------------------------------------------
+
+MOVES: Final[dict[str, Callable[[SqlJournal], Awaitable[Any]]]] = {
+    "begin": lambda journal: journal.begin("edit-1", now=T0, lease=LEASE),
+    "pause": lambda journal: journal.pause("edit-1", now=T0, lease=LEASE),
+    "accept": lambda journal: journal.accept("edit-1", task("pending"), now=T0),
+    "refuse": lambda journal: journal.refuse("edit-1", NO_CREDIT),
+    "lose": lambda journal: journal.lose("edit-1", LOST),
+}
+WAYS_TO: Final = {
+    "intent": [],
+    "sending": ["begin"],
+    "accepted": ["begin", "accept"],
+    "refused": ["begin", "refuse"],
+    "unknown": ["begin", "lose"],
+}
+ALLOWED: Final = {
+    ("intent", "begin"): "sending",
+    ("intent", "refuse"): "refused",
+    ("sending", "pause"): "intent",
+    ("sending", "accept"): "accepted",
+    ("sending", "refuse"): "refused",
+    ("sending", "lose"): "unknown",
+    ("unknown", "accept"): "accepted",
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("origin", WAYS_TO)
+async def test_a_move_is_made_from_where_it_may_be_and_changes_nothing_elsewhere(
+    journal: SqlJournal, origin: str, move: str
+) -> None:
+    await claim(journal)
+    for step in WAYS_TO[origin]:
+        await MOVES[step](journal)
+    before = await found(journal)
+    assert before is not None
+    assert before.stage == origin
+    moved = await MOVES[move](journal)
+    after = await found(journal)
+    assert after is not None
+    assert after.stage == ALLOWED.get((origin, move), origin)
+    if move == "begin":
+        assert moved is (origin == "intent")
+    if (origin, move) not in ALLOWED:
+        assert replace(after, error=None) == replace(before, error=None)
+        assert told(after.error) == told(before.error)
+
+
+async def test_of_two_who_begin_one_is_told_to_send(journal: SqlJournal) -> None:
+    await claim(journal)
+    outcomes = [await journal.begin("edit-1", now=T0, lease=LEASE) for _ in range(3)]
+    assert outcomes == [True, False, False]
+
+
+async def test_begin_of_an_intent_nobody_made_is_false(journal: SqlJournal) -> None:
+    assert await journal.begin("edit-9", now=T0, lease=LEASE) is False
+
+
+async def test_a_paused_submit_can_be_begun_again(journal: SqlJournal) -> None:
+    await sent(journal)
+    await journal.pause("edit-1", now=T0, lease=LEASE)
+    assert await journal.begin("edit-1", now=T0 + 5, lease=LEASE) is True
+
+
+async def test_an_unknown_one_that_turns_out_accepted_has_its_task_and_no_error(
+    journal: SqlJournal,
+) -> None:
+    await sent(journal)
+    await journal.lose("edit-1", LOST)
+    await journal.accept("edit-1", reserved(1.2), now=T0 + 9)
+    expected = intent(stage="accepted", task_id="task-1", credits=1.2)
+    assert await found(journal) == expected
+    assert await found(journal, "task-1") == expected
+    assert await journal.last_seen("task-1") == Sighting(
+        reserved(1.2), seen_at=T0 + 9, unfinished_at=T0 + 9
+    )
+
+
+async def test_an_edit_is_found_by_handle_and_by_task_id_and_by_nothing_else(
+    journal: SqlJournal,
+) -> None:
+    await accepted(journal)
+    expected = intent(stage="accepted", task_id="task-1")
+    assert await found(journal, "edit-1") == expected
+    assert await found(journal, "task-1") == expected
+    for name in ("edit-2", "task-2", "", "%", "edit-_"):
+        assert await found(journal, name) is None
+
+
+# --- leases ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "stage", "code", "charged", "credits"),
+    [
+        ([], "refused", "never_sent", "no", 0.0),
+        (["begin"], "unknown", "outcome_unknown", "unknown", 1.5),
+        (["begin", "pause"], "refused", "never_sent", "no", 0.0),
+    ],
+)
+async def test_of_a_dead_process_only_what_was_sending_is_unknown(
+    journal: SqlJournal, steps: list[str], stage: str, code: str, charged: str, credits: float
+) -> None:
+    await claim(journal)
+    for step in steps:
+        await MOVES[step](journal)
+    alive = await found(journal, now=T0 + LEASE)
+    assert alive is not None
+    assert alive.error is None
+    dead = await found(journal, now=T0 + LEASE + 0.1)
+    assert dead is not None
+    assert dead.error is not None
+    assert (dead.stage, dead.error.code, dead.error.charged, dead.credits) == (
+        stage,
+        code,
+        charged,
+        credits,
+    )
+    assert dead.error.fix
+
+
+async def test_the_end_of_a_lease_is_noticed_by_a_claim_and_by_a_list_as_well(
+    journal: SqlJournal,
+) -> None:
+    await claim(journal)
+    assert not (await claim(journal, ask("edit-2"), now=T0 + LEASE + 1)).joined
+    await journal.begin("edit-2", now=T0 + LEASE + 1, lease=LEASE)
+    listed = await journal.recent("me", now=T0 + 2 * LEASE + 2, most=9)
+    assert [(one.handle, one.stage) for one, _ in listed] == [
+        ("edit-2", "unknown"),
+        ("edit-1", "refused"),
+    ]
+
+
+async def test_who_was_taken_for_dead_may_not_send(journal: SqlJournal) -> None:
+    await claim(journal)
+    await found(journal, now=T0 + LEASE + 1)
+    assert await journal.begin("edit-1", now=T0 + LEASE + 1, lease=LEASE) is False
+    assert await stage_and_error(journal) == ("refused", "never_sent")
+
+
+async def test_who_was_taken_for_dead_while_sending_may_still_say_what_came_of_it(
+    journal: SqlJournal,
+) -> None:
+    await sent(journal)
+    assert await stage_and_error(journal, now=T0 + LEASE + 1) == ("unknown", "outcome_unknown")
+    await journal.refuse("edit-1", NO_CREDIT)
+    assert await stage_and_error(journal) == ("unknown", "outcome_unknown")
+    await journal.accept("edit-1", task("pending"), now=T0 + LEASE + 2)
+    assert await stage_and_error(journal) == ("accepted", None)
+
+
+@pytest.mark.parametrize("steps", [[], ["begin"]])
+async def test_a_renewed_lease_keeps_a_submit_alive(journal: SqlJournal, steps: list[str]) -> None:
+    await claim(journal)
+    for step in steps:
+        await MOVES[step](journal)
+    await journal.renew("edit-1", now=T0 + 15, lease=LEASE)
+    assert (await stage_and_error(journal, now=T0 + 35))[1] is None
+    assert (await stage_and_error(journal, now=T0 + 35.1))[1] is not None
+
+
+async def test_a_lease_cannot_be_renewed_after_its_end_was_noticed(journal: SqlJournal) -> None:
+    await sent(journal)
+    await found(journal, now=T0 + LEASE + 1)
+    await journal.renew("edit-1", now=T0 + LEASE + 1, lease=LEASE)
+    assert await stage_and_error(journal) == ("unknown", "outcome_unknown")
+
+
+# --- tasks -----------------------------------------------------------------------------------
+
+WHOLE: Final = {
+    "id": "task-1",
+    "status": "completed",
+    "progress": 100,
+    "created": 1782914405,
+    "duration": 41,
+    "model": "wan2.5-image-to-image",
+    "usage": {"credits_used": 3.0, "billing_rule": "per_call", "user_group": "vip"},
+    "task_info": {"can_cancel": False, "estimated_time": 30},
+    "results": ["https://cdn.example/x_0.png?sig=a%2Fb&x=1", "https://cdn.example/ü_1.png"],
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        WHOLE,
+        {"id": "task-1", "status": "pending"},
+        {"id": "task-1", "status": "something new", "progress": 3},
+        {"id": "task-1", "status": "failed", "error": {"code": "service_error", "message": "ü"}},
+        {"id": "task-1", "status": "completed", "results": []},
+        {"id": "task-1", "status": "completed", "result_data": {"url": "https://cdn.example/1"}},
+    ],
+)
+async def test_a_task_is_read_back_as_it_was_seen(
+    journal: SqlJournal, place: Place, said: dict[str, Any]
+) -> None:
+    seen = Task.model_validate(said)
+    noted = await journal.record(seen, now=T0)
+    assert noted.task == seen
+    assert await journal.last_seen("task-1") == noted
+    another = SqlJournal(place, run=inline)
+    assert await another.last_seen("task-1") == noted
+    another.close()
+
+
+async def test_a_look_notes_when_the_task_was_seen_unfinished_and_when_settled(
+    journal: SqlJournal,
+) -> None:
+    pending, done = task("pending"), Task.model_validate(WHOLE)
+    assert await journal.last_seen("task-1") is None
+    assert await journal.record(pending, now=T0) == Sighting(
+        pending, seen_at=T0, unfinished_at=T0
+    )
+    assert await journal.record(pending, now=T0 + 5) == Sighting(
+        pending, seen_at=T0 + 5, unfinished_at=T0 + 5
+    )
+    settled = Sighting(done, seen_at=T0 + 9, unfinished_at=T0 + 5, settled_at=T0 + 9)
+    assert await journal.record(done, now=T0 + 9) == settled
+    assert await journal.last_seen("task-1") == settled
+
+
+@pytest.mark.parametrize("later", ["pending", "failed", "something new"])
+async def test_a_settled_task_stays_what_it_was(journal: SqlJournal, later: str) -> None:
+    await accepted(journal)
+    settled = await journal.record(Task.model_validate(WHOLE), now=T0 + 9)
+    assert await journal.record(task(later), now=T0 + 99) == settled
+    assert await journal.last_seen("task-1") == settled
+    kept = await found(journal)
+    assert kept is not None
+    assert kept.credits == 3.0
+
+
+async def test_a_task_settled_on_acceptance_is_noted_as_such(journal: SqlJournal) -> None:
+    await sent(journal)
+    await journal.accept("edit-1", Task.model_validate(WHOLE), now=T0)
+    assert await journal.last_seen("task-1") == Sighting(
+        Task.model_validate(WHOLE), seen_at=T0, settled_at=T0
+    )
+    assert await journal.unattended("me", now=T0 + 999, unseen_for=60, lease=60) == ()
+
+
+# --- money -----------------------------------------------------------------------------------
+
+
+async def credits_of(journal: SqlJournal, handle: str = "edit-1") -> float:
+    kept = await found(journal, handle)
+    assert kept is not None
+    return kept.credits
+
+
+async def test_an_edit_is_counted_as_estimated_then_reserved_then_used(journal: SqlJournal) -> None:
+    estimate = Allowance(credits_per_image=2.0)
+    await claim(journal, ask(n=3), allowance=estimate)
+    assert await credits_of(journal) == 6.0
+    await journal.begin("edit-1", now=T0, lease=LEASE)
+    await journal.accept("edit-1", reserved(3.6), now=T0)
+    assert await credits_of(journal) == 3.6
+    await journal.record(task("processing"), now=T0 + 1)
+    assert await credits_of(journal) == 3.6
+    used = task("completed", usage={"credits_used": 2.4}, results=["https://a/1", "https://a/2"])
+    await journal.record(used, now=T0 + 2)
+    assert await credits_of(journal) == 2.4
+
+
+@pytest.mark.parametrize(
+    ("end", "counted"),
+    [
+        (task("failed"), 0.0),
+        (task("cancelled"), 0.0),
+        (task("failed", usage={"credits_used": 0.5}), 0.5),
+        (task("completed", usage={"credits_used": 0}), 0.0),
+        (task("completed"), 1.2),
+        (task("something new"), 1.2),
+    ],
+)
+async def test_an_end_is_counted_as_the_provider_says_or_as_reserved(
+    journal: SqlJournal, end: Task, counted: float
+) -> None:
+    await sent(journal)
+    await journal.accept("edit-1", reserved(1.2), now=T0)
+    await journal.record(end, now=T0 + 1)
+    assert await credits_of(journal) == counted
+
+
+@pytest.mark.parametrize(("move", "counted"), [("refuse", 0.0), ("lose", 1.5), ("pause", 1.5)])
+async def test_what_was_refused_is_not_counted_and_what_may_be_charged_is(
+    journal: SqlJournal, move: str, counted: float
+) -> None:
+    await sent(journal)
+    await MOVES[move](journal)
+    assert await credits_of(journal) == counted
+
+
+@pytest.mark.parametrize(
+    ("answers", "n", "expected"),
+    [
+        ([reserved(3.6)], 2, 2.4),  # 3 images asked for: 1.2 each
+        ([task("pending")], 2, 3.0),  # nothing said: the estimate stands
+        ([reserved(3.0)], 1, 1.0),
+        (
+            [
+                reserved(3.6),
+                task("completed", usage={"credits_used": 2.6},
+                     results=["https://a/1", "https://a/2"]),
+            ],
+            1,
+            1.3,
+        ),
+        ([reserved(3.6), task("failed", usage={"credits_used": 0})], 1, 1.2),
+    ],
+)  # fmt: skip
+async def test_the_price_is_learnt_from_answers(
+    journal: SqlJournal, answers: Sequence[Task], n: int, expected: float
+) -> None:
+    await sent(journal, ask(n=3))
+    await journal.accept("edit-1", answers[0], now=T0)
+    for answer in answers[1:]:
+        await journal.record(answer, now=T0 + 1)
+    again = await claim(journal, ask("edit-2", "snow", n=n), now=T0 + 2)
+    assert again.intent.credits == pytest.approx(expected)
+    other = await claim(journal, ask("edit-3", owner="you", n=n), now=T0 + 2)
+    assert other.intent.credits == 1.5 * n
+
+
+async def refused(journal: SqlJournal, wish: Ask, **given: Any) -> dict[str, Any]:
+    """The refusal of a claim, whole, and no trace of the intent."""
+    with pytest.raises(Withheld) as caught:
+        await claim(journal, wish, **given)
+    assert await found(journal, wish.handle) is None
+    return told(caught.value)
+
+
+async def test_over_the_limit_a_claim_is_refused_with_what_was_spent_and_when_room_returns(
+    journal: SqlJournal,
+) -> None:
+    limit = Allowance(credit_limit=3.0)
+    await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
+    await accepted(journal, ask("edit-2", "b"), now=T0 + 3600, task_id="task-2")
+    assert await refused(
+        journal, ask("edit-3", "c"), now=T0 + 7200, allowance=limit
+    ) == {
+        "kind": "Withheld",
+        "message": "This edit needs about 1.5 credits, and 3 of the 3 credits that "
+        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; there is room again in "
+        "22.0 hours; nothing was sent.",
+        "code": "credit_limit",
+        "fix": "Call again in 22.0 hours, or raise WAN25_CREDIT_LIMIT.",
+        "retryable": True,
+        "retry_after_seconds": DAY - 7200,
+        "request_id": None,
+        "charged": "no",
+    }  # fmt: skip
+    two = await refused(journal, ask("edit-3", "c", n=2), now=T0 + 7200, allowance=limit)
+    assert two["retry_after_seconds"] == DAY - 3600
+    joined = await claim(journal, ask("edit-3", "b"), now=T0 + 3605, allowance=limit)
+    assert (joined.joined, joined.intent.handle) == (True, "edit-2")
+
+
+async def test_room_returns_when_it_was_said_to(journal: SqlJournal) -> None:
+    limit = Allowance(credit_limit=1.5)
+    await accepted(journal)
+    said = await refused(journal, ask("edit-2", "b"), now=T0 + 100, allowance=limit)
+    later = T0 + 100 + said["retry_after_seconds"]
+    await refused(journal, ask("edit-2", "b"), now=later - 1, allowance=limit)
+    assert not (await claim(journal, ask("edit-2", "b"), now=later, allowance=limit)).joined
+
+
+async def test_an_edit_that_alone_is_over_the_limit_is_never_said_to_find_room(
+    journal: SqlJournal,
+) -> None:
+    limit = Allowance(credit_limit=3.0)
+    assert await refused(journal, ask(n=4), allowance=limit) == {
+        "kind": "Withheld",
+        "message": "This edit needs about 6 credits, and 0 of the 3 credits that "
+        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; it alone is more than the "
+        "limit; nothing was sent.",
+        "code": "credit_limit",
+        "fix": "Ask for fewer images (n), or raise WAN25_CREDIT_LIMIT.",
+        "retryable": False,
+        "retry_after_seconds": None,
+        "request_id": None,
+        "charged": "no",
+    }
+
+
+async def test_a_limit_of_nothing_lets_nothing_pass(journal: SqlJournal) -> None:
+    said = await refused(journal, ask(), allowance=Allowance(credit_limit=0.0))
+    assert (said["code"], said["retryable"]) == ("credit_limit", False)
+
+
+@pytest.mark.parametrize("move", ["refuse", "failed"])
+async def test_a_refusal_and_a_failure_give_the_credits_back(
+    journal: SqlJournal, move: str
+) -> None:
+    limit = Allowance(credit_limit=1.5)
+    await sent(journal)
+    if move == "refuse":
+        await journal.refuse("edit-1", NO_CREDIT)
+    else:
+        await journal.accept("edit-1", reserved(1.5), now=T0)
+        await refused(journal, ask("edit-2", "b"), allowance=limit)
+        await journal.record(task("failed"), now=T0)
+    assert not (await claim(journal, ask("edit-2", "b"), allowance=limit)).joined
+
+
+async def test_the_limit_of_one_owner_is_not_anothers(journal: SqlJournal) -> None:
+    limit = Allowance(credit_limit=1.5)
+    await claim(journal, allowance=limit)
+    assert not (await claim(journal, ask("edit-2", owner="you"), allowance=limit)).joined
+
+
+async def test_edits_in_flight_are_counted_until_they_settle(journal: SqlJournal) -> None:
+    two = Allowance(max_in_flight=2)
+    await claim(journal, ask("edit-1", "a"), allowance=two)
+    await claim(journal, ask("edit-2", "b"), allowance=two)
+    assert await refused(journal, ask("edit-3", "c"), allowance=two) == {
+        "kind": "Withheld",
+        "message": "2 edits are under way, and WAN25_MAX_IN_FLIGHT allows 2; nothing was sent.",
+        "code": "too_many_in_flight",
+        "fix": "Wait for one of them (wait_for_task), then call edit_image again.",
+        "retryable": True,
+        "retry_after_seconds": None,
+        "request_id": None,
+        "charged": "no",
+    }
+    await journal.begin("edit-1", now=T0, lease=LEASE)
+    await journal.accept("edit-1", task("pending"), now=T0)
+    await refused(journal, ask("edit-3", "c"), allowance=two)
+    await journal.record(task("completed"), now=T0 + 1)
+    assert not (await claim(journal, ask("edit-3", "c"), allowance=two)).joined
+    assert not (await claim(journal, ask("edit-4", owner="you"), allowance=two)).joined
+
+
+async def test_an_unknown_edit_is_in_flight_for_an_hour_and_no_longer(journal: SqlJournal) -> None:
+    one = Allowance(max_in_flight=1)
+    await sent(journal)
+    await journal.lose("edit-1", LOST)
+    await refused(journal, ask("edit-2", "b"), now=T0 + 3599, allowance=one)
+    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 3600, allowance=one)).joined
+
+
+# --- what nobody looks at --------------------------------------------------------------------
+
+
+async def test_what_nobody_looked_at_is_taken_on_by_one(journal: SqlJournal) -> None:
+    await accepted(journal)
+    take = partial(journal.unattended, "me", unseen_for=60.0, lease=60.0)
+    assert list(await take(now=T0 + 60)) == []
+    assert list(await take(now=T0 + 60.1)) == ["task-1"]
+    assert list(await take(now=T0 + 61)) == []
+    assert list(await take(now=T0 + 120)) == []
+    assert list(await take(now=T0 + 120.2)) == ["task-1"]
+    await journal.record(task("processing"), now=T0 + 200)
+    assert list(await take(now=T0 + 250)) == []
+    await journal.record(task("completed"), now=T0 + 251)
+    assert list(await take(now=T0 + 999)) == []
+
+
+async def test_what_has_not_settled_in_a_day_is_not_looked_at_unasked(journal: SqlJournal) -> None:
+    await accepted(journal)
+    late = T0 + DAY
+    assert list(await journal.unattended("me", now=late, unseen_for=60, lease=60)) == []
+    assert list(await journal.unattended("me", now=late - 1, unseen_for=60, lease=60)) == ["task-1"]
+
+
+async def test_a_task_that_is_only_looked_at_is_nobodys_to_follow(journal: SqlJournal) -> None:
+    await journal.record(task("pending", "task-of-another-server"), now=T0)
+    assert list(await journal.unattended("me", now=T0 + 99, unseen_for=60, lease=60)) == []
+
+
+async def test_recent_edits_come_newest_first_with_what_was_last_seen(journal: SqlJournal) -> None:
+    assert list(await journal.recent("me", now=T0, most=9)) == []
+    await accepted(journal, ask("edit-1", "a"))
+    await claim(journal, ask("edit-2", "b", owner="you"), now=T0 + 1)
+    await claim(journal, ask("edit-3", "c"), now=T0 + 2)
+    newest = (intent("edit-3", prompt="c", created_at=T0 + 2), None)
+    oldest = (
+        intent("edit-1", prompt="a", stage="accepted", task_id="task-1"),
+        Sighting(task("pending"), seen_at=T0, unfinished_at=T0),
+    )
+    assert list(await journal.recent("me", now=T0 + 3, most=9)) == [newest, oldest]
+    assert list(await journal.recent("me", now=T0 + 3, most=1)) == [newest]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NO_CREDIT,
+        LIMITED,
+        NOT_REACHED,
+        Withheld("Held – “back”.", code="credit_limit", fix="Später.", retryable=True),
+    ],
+)
+async def test_an_error_is_read_back_as_it_was(
+    journal: SqlJournal, place: Place, error: Wan25Error
+) -> None:
+    await sent(journal)
+    await journal.refuse("edit-1", error)
+    another = SqlJournal(place, run=inline)
+    kept = await found(another)
+    another.close()
+    assert kept is not None
+    assert (kept.stage, told(kept.error)) == ("refused", told(error))
+
+
+@pytest.mark.parametrize("prompt", ["ü \u4e2d \U0001f3a8", "a\0b", "'; DROP TABLE x; --", "%s :x {y}"])
+async def test_a_prompt_of_any_characters_is_kept(journal: SqlJournal, prompt: str) -> None:
+    await claim(journal, ask(content=prompt))
+    kept = await found(journal)
+    assert kept is not None
+    assert kept.prompt == prompt.replace("\0", " ")
+
+
+async def test_why_the_journal_failed_is_read_back_word_for_word(journal: SqlJournal) -> None:
+    error = JournalUnusable("the disk is full")
+    await claim(journal)
+    await journal.refuse("edit-1", error)
+    kept = await found(journal)
+    assert kept is not None
+    assert kept.error is not None
+    assert vars(kept.error) == vars(error)
+
+
+async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
+    journal: SqlJournal, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
+    await accepted(journal, ask("edit-2", "b"), now=T0 + 60, task_id="task-2")
+    journal.close()
+    monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 30 * DAY + 30)
+    listed = await journal.recent("me", now=T0 + 61, most=9)
+    assert [one.handle for one, _ in listed] == ["edit-2"]
+    assert await journal.last_seen("task-1") is None
+    assert await journal.last_seen("task-2") is not None
+
+
+# --- the tables ------------------------------------------------------------------------------
+
+
+def engine_of(place: Place) -> sqlalchemy.Engine:
+    url = f"sqlite:///{place}" if isinstance(place, Path) else place.replace("://", "+psycopg://", 1)
+    return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+
+
+def execute(place: Place, statement: str) -> Sequence[Any]:
+    engine = engine_of(place)
+    with engine.begin() as connection:
+        result = connection.execute(sqlalchemy.text(statement))
+        rows = result.all() if result.returns_rows else []
+    engine.dispose()
+    return rows
+
+
+async def test_a_fresh_journal_has_its_tables_and_their_version(
+    journal: SqlJournal, place: Place
+) -> None:
+    await claim(journal)
+    engine = engine_of(place)
+    names = sqlalchemy.inspect(engine).get_table_names()
+    engine.dispose()
+    assert sorted(names) == ["wan25_intents", "wan25_tasks", "wan25_version"]
+    assert execute(place, "SELECT version FROM wan25_version") == [(1,)]
+
+
+async def test_a_journal_of_this_version_is_opened_with_all_it_holds(
+    journal: SqlJournal, place: Place
+) -> None:
+    await accepted(journal)
+    journal.close()
+    assert await found(journal) == intent(stage="accepted", task_id="task-1")
+    assert execute(place, "SELECT version FROM wan25_version") == [(1,)]
+
+
+async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_alone(
+    journal: SqlJournal, place: Place
+) -> None:
+    await accepted(journal)
+    journal.close()
+    execute(place, "UPDATE wan25_version SET version = 7")
+    for step in (claim(journal, ask("edit-2", "b")), found(journal)):
+        with pytest.raises(JournalUnusable) as caught:
+            await step
+        assert told(caught.value) == {
+            "kind": "JournalUnusable",
+            "message": "The journal, which keeps an edit from being paid twice, cannot be used: "
+            "it was written by a newer wan25-mcp (journal version 7; this program knows 1), so "
+            "upgrade this one. Nothing was sent.",
+            "code": "journal_unusable",
+            "fix": "Make room, correct the permissions, or set WAN25_DATA_DIR (or "
+            "WAN25_DATABASE_URL) to a place that can be written; then call again.",
+            "retryable": True,
+            "retry_after_seconds": None,
+            "request_id": None,
+            "charged": "no",
+        }
+    assert execute(place, "SELECT handle FROM wan25_intents") == [("edit-1",)]
+
+
+async def test_reading_a_journal_that_was_never_written_creates_nothing(tmp_path: Path) -> None:
+    journal = SqlJournal(tmp_path / "data" / "journal.sqlite3", run=inline)
+    assert await found(journal) is None
+    assert await journal.last_seen("task-1") is None
+    assert list(await journal.recent("me", now=T0, most=9)) == []
+    assert list(await journal.unattended("me", now=T0, unseen_for=1, lease=1)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+async def test_nobody_else_may_read_the_folder_or_the_files(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        journal = SqlJournal(tmp_path / "data" / "journal.sqlite3", run=inline)
+        await claim(journal)
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: oct(stat.S_IMODE(path.stat().st_mode))
+        for path in (tmp_path / "data", *(tmp_path / "data").iterdir())
+    }
+    journal.close()
+    assert modes == {
+        "data": "0o700",
+        "journal.sqlite3": "0o600",
+        "journal.sqlite3-wal": "0o600",
+        "journal.sqlite3-shm": "0o600",
+    }
+
+
+@pytest.mark.parametrize("name", ["a?b=c", "100%", "a b", "ü", "a#b", "%41"])
+async def test_a_folder_of_any_name_can_hold_the_journal(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "journal.sqlite3"
+    journal = SqlJournal(path, run=inline)
+    await claim(journal)
+    journal.close()
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT handle FROM wan25_intents").fetchall() == [("edit-1",)]
+    connection.close()
+
+
+async def test_every_step_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
+    """WAL with synchronous=FULL: a commit is synced before it returns."""
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=inline)
+    await claim(journal)
+    assert journal._engine is not None
+    with journal._engine.connect() as connection:
+        modes = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous")
+        ]
+    journal.close()
+    assert modes == ["wal", 2]
+
+
+# --- at once ---------------------------------------------------------------------------------
+
+
+def at_once(jobs: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    """Run each job in a thread of its own, all released together; what came of each."""
+    outcomes: list[Any] = [None] * len(jobs)
+    gate = threading.Barrier(len(jobs))
+
+    def work(number: int) -> None:
+        gate.wait(timeout=20)
+        try:
+            outcomes[number] = anyio.run(jobs[number])
+        except Wan25Error as error:
+            outcomes[number] = error
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=50)
+    assert not any(thread.is_alive() for thread in threads)
+    return outcomes
+
+
+@pytest.fixture
+def two(place: Place) -> Iterator[tuple[SqlJournal, SqlJournal]]:
+    """Two journals over the same place, as two processes have them; not opened yet."""
+    journals = SqlJournal(place, run=inline), SqlJournal(place, run=inline)
+    yield journals
+    for journal in journals:
+        journal.close()
+
+
+def test_equal_claims_at_once_make_one_intent(two: tuple[SqlJournal, SqlJournal]) -> None:
+    outcomes = at_once(
+        [partial(claim, two[i % 2], ask(f"edit-{i}"), now=T0 + i / 100) for i in range(AT_ONCE)]
+    )
+    assert all(isinstance(outcome, Claim) for outcome in outcomes), outcomes
+    assert sorted(outcome.joined for outcome in outcomes) == [False] + [True] * (AT_ONCE - 1)
+    assert len({outcome.intent.handle for outcome in outcomes}) == 1
+
+
+def test_a_database_set_to_another_isolation_changes_nothing(database: str) -> None:
+    """Under serializable, who waited for its turn would still see what was there before."""
+    place = f"{database}%20-cdefault_transaction_isolation%3Dserializable"
+    assert execute(place, "SHOW transaction_isolation") == [("serializable",)]
+    journals = [SqlJournal(place, run=inline) for _ in range(2)]
+    outcomes = at_once(
+        [partial(claim, journals[i % 2], ask(f"edit-{i}")) for i in range(AT_ONCE)]
+    )
+    for journal in journals:
+        journal.close()
+    assert all(isinstance(outcome, Claim) for outcome in outcomes), outcomes
+    assert sorted(outcome.joined for outcome in outcomes) == [False] + [True] * (AT_ONCE - 1)
+
+
+def test_different_claims_at_once_never_pass_the_credit_limit(
+    two: tuple[SqlJournal, SqlJournal],
+) -> None:
+    limit = Allowance(credit_limit=7.5)
+    outcomes = at_once(
+        [partial(claim, two[i % 2], ask(f"edit-{i}", str(i)), allowance=limit)
+         for i in range(AT_ONCE)]
+    )  # fmt: skip
+    codes = [o.code if isinstance(o, Wan25Error) else "made" for o in outcomes]
+    assert sorted(codes) == ["credit_limit"] * (AT_ONCE - 5) + ["made"] * 5
+
+
+def test_different_claims_at_once_never_pass_the_limit_in_flight(
+    two: tuple[SqlJournal, SqlJournal],
+) -> None:
+    limit = Allowance(max_in_flight=3)
+    outcomes = at_once(
+        [partial(claim, two[i % 2], ask(f"edit-{i}", str(i)), allowance=limit)
+         for i in range(AT_ONCE)]
+    )  # fmt: skip
+    codes = [o.code if isinstance(o, Wan25Error) else "made" for o in outcomes]
+    assert sorted(codes) == ["made"] * 3 + ["too_many_in_flight"] * (AT_ONCE - 3)
+
+
+def test_of_many_who_begin_at_once_one_is_told_to_send(two: tuple[SqlJournal, SqlJournal]) -> None:
+    anyio.run(claim, two[0])
+    outcomes = at_once(
+        [partial(two[i % 2].begin, "edit-1", now=T0, lease=LEASE) for i in range(AT_ONCE)]
+    )
+    assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
+
+
+def test_what_nobody_looks_at_is_taken_on_by_one_of_many_at_once(
+    two: tuple[SqlJournal, SqlJournal],
+) -> None:
+    anyio.run(accepted, two[0])
+    outcomes = at_once(
+        [partial(two[i % 2].unattended, "me", now=T0 + 99, unseen_for=60.0, lease=60.0)
+         for i in range(AT_ONCE)]
+    )  # fmt: skip
+    assert sorted(map(list, outcomes)) == [[]] * (AT_ONCE - 1) + [["task-1"]]
+
+
+def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
+    """In a process of its own: open the journal at the same moment as others, and claim."""
+    journal = SqlJournal(place, run=inline)
+    gate.wait(timeout=30)
+    try:
+        outcome: Claim = anyio.run(partial(claim, journal, ask(handle)))
+        said.put(("joined" if outcome.joined else "made", outcome.intent.handle))
+    except Wan25Error as error:
+        said.put((error.message, handle))
+    journal.close()
+
+
+def test_processes_that_open_a_new_journal_at_once_share_it(place: Place) -> None:
+    context = multiprocessing.get_context("fork" if isinstance(place, Path) else "spawn")
+    gate, said = context.Barrier(4), context.Queue()
+    processes = [
+        context.Process(target=open_first, args=(place, f"edit-{i}", gate, said)) for i in range(4)
+    ]
+    for process in processes:
+        process.start()
+    outcomes = [said.get(timeout=40) for _ in processes]
+    for process in processes:
+        process.join(timeout=10)
+    assert sorted(outcome for outcome, _ in outcomes) == ["joined"] * 3 + ["made"]
+    assert len({handle for _, handle in outcomes}) == 1
+
+
+def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
+    """What is in the tables is what the README says is kept."""
+    journal = SqlJournal(place, run=inline)
+    anyio.run(accepted, journal)
+    journal.close()
+    [row] = execute(place, "SELECT * FROM wan25_intents")
+    assert row._asdict() == {
+        "handle": "edit-1",
+        "owner": "me",
+        "fingerprint": fingerprint({"prompt": "night"}),
+        "stage": "accepted",
+        "created_at": T0,
+        "sent_at": T0,
+        "lease_until": T0 + LEASE,
+        "holder": "a process",
+        "n": 1,
+        "prompt": "night",
+        "credits": 1.5,
+        "price": None,
+        "task_id": "task-1",
+        "error": None,
+    }
+    [row] = execute(place, "SELECT * FROM wan25_tasks")
+    assert row._asdict() | {"answer": json.loads(row.answer)} == {
+        "task_id": "task-1",
+        "settled": 0,
+        "status": "pending",
+        "answer": {"id": "task-1", "status": "pending", "results": []},
+        "seen_at": T0,
+        "unfinished_at": T0,
+        "settled_at": None,
+        "followed_until": 0.0,
+    }

@@ -1,0 +1,641 @@
+"""Without its journal the editor sends nothing and says why; looks at tasks go on.
+
+And what was sent before the journal failed is kept in memory, told in every answer, and written as
+soon as there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import socket
+import sqlite3
+import stat
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import anyio
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from tests.journal.conftest import PASSWORD, Postgres
+from tests.journal.processes import Books, serving
+from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, virtual
+from wan25_mcp.errors import OutcomeUnknown, ReadFailed
+from wan25_mcp.journal import JournalUnusable
+from wan25_mcp.journal.sql import SqlJournal, inline
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+NOBODY: Final = 65534
+FIX: Final = (
+    "Make room, correct the permissions, or set WAN25_DATA_DIR (or WAN25_DATABASE_URL) to a place "
+    "that can be written; then call again."
+)
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    return virtual("asyncio")
+
+
+def refusal(reason: str) -> dict[str, Any]:
+    """The whole error, for one reason."""
+    return {
+        "message": "The journal, which keeps an edit from being paid twice, cannot be used: "
+        f"{reason}. Nothing was sent.",
+        "code": "journal_unusable",
+        "fix": FIX,
+        "retryable": True,
+        "retry_after_seconds": None,
+        "request_id": None,
+        "charged": "no",
+    }
+
+
+async def refused(stage: Stage, prompt: str = "refused") -> dict[str, Any]:
+    """What an edit is refused with, after seeing that nothing was sent for it."""
+    with pytest.raises(JournalUnusable) as caught:
+        await stage.editor.edit(request(prompt))
+    assert [submit for submit in stage.emulator.submits if submit.body["prompt"] == prompt] == []
+    return vars(caught.value)
+
+
+async def a_task_made_elsewhere(stage: Stage) -> str:
+    return (await stage.client.submit(request("elsewhere"), idempotency_key="x")).id
+
+
+async def reads_go_on(stage: Stage, task_id: str) -> None:
+    """Looks and waits tell the state the provider tells, whatever became of the journal."""
+    looked = await stage.editor.get(task_id)
+    assert (looked.task_id, looked.status, looked.charged, looked.error) == (
+        task_id,
+        "processing",
+        "reserved",
+        None,
+    )
+    waited = await stage.editor.wait(task_id, timeout=120)
+    assert (waited.task_id, waited.status, waited.charged, waited.error) == (
+        task_id,
+        "completed",
+        "yes",
+        None,
+    )
+    assert len(waited.image_urls) == 1
+    again = await stage.editor.get(task_id)
+    assert (again.status, again.image_urls) == ("completed", waited.image_urls)
+
+
+# --- a journal that cannot be opened ---------------------------------------------------------
+
+
+@contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """As a user whom permissions bind; root is not. The folder is theirs."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that another user can be given; pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="wan25-fault-"))
+    yield folder
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder)
+
+
+def _made(folder: Path) -> Path:
+    """The file of a journal that was used before."""
+    path = folder / "journal.sqlite3"
+    journal = SqlJournal(path, run=inline)
+    journal._opened()
+    journal.close()
+    return path
+
+
+def _folder_read_only(folder: Path) -> Path:
+    folder.chmod(0o500)
+    return folder / "journal.sqlite3"
+
+
+def _folder_closed(folder: Path) -> Path:
+    path = _made(folder)
+    folder.chmod(0o000)
+    return path
+
+
+def _file_read_only(folder: Path) -> Path:
+    path = _made(folder)
+    path.chmod(0o400)
+    return path
+
+
+def _folder_is_a_file(folder: Path) -> Path:
+    (folder / "data").write_text("a file")
+    return folder / "data" / "journal.sqlite3"
+
+
+def _file_is_a_folder(folder: Path) -> Path:
+    path = folder / "journal.sqlite3"
+    path.mkdir()
+    return path
+
+
+def _garbage(folder: Path) -> Path:
+    path = folder / "journal.sqlite3"
+    path.write_bytes(b"This is no journal. " * 500)
+    return path
+
+
+def _damaged(folder: Path) -> Path:
+    path = _made(folder)
+    content = bytearray(path.read_bytes())
+    content[100:] = os.urandom(len(content) - 100)
+    path.write_bytes(content)
+    return path
+
+
+def _newer(folder: Path) -> Path:
+    path = _made(folder)
+    Books(path).execute("UPDATE wan25_version SET version = 2")
+    return path
+
+
+UNOPENABLE: Final[dict[Callable[[Path], Path], str]] = {
+    _folder_read_only: "permission denied",
+    _folder_closed: "permission denied",
+    _file_read_only: "permission denied",
+    _folder_is_a_file: "not a directory",
+    _file_is_a_folder: "is a directory",
+    _garbage: "its file is not a journal",
+    _damaged: "its file is damaged",
+    _newer: "it was written by a newer wan25-mcp (journal version 2; this program knows 1), so "
+    "upgrade this one",
+}
+
+
+@pytest.mark.parametrize("harm", UNOPENABLE, ids=lambda harm: harm.__name__.strip("_"))
+async def test_with_a_file_that_cannot_be_used_nothing_is_sent_and_looks_go_on(
+    folder: Path, harm: Callable[[Path], Path]
+) -> None:
+    path = harm(folder)
+    journal = SqlJournal(path, run=inline)
+    async with open_stage(journal=journal) as stage:
+        task_id = await a_task_made_elsewhere(stage)
+        with as_nobody(folder):
+            assert await refused(stage) == refusal(UNOPENABLE[harm])
+            await anyio.sleep(5)
+            await reads_go_on(stage, task_id)
+            assert await refused(stage) == refusal(UNOPENABLE[harm])
+            with pytest.raises(ReadFailed):
+                await stage.editor.get("edit-0123456789abcdef")
+        assert len(stage.emulator.submits) == 1
+    journal.close()
+
+
+@pytest.mark.parametrize("harm", [_folder_read_only, _folder_closed, _file_read_only])
+async def test_a_journal_is_used_as_soon_as_it_can_be(
+    folder: Path, harm: Callable[[Path], Path]
+) -> None:
+    path = harm(folder)
+    journal = SqlJournal(path, run=inline)
+    async with open_stage(journal=journal) as stage:
+        with as_nobody(folder):
+            await refused(stage)
+            folder.chmod(0o700)
+            if path.exists():
+                path.chmod(0o600)
+            edit = await stage.editor.edit(request("refused"))
+            assert edit.task_id == stage.emulator.submits[-1].task_id
+    journal.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)):
+        pytest.skip("this user may not mount a disk")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True, timeout=20)
+
+
+def _mount(*arguments: str) -> bool:
+    program = shutil.which("mount")
+    if program is None:
+        return False
+    done = subprocess.run([program, *arguments], capture_output=True, timeout=20, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("used_before", [True, False])
+async def test_on_a_read_only_disk_nothing_is_sent_and_looks_go_on(
+    small_disk: Path, used_before: bool
+) -> None:
+    path = small_disk / "journal.sqlite3"
+    if used_before:
+        _made(small_disk)
+    assert _mount("-o", "remount,ro", str(small_disk))
+    journal = SqlJournal(path, run=inline)
+    async with open_stage(journal=journal) as stage:
+        task_id = await a_task_made_elsewhere(stage)
+        assert await refused(stage) == refusal("read-only file system")
+        await anyio.sleep(5)
+        await reads_go_on(stage, task_id)
+    journal.close()
+
+
+def _nobody_listens(server: Postgres) -> str:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    return f"postgresql://wan25:{PASSWORD}@127.0.0.1:{port}/postgres"
+
+
+def _wrong_password(server: Postgres) -> str:
+    return server.url.replace(PASSWORD, "wrong-and-not-to-be-told")
+
+
+def _no_such_user(server: Postgres) -> str:
+    return server.url.replace("wan25", "somebody")
+
+
+def _no_such_database(server: Postgres) -> str:
+    return server.url.replace("/postgres", "/elsewhere")
+
+
+def _not_a_url(server: Postgres) -> str:
+    return f"postgresql:wan25:{PASSWORD}"
+
+
+def _nothing_may_be_written(server: Postgres) -> str:
+    return server.url + "?options=-cdefault_transaction_read_only%3Don"
+
+
+UNREACHABLE: Final[dict[Callable[[Postgres], str], str]] = {
+    _nobody_listens: "the database cannot be reached",
+    _wrong_password: "the database refuses the user",
+    _no_such_user: "the database refuses the user",
+    _no_such_database: "the database, or its user, does not exist",
+    _not_a_url: "WAN25_DATABASE_URL is not a database URL",
+    _nothing_may_be_written: "it is read-only",
+}
+
+
+@pytest.mark.parametrize("harm", UNREACHABLE, ids=lambda harm: harm.__name__.strip("_"))
+async def test_with_a_database_that_cannot_be_used_nothing_is_sent_and_no_secret_is_told(
+    postgres_server: Postgres, harm: Callable[[Postgres], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = SqlJournal(harm(postgres_server), run=inline)
+    async with open_stage(journal=journal) as stage:
+        task_id = await a_task_made_elsewhere(stage)
+        assert await refused(stage) == refusal(UNREACHABLE[harm])
+        await anyio.sleep(5)
+        await reads_go_on(stage, task_id)
+    journal.close()
+    for secret in (PASSWORD, "not-to-be-told", "127.0.0.1", "postgresql:"):
+        assert secret not in caplog.text
+
+
+# --- a journal that fails while it is used ---------------------------------------------------
+
+
+Harm = Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def _full(disk: Path) -> Iterator[None]:
+    """Not a byte of room is left."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    assert shutil.disk_usage(disk).free == 0
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def _no_quota() -> Iterator[None]:
+    """This process may write no file any further."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def _stopped(server: Postgres) -> Iterator[None]:
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Another process holds it."""
+    with closing(sqlite3.connect(path, timeout=5)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.rollback()
+
+
+@contextmanager
+def _locked_database(url: str) -> Iterator[None]:
+    with psycopg.connect(url, connect_timeout=10) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(512970437173)")
+        yield
+
+
+class Broken:
+    """A journal, and a way to break it for a while."""
+
+    def __init__(self, place: Path | str, harm: Harm, reason: str) -> None:
+        self.journal = SqlJournal(place, run=inline)
+        self.harm = harm
+        self.reason = reason
+        self._books = Books(place)
+
+    def stages(self) -> dict[str, tuple[str, str | None]]:
+        """What the tables say of each prompt."""
+        rows = self._books.rows("SELECT prompt, stage, task_id FROM wan25_intents")
+        return {row["prompt"]: (row["stage"], row["task_id"]) for row in rows}
+
+
+WAYS: Final = ["disk full", "no quota", "file locked", "database stopped", "database locked"]
+
+
+@pytest.fixture(params=WAYS)
+def broken(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Broken]:
+    monkeypatch.setattr("wan25_mcp.journal.sql.BUSY_SECONDS", 0.1)
+    path = tmp_path / "journal.sqlite3"
+    give: dict[str, Callable[[], Broken]] = {
+        "disk full": lambda: _on_disk(request.getfixturevalue("small_disk")),
+        "no quota": lambda: Broken(path, _no_quota, "the disk fails"),
+        "file locked": lambda: Broken(path, lambda: _locked(path), "another process holds it"),
+        "database stopped": lambda: _in_database(request, _stopped),
+        "database locked": lambda: _in_database(request, None),
+    }
+    broken = give[request.param]()
+    yield broken
+    broken.journal.close()
+
+
+def _on_disk(disk: Path) -> Broken:
+    return Broken(disk / "journal.sqlite3", lambda: _full(disk), "the disk is full")
+
+
+def _in_database(
+    request: pytest.FixtureRequest, harm: Callable[[Postgres], AbstractContextManager[None]] | None
+) -> Broken:
+    url: str = request.getfixturevalue("database")
+    server: Postgres = request.getfixturevalue("postgres_server")
+    if harm is None:
+        return Broken(url, lambda: _locked_database(url), "another process holds it")
+    return Broken(url, lambda: harm(server), "the database cannot be reached")
+
+
+async def test_when_the_journal_fails_nothing_more_is_sent_until_it_works_again(
+    broken: Broken,
+) -> None:
+    async with open_stage(journal=broken.journal) as stage:
+        before = await stage.editor.edit(request("before"))
+        assert before.task_id
+        await anyio.sleep(5)
+        with broken.harm():
+            assert await refused(stage, "new") == refusal(broken.reason)
+            with pytest.raises(JournalUnusable):  # nor is an earlier one joined without it
+                await stage.editor.edit(request("before"))
+            await reads_go_on(stage, before.task_id)
+            assert len(stage.emulator.submits) == 1
+        joined = await stage.editor.edit(request("before"))
+        assert (joined.task_id, joined.status, joined.joined) == (
+            before.task_id,
+            "completed",
+            True,
+        )
+        new = await stage.editor.edit(request("new"))
+        assert [submit.task_id for submit in stage.emulator.submits] == [
+            before.task_id,
+            new.task_id,
+        ]
+
+
+async def _break_during(broken: Broken, stage: Stage, after: float, until: float) -> None:
+    await anyio.sleep(after)
+    with broken.harm():
+        await anyio.sleep(until - after)
+
+
+async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_there_is_room(
+    broken: Broken,
+) -> None:
+    async with open_stage(journal=broken.journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        other = await stage.editor.edit(request("other"))
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_edit_into, stage, "kept", found := [])
+            await anyio.sleep(1)
+            assert broken.stages()["kept"] == ("sending", None)
+            with broken.harm():
+                await anyio.sleep(1.5)
+                [edit] = found
+                task_id = stage.emulator.submits[-1].task_id
+                assert (edit.task_id, edit.status, edit.charged, edit.error) == (
+                    task_id,
+                    "pending",
+                    "reserved",
+                    None,
+                )
+                looked = await stage.editor.get(task_id or "")
+                assert (looked.task_id, looked.status, looked.charged) == (
+                    task_id,
+                    "processing",
+                    "reserved",
+                )
+                # What the journal does hold is not forgotten over what it lacks.
+                assert (await stage.editor.get(other.task_id or "")).status == "processing"
+        assert broken.stages()["kept"] == ("sending", None)
+        await stage.editor.get(task_id or "")
+        assert broken.stages()["kept"] == ("accepted", task_id)
+        joined = await stage.editor.edit(request("kept"))
+        assert (joined.task_id, joined.joined) == (task_id, True)
+    assert len(stage.emulator.submits) == 2
+
+
+async def _edit_into(stage: Stage, prompt: str, found: list[Any]) -> None:
+    found.append(await stage.editor.edit(request(prompt)))
+
+
+async def test_an_acceptance_is_written_once_there_is_room_though_nobody_asks(
+    broken: Broken,
+) -> None:
+    async with open_stage(journal=broken.journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_edit_into, stage, "kept", [])
+            await anyio.sleep(1)
+            with broken.harm():
+                await anyio.sleep(3)
+        assert broken.stages()["kept"] == ("sending", None)
+        await anyio.sleep(60)
+        assert broken.stages()["kept"] == ("accepted", stage.emulator.submits[0].task_id)
+
+
+async def test_an_unknown_outcome_that_cannot_be_written_is_told_and_never_sent_again(
+    broken: Broken,
+) -> None:
+    async with open_stage(journal=broken.journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_edit_into, stage, "lost", found := [])
+            await anyio.sleep(1)
+            with broken.harm():
+                await anyio.sleep(1.5)
+        [edit] = found
+        assert isinstance(edit.error, OutcomeUnknown)
+        assert (edit.status, edit.charged, edit.error.code) == (
+            "unknown",
+            "unknown",
+            "outcome_unknown",
+        )
+        again = await stage.editor.edit(request("lost"))
+        assert (again.task_id, again.status, again.joined) == (edit.task_id, "unknown", True)
+        assert broken.stages()["lost"] == ("unknown", None)
+    assert len(stage.emulator.submits) == 1
+
+
+async def test_two_who_look_at_once_after_the_journal_works_again_are_both_answered(
+    broken: Broken,
+) -> None:
+    async with open_stage(journal=broken.journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_edit_into, stage, "kept", [])
+            await anyio.sleep(1)
+            with broken.harm():
+                await anyio.sleep(1.5)
+        task_id = stage.emulator.submits[0].task_id or ""
+        answers: list[tuple[str | None, str]] = []
+
+        async def look() -> None:
+            edit = await stage.editor.get(task_id)
+            answers.append((edit.task_id, edit.status))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(look)
+    assert answers == [(task_id, "processing")] * 5
+
+
+async def test_what_is_known_by_its_handle_is_read_from_a_disk_that_takes_nothing(
+    broken: Broken,
+) -> None:
+    """Also while the lease of a dead process's submit has run out, which ought to be noted."""
+    if broken.reason == "the database cannot be reached":
+        pytest.skip("there is nothing to read from")
+    async with open_stage(journal=broken.journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="status", code=401)
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        await stage.editor.edit(request("refused"))
+        lost = await stage.editor.edit(request("lost"))
+        assert lost.task_id
+        Books(broken.journal._url).execute(
+            "UPDATE wan25_intents SET stage = 'sending', lease_until = 1 WHERE prompt = 'refused'"
+        )
+        with broken.harm():
+            edit = await stage.editor.get(lost.task_id)
+            assert (edit.task_id, edit.status, edit.charged) == (lost.task_id, "unknown", "unknown")
+            listed = [one.edit.status for one in await stage.editor.recent()]
+            assert sorted(listed) == ["failed", "unknown"]
+
+
+class SlowDisk:
+    """Where the journal's work runs; while it fails, each write takes a second to do so."""
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    async def __call__(self, job: Callable[[], T]) -> T:
+        if self.fails:
+            with anyio.CancelScope(shield=True):  # as a thread is waited for
+                await anyio.sleep(1)
+            self.fails = False
+            raise JournalUnusable("the disk fails")
+        return await inline(job)
+
+
+@pytest.mark.parametrize("kind", ["drop_after", "delay"])
+async def test_what_may_have_been_accepted_is_not_said_to_be_never_sent_by_a_server_that_stops(
+    tmp_path: Path, kind: str
+) -> None:
+    """The answer comes in the last moment before the server gives up; its writing fails."""
+    disk = SlowDisk()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind=kind, seconds=4.8)
+        with anyio.move_on_after(0.1):
+            await stage.editor.edit(request("last"), patience=0.05)
+        tasks_of_the_end = anyio.create_task_group()
+        async with tasks_of_the_end:
+            tasks_of_the_end.start_soon(stage.editor.finish)
+            await anyio.sleep(4.5)
+            disk.fails = True
+    rows = Books(tmp_path / "journal.sqlite3").intents("last")
+    assert [(row["stage"], row["error"]) for row in rows] == [("sending", None)]
+    later = await journal.find(rows[0]["handle"], OWNER, now=T0 + 3600)
+    journal.close()
+    assert later is not None
+    assert later.stage == "unknown"
+
+
+# --- as a host sees it -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_server_whose_journal_cannot_be_used_says_so_in_its_answer(
+    tmp_path: Path, anyio_backend: str
+) -> None:
+    from wan25_mcp.emulator import Emulator
+
+    (tmp_path / "journal.sqlite3").write_bytes(b"This is no journal. " * 500)
+    async with Emulator(check_images=False).serving() as emulator:
+        values = {
+            "WAN25_BASE_URL": emulator.base_url,
+            "WAN25_API_KEY": KEY,
+            "WAN25_DATA_DIR": str(tmp_path),
+        }
+        async with serving(values) as server:
+            answer = await server.edit("Make it night")
+        assert emulator.submits == []
+    said = refusal("its file is not a journal")
+    assert (answer["task_id"], answer["status"], answer["charged"]) == (None, "failed", "no")
+    assert answer["next_step"] == FIX
+    assert answer["error"] == {name: said[name] for name in answer["error"]}
