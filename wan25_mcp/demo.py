@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +26,7 @@ from wan25_mcp.client import open_http
 from wan25_mcp.connecting import EMULATOR_KEY
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.images import default_directory, save_images, stem_of
+from wan25_mcp.images import open_downloads, output_directory, save_images
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.terminal import Progress, say, show, show_json
 
@@ -53,7 +52,7 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
         say(f"2. {_names(pictures)} now has an address the provider can download from")
         async with _assistant(emulator) as client:
             answer = await _edit(client, links, prompt)
-        saved = await _save(http, answer, directory or default_directory(), prompt)
+        saved = await _save(answer, output_directory(directory), prompt)
     show_json(answer)
     say("")
     for path in saved:
@@ -123,13 +122,13 @@ def _cost(answer: Mapping[str, Any]) -> str:
     return f"{usage.get('credits_reserved') if spent is None else spent} credits"
 
 
-async def _save(
-    http: httpx2.AsyncClient, answer: Mapping[str, Any], directory: Path, prompt: str
-) -> list[Path]:
+async def _save(answer: Mapping[str, Any], directory: Path, prompt: str) -> list[Path]:
     links = answer["image_urls"]
-    stem = stem_of(f"demo {prompt}", answer["task_id"], datetime.now(UTC).astimezone().date())
     trusted = {origin_of(link) or "" for link in links}  # the emulator's own: we started it
-    return await save_images(http, links, directory, stem=stem, trusted=trusted)
+    names = {"prompt": f"demo {prompt}", "task_id": answer["task_id"]}
+    async with open_downloads() as http:
+        saved = save_images(http, links, directory, trusted=trusted, **names)
+        return [path async for path in saved]
 
 
 def _names(pictures: Sequence[Path]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +10,9 @@ import anyio
 
 from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments
-from wan25_mcp.client import open_http
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.editor import Edit, Editor
-from wan25_mcp.images import NotSaved, default_directory, save_images, stem_of
+from wan25_mcp.images import NotDownloaded, NotSaved, open_downloads, output_directory, save_images
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import EditRequest
 from wan25_mcp.settings import Settings
@@ -89,8 +87,8 @@ async def _finish(editor: Editor, edit: Edit, directory: Path | None, prompt: st
         edit = await _wait(editor, edit)
     if edit.image_urls:
         try:
-            await _save(editor, edit, directory or default_directory(), prompt)
-        except NotSaved as error:
+            await _save(editor, edit, output_directory(directory), prompt)
+        except (NotDownloaded, NotSaved) as error:
             _tell(edit)  # the links are paid for, and good until they expire
             complain(error)
             return 1
@@ -114,9 +112,15 @@ async def _wait(editor: Editor, started: Edit) -> Edit:
 
 async def _save(editor: Editor, edit: Edit, directory: Path, prompt: str) -> None:
     trusted = (await editor.connection()).trusted
-    stem = stem_of(prompt, edit.task_id or "", datetime.now(UTC).astimezone().date())
-    async with open_http() as http:
-        for path in await save_images(http, edit.image_urls, directory, stem=stem, trusted=trusted):
+    async with open_downloads() as http:
+        async for path in save_images(
+            http,
+            edit.image_urls,
+            directory,
+            prompt=prompt,
+            task_id=edit.task_id or "",
+            trusted=trusted,
+        ):
             show(f"Saved: {path}")
 
 

@@ -1,0 +1,173 @@
+"""How a caller may spell a local image: a path, a `file:` URI, a `data:` URI. No files.
+
+A spelling is turned into one absolute path, or refused with the reason. Dots are resolved in the
+text, as a browser does with a link, so that `/a/b/../c` says nothing about whether `/a/b` exists.
+"""
+
+from __future__ import annotations
+
+import binascii
+import ntpath
+import os
+import posixpath
+import re
+import sys
+from pathlib import PureWindowsPath
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from wan25_mcp.errors import InvalidRequest
+
+MAX_DATA_BYTES: Final = 32_000_000
+"""Of an image given as text; several photographs fit, and a message is held in memory whole."""
+
+MAX_PATH_CHARACTERS: Final = 32_000
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_BASE64: Final = re.compile(r"^[^,]*;[ ]*base64[ ]*$", re.IGNORECASE)
+_BLANK: Final = b" \t\r\n\f"
+
+_FORMS: Final = (
+    "Give an absolute path, a file:// URI, a data: URI or a public https:// link to the image."
+)
+
+
+def refused(message: str, code: str, fix: str = _FORMS) -> InvalidRequest:
+    """Every refusal here says that it cost nothing."""
+    return InvalidRequest(message, code=code, fix=f"{fix} Nothing was sent or charged.")
+
+
+# --- paths ----------------------------------------------------------------------------------
+
+
+def path_of(source: str, *, home: str | None = None, windows: bool = os.name == "nt") -> str:
+    """The absolute path that a text names, for the system it runs on.
+
+    Raises:
+        InvalidRequest: `image_not_allowed` for a form that is never read, `image_not_found` for
+            one that cannot be a path here.
+    """
+    text = _from_uri(source, windows) if source[:5].lower() == "file:" else source
+    if text[:1] == "~" and text[1:2] in ("", "/", "\\"):
+        text = (os.path.expanduser("~") if home is None else home) + text[1:]  # noqa: PTH111 - text
+    path = _windows_path(text) if windows else _posix_path(text)
+    if "\0" in path or len(path) > MAX_PATH_CHARACTERS:
+        raise refused("The image's path cannot exist on this system.", "image_not_found")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise refused("The image's path is not valid text.", "image_not_found") from None
+    return path
+
+
+def _from_uri(uri: str, windows: bool) -> str:
+    rest = uri[5:]
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        if host.lower() not in ("", "localhost", "127.0.0.1"):
+            raise refused(
+                "The file: URI names another computer; network shares are not read.",
+                "image_not_allowed",
+                "Copy the image to this computer and give file:///its/path, or give a public link.",
+            )
+        rest = slash + rest
+    path = os.fsdecode(unquote_to_bytes(rest.encode("utf-8", "surrogatepass")))
+    return path[1:] if windows and _DRIVE.match(path[1:]) else path
+
+
+def _posix_path(text: str) -> str:
+    if text.startswith("/"):
+        return "/" + posixpath.normpath(text).lstrip("/")
+    if _DRIVE.match(text) or text.startswith("\\\\"):
+        raise refused(
+            "That is a Windows path, and this server does not run on Windows.",
+            "image_not_found",
+            "Give the path as this server's computer sees it, or a public https:// link.",
+        )
+    raise _not_absolute(text)
+
+
+def _windows_path(text: str) -> str:
+    if text.startswith(("\\\\", "//", "\\/", "/\\")):  # shares, and \\.\ and \\?\ devices
+        raise refused(
+            "That is a network share or a device; neither is read.",
+            "image_not_allowed",
+            "Copy the image to a folder on a drive of this computer, or give a public link.",
+        )
+    if not _DRIVE.match(text):
+        raise _not_absolute(text)
+    path = ntpath.normpath(text)
+    if ":" in path[2:] or _is_device(path):
+        raise refused("That names a device or a hidden stream of a file.", "image_not_allowed")
+    return path
+
+
+def _is_device(path: str) -> bool:
+    """CON, NUL, COM1 and their like, in any folder and with any ending."""
+    if sys.version_info >= (3, 13):
+        return ntpath.isreserved(path)
+    return any(PureWindowsPath(part).is_reserved() for part in path[3:].split("\\"))
+
+
+def _not_absolute(text: str) -> InvalidRequest:
+    if not text.strip():
+        return refused("The image is an empty text.", "image_not_found")
+    if _SCHEME.match(text):
+        return refused("Images are not read from that kind of address.", "image_not_allowed")
+    return refused(
+        "The image is neither a link nor an absolute path. A relative path would be looked up "
+        "where the server was started, which is not where you are.",
+        "image_not_found",
+    )
+
+
+# --- data: URIs -----------------------------------------------------------------------------
+
+
+def data_of(uri: str) -> bytes:
+    """The bytes in a `data:` URI, of either form. What they are, the bytes themselves decide.
+
+    Raises:
+        InvalidRequest: `image_unusable` when they are too many, `image_unreadable` when the text
+            is not base64.
+    """
+    head, comma, body = uri[5:].partition(",") if "," in uri[:1000] else ("", "", "")
+    if not comma:
+        raise refused("The data: URI has no comma before its content.", "image_unreadable")
+    is_base64 = _BASE64.match(head) is not None
+    # Judged on the text, before anything is decoded: each form can only shrink.
+    if len(body) > MAX_DATA_BYTES * (4 / 3 if is_base64 else 1) + 1000 and _too_large(
+        body, is_base64
+    ):
+        raise refused(
+            f"The data: URI holds more than {MAX_DATA_BYTES // 1_000_000} MB.",
+            "image_unusable",
+            "Save the image as a file and give its path, or make it smaller.",
+        )
+    content = unquote_to_bytes(body.encode("utf-8", "surrogatepass"))
+    return _from_base64(content) if is_base64 else content
+
+
+def _too_large(body: str, is_base64: bool) -> bool:
+    """Whether it is too large even when every escape and line break is taken for what it is."""
+    longest = MAX_DATA_BYTES * 4 // 3 + 4 if is_base64 else MAX_DATA_BYTES
+    if len(body) > 3 * longest + 1000:
+        return True
+    shrinks = 2 * body.count("%")
+    if is_base64:
+        shrinks += body.count("\n") + body.count("\r") + body.count(" ")
+    return len(body) - shrinks > longest
+
+
+def _from_base64(text: bytes) -> bytes:
+    """Standard or URL-safe letters, with or without padding and line breaks."""
+    letters = text.translate(bytes.maketrans(b"-_", b"+/"), _BLANK).rstrip(b"=")
+    try:
+        return binascii.a2b_base64(letters + b"=" * (-len(letters) % 4), strict_mode=True)
+    except binascii.Error:
+        raise refused(
+            "The content of the data: URI is not base64.",
+            "image_unreadable",
+            "Encode the image's bytes as base64 without changes, or save it as a file and give "
+            "its path.",
+        ) from None
