@@ -236,8 +236,10 @@ def _not_read(path: str, error: Exception) -> InvalidRequest:
 
 
 def _display_name(path: str) -> str:
-    name = path.replace("\\", "/").rstrip("/").rpartition("/")[2] if os.sep == "\\" else (
-        path.rstrip("/").rpartition("/")[2]
+    name = (
+        path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        if os.sep == "\\"
+        else (path.rstrip("/").rpartition("/")[2])
     )
     text = name.encode("utf-8", "replace").decode("utf-8")
     printable = "".join(letter if letter.isprintable() else "?" for letter in text)
