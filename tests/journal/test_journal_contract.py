@@ -1026,6 +1026,20 @@ def test_what_nobody_looks_at_is_taken_on_by_one_of_many_at_once(
     assert sorted(map(list, outcomes)) == [[]] * (AT_ONCE - 1) + [["task-1"]]
 
 
+def test_threads_that_open_new_files_at_once_are_all_let_in(tmp_path: Path) -> None:
+    """Often: SQLite tells all but one of those who make a file's WAL that it is locked."""
+    for number in range(20):
+        path = tmp_path / str(number) / "journal.sqlite3"
+        journals = [SqlJournal(path, run=inline) for _ in range(6)]
+        outcomes = at_once(
+            [partial(claim, journal, ask()) for journal in journals[:1]]
+            + [partial(found, journal) for journal in journals[1:]]
+        )
+        for journal in journals:
+            journal.close()
+        assert [one for one in outcomes if isinstance(one, Wan25Error)] == []
+
+
 def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
     """In a process of its own: open the journal at the same moment as others, and claim."""
     journal = SqlJournal(place, run=inline)

@@ -610,6 +610,9 @@ class SlowDisk:
         return await inline(job)
 
 
+@pytest.mark.parametrize(
+    "anyio_backend", [virtual("asyncio"), virtual("trio")], ids=["asyncio", "trio"]
+)
 @pytest.mark.parametrize("kind", ["drop_after", "delay"])
 async def test_what_may_have_been_accepted_is_not_said_to_be_never_sent_by_a_server_that_stops(
     tmp_path: Path, kind: str

@@ -8,6 +8,7 @@ transaction's makes the steps of all replicas take turns, which they would on SQ
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -277,9 +278,26 @@ def _create_private(path: Path) -> None:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver's guess
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch to WAL, which stays. Of several who switch a new file at once, SQLite tells all but
+    one at once that it is locked, whatever timeout is set."""
+    if cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        return
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
