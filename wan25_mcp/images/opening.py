@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,10 @@ def is_marked_hidden(path: str) -> bool:
 
 if sys.platform == "linux":
     _FLAGS: Final = os.O_PATH | os.O_CLOEXEC
+    _OCTAL: Final = re.compile(r"\\([0-7]{3})")
+
+    def _unescaped(found: re.Match[str]) -> str:
+        return chr(int(found.group(1), 8))
 
     def _path_of(descriptor: int) -> str:
         path = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -150,7 +155,7 @@ if sys.platform == "linux":
                 fields, found = left.split(" "), right.split(" ", 1)[0]
                 if fields[0] == number:
                     return found
-                point = fields[4].encode().decode("unicode_escape").rstrip("/") + "/"
+                point = _OCTAL.sub(_unescaped, fields[4]).rstrip("/") + "/"
                 if len(point) >= best and f"{held.path}/".startswith(point):
                     best, kind = len(point), found
         if not kind:
