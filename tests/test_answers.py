@@ -39,8 +39,8 @@ def test_a_finished_edit_reads_so() -> None:
             "Image 2: https://a.example/2.png\n"
             "Links expire: 2026-11-23T12:30:00Z\n"
             "Charged: yes (3 credits used)\n"
-            "Next: Give the user the 2 image links and say when they expire; they must be saved "
-            "before that.",
+            "Next: Give the user the 2 image links and say when they expire; save the "
+            "images before that.",
         )
     ]
     assert result.structured_content == {
@@ -59,8 +59,8 @@ def test_a_finished_edit_reads_so() -> None:
         "charged": "yes",
         "estimated_seconds": None,
         "duplicate_of_earlier_call": False,
-        "next_step": "Give the user the 2 image links and say when they expire; they must be "
-        "saved before that.",
+        "next_step": "Give the user the 2 image links and say when they expire; save the "
+        "images before that.",
         "error": None,
     }
     assert not result.is_error

@@ -167,9 +167,9 @@ async def _serve_emulator(host: str, port: int, speed: float) -> None:
     emulator = Emulator(key=None, speed=speed)
     try:
         async with emulator.serving(host, port):
-            show(emulator.base_url)
-            say(f"The emulator takes any key. Use it with: WAN25_EMULATOR={emulator.base_url}")
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                show(emulator.base_url)
+                say(f"The emulator takes any key. Use it with: WAN25_EMULATOR={emulator.base_url}")
                 async for _ in signals:
                     break
     except OSError as error:

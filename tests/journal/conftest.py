@@ -120,7 +120,12 @@ def postgres(postgres_server: Postgres) -> str:
 
 @pytest.fixture
 def database(postgres: str) -> str:
-    """The URL of a place of this test's own: a schema, for a database is 300 files."""
+    """The URL of an empty place of this test's own."""
+    return empty_place(postgres)
+
+
+def empty_place(postgres: str) -> str:
+    """The URL of an empty schema; a database of its own would be 300 files more."""
     name = f"wan25_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True, connect_timeout=10) as connection:
         connection.execute(f"CREATE SCHEMA {name}".encode())

@@ -479,9 +479,7 @@ async def test_a_look_notes_when_the_task_was_seen_unfinished_and_when_settled(
 ) -> None:
     pending, done = task("pending"), Task.model_validate(WHOLE)
     assert await journal.last_seen("task-1") is None
-    assert await journal.record(pending, now=T0) == Sighting(
-        pending, seen_at=T0, unfinished_at=T0
-    )
+    assert await journal.record(pending, now=T0) == Sighting(pending, seen_at=T0, unfinished_at=T0)
     assert await journal.record(pending, now=T0 + 5) == Sighting(
         pending, seen_at=T0 + 5, unfinished_at=T0 + 5
     )
@@ -774,7 +772,9 @@ async def test_an_error_is_read_back_as_it_was(
     assert (kept.stage, told(kept.error)) == ("refused", told(error))
 
 
-@pytest.mark.parametrize("prompt", ["ü \u4e2d \U0001f3a8", "a\0b", "'; DROP TABLE x; --", "%s :x {y}"])
+@pytest.mark.parametrize(
+    "prompt", ["ü \u4e2d \U0001f3a8", "a\0b", "'; DROP TABLE x; --", "%s :x {y}"]
+)
 async def test_a_prompt_of_any_characters_is_kept(journal: SqlJournal, prompt: str) -> None:
     await claim(journal, ask(content=prompt))
     kept = await found(journal)
@@ -809,7 +809,9 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
 
 
 def engine_of(place: Place) -> sqlalchemy.Engine:
-    url = f"sqlite:///{place}" if isinstance(place, Path) else place.replace("://", "+psycopg://", 1)
+    url = (
+        f"sqlite:///{place}" if isinstance(place, Path) else place.replace("://", "+psycopg://", 1)
+    )
     return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
 
 
@@ -970,9 +972,7 @@ def test_a_database_set_to_another_isolation_changes_nothing(database: str) -> N
     place = f"{database}%20-cdefault_transaction_isolation%3Dserializable"
     assert execute(place, "SHOW transaction_isolation") == [("serializable",)]
     journals = [SqlJournal(place, run=inline) for _ in range(2)]
-    outcomes = at_once(
-        [partial(claim, journals[i % 2], ask(f"edit-{i}")) for i in range(AT_ONCE)]
-    )
+    outcomes = at_once([partial(claim, journals[i % 2], ask(f"edit-{i}")) for i in range(AT_ONCE)])
     for journal in journals:
         journal.close()
     assert all(isinstance(outcome, Claim) for outcome in outcomes), outcomes

@@ -27,7 +27,6 @@ from tests.stage import KEY, OWNER, T0, JumpingLoop, request
 from wan25_mcp.client import Client
 from wan25_mcp.editor import Connection, Edit, Editor, Rules, open_editor
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 
@@ -159,6 +158,7 @@ class OneIntentOneCharge(RuleBasedStateMachine):
         self.went_back = 0.0
         self.forced: set[str] = set()
         self.handles: list[str] = []
+        self.withheld: list[str] = []
         self.emulator = Emulator(
             check_images=False, clock=self.clock, price=PRICE, balance=1e6, run_seconds=60.0
         )
@@ -206,7 +206,7 @@ class OneIntentOneCharge(RuleBasedStateMachine):
         try:
             edit = await self.editor(which).edit(request(prompt, n=n), force_new=force_new)
         except (Withheld, JournalUnusable) as error:
-            assert error.charged == "no"
+            self.withheld.append(error.charged)
             return None
         self._judge(edit)
         return edit
@@ -353,18 +353,23 @@ class OneIntentOneCharge(RuleBasedStateMachine):
             latest[content] = submit
             if before is None or submit.headers["idempotency-key"] in self.forced:
                 continue
-            entry = self.emulator.ledger[before.task_id]
-            ended_badly = entry.settled and self.emulator.tasks[before.task_id].status in (
+            ended = before.task_id or ""
+            entry = self.emulator.ledger[ended]
+            ended_badly = entry.settled and self.emulator.tasks[ended].status in (
                 "failed",
                 "cancelled",
             )
             assert ended_badly or submit.time - before.time >= WINDOW - 15, "charged twice"
 
     @invariant()
+    def what_is_withheld_costs_nothing(self) -> None:
+        assert set(self.withheld) <= {"no"}
+
+    @invariant()
     def the_limit_holds(self) -> None:
         since = self.clock() - DAY + self.went_back
         held = [
-            self.emulator.ledger[submit.task_id]
+            self.emulator.ledger[submit.task_id or ""]
             for submit in self.emulator.submits
             if submit.accepted and submit.time > since
         ]

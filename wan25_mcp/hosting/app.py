@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
-from starlette.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan25_mcp.errors import SettingsError
@@ -41,7 +44,8 @@ def create_app(
         app = server.streamable_http_app(
             streamable_http_path=PATHS["streamable-http"], transport_security=security
         )
-    return TokenGate(app, settings.server_token) if settings.server_token else app
+    app = TokenGate(app, settings.server_token) if settings.server_token else app
+    return AddressGate(app, names_for(host, settings))
 
 
 def is_loopback(host: str) -> bool:
@@ -63,10 +67,15 @@ def require_token_beyond_loopback(host: str, settings: Settings) -> None:
         )
 
 
-def security_for(host: str, settings: Settings) -> TransportSecuritySettings:
-    """The Host and Origin headers accepted: loopback's, the bound host's, and those configured."""
+def names_for(host: str, settings: Settings) -> tuple[str, ...]:
+    """The names callers may use for us: loopback's, the bound host's, and those configured."""
     bound = f"[{host}]" if ":" in host else host
-    names = [*dict.fromkeys([*_LOOPBACK_NAMES, bound, *settings.allowed_hosts])]
+    return tuple(dict.fromkeys([*_LOOPBACK_NAMES, bound, *settings.allowed_hosts]))
+
+
+def security_for(host: str, settings: Settings) -> TransportSecuritySettings:
+    """The SDK's own checks of Host and Origin. They run behind ours, which are stricter."""
+    names = names_for(host, settings)
     return TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
         allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
@@ -77,6 +86,34 @@ def security_for(host: str, settings: Settings) -> TransportSecuritySettings:
             for form in (f"{scheme}://{name}", f"{scheme}://{name}:*")
         ],
     )
+
+
+class AddressGate:
+    """Lets a request through whose Host, and Origin if it has one, is one of our names.
+
+    The SDK takes `name:*` for a prefix, so that `localhost:1.evil.example` would pass it.
+    """
+
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self._app = app
+        # A configured name may carry a port of its own; any other may be used with any port.
+        name = "|".join(re.escape(name.lower()) for name in names)
+        self._host = re.compile(rf"({name})(:[0-9]{{1,5}})?")
+        self._origin = re.compile(rf"https?://({name})(:[0-9]{{1,5}})?")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> Response | None:
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if len(hosts) != 1 or not self._host.fullmatch(hosts[0].lower()):
+            return PlainTextResponse(
+                "This server is not known by that Host; name it in WAN25_ALLOWED_HOSTS.", 421
+            )
+        if not all(self._origin.fullmatch(origin.lower()) for origin in origins):
+            return PlainTextResponse("Pages of that Origin may not call this server.", 403)
+        return None
 
 
 class TokenGate:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -177,9 +178,10 @@ class SqlJournal:
         def job() -> T:
             if self._is_absent():
                 return empty
-            # Asked first: reading must work on a disk that cannot be written.
+            # Asked first, and not insisted on: reading must work on a disk that takes nothing.
             if self._transact("read", lambda connection: steps.overdue(connection, now)):
-                self._transact("write", lambda connection: steps.expire(connection, now))
+                with suppress(JournalUnusable):
+                    self._transact("write", lambda connection: steps.expire(connection, now))
             return self._transact("read", lambda connection: step(connection, *args, **kwargs))
 
         result: T = await self._run(job)
@@ -315,6 +317,8 @@ _REASONS: Final = (
 
 def _reason(error: Exception) -> str:
     """Plain words; a driver's own may hold the database's address and password."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "its folder is a file"
     if isinstance(error, OSError):
         return (error.strerror or "the file system fails").lower()
     told = str(error.orig if isinstance(error, DBAPIError) else error).lower()

@@ -169,10 +169,10 @@ def _next_step(edit: Edit) -> str:
         return f"{edit.error.fix} {_NOT_AGAIN}" if going_on else edit.error.fix
     if edit.status == "completed":
         count = len(edit.image_urls)
-        links, they = ("link", "it") if count == 1 else (f"{count} links", "they")
+        links, they = ("image link", "it") if count == 1 else (f"{count} image links", "they")
         s = "s" if count == 1 else ""
         return (
-            f"Give the user the image {links} and say when {they} expire{s}; "
+            f"Give the user the {links} and say when {they} expire{s}; "
             f"save the image{'' if count == 1 else 's'} before that."
         )
     return f'Call wait_for_task with task_id "{edit.task_id}". {_NOT_AGAIN}'
