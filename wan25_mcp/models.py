@@ -54,7 +54,8 @@ def _public(link: str, info: ValidationInfo, schemes: tuple[str, ...]) -> str:
     return link
 
 
-def _public_image(link: str, info: ValidationInfo) -> str:
+def public_image(link: str, info: ValidationInfo) -> str:
+    """A link the provider may be told to download."""
     return _public(link, info, ("https", "http"))
 
 
@@ -90,7 +91,7 @@ Prompt = Annotated[
     AfterValidator(_readable),
 ]
 ImageUrls = Annotated[
-    tuple[Annotated[str, Field(max_length=8192), AfterValidator(_public_image)], ...],
+    tuple[Annotated[str, Field(max_length=8192), AfterValidator(public_image)], ...],
     Field(
         min_length=1,
         max_length=MAX_IMAGES_IN,

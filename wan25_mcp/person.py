@@ -11,7 +11,8 @@ import anyio
 from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments
 from wan25_mcp.connecting import open_configured_editor
-from wan25_mcp.editor import Edit, Editor
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import Edit
 from wan25_mcp.images import NotDownloaded, NotSaved, open_downloads, output_directory, save_images
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import EditRequest

@@ -146,7 +146,7 @@ def _folded(path: str) -> str:
 
 
 def _is_hidden(folder: str, rest: str) -> bool:
-    parts = rest.split(os.sep)
+    parts = rest.split(os.sep)  # noqa: PTH206 - text
     if any(part.startswith(".") for part in parts):
         return True
     if sys.platform == "linux":

@@ -85,9 +85,9 @@ def unusable(picture: Picture, why: str, fix: str) -> InvalidRequest:
     return refused(f'The image "{picture.name}" {why}.', "image_unusable", fix)
 
 
-def damaged(picture: Picture, why: str = "is damaged or cut short, so it cannot be read") -> (
-    InvalidRequest
-):
+def damaged(
+    picture: Picture, why: str = "is damaged or cut short, so it cannot be read"
+) -> InvalidRequest:
     """For an image that is not whole."""
     return refused(
         f'The image "{picture.name}" {why}.',
@@ -128,7 +128,7 @@ class Jpeg:
 
 
 def read_jpeg(content: bytes) -> Jpeg:
-    """Raises: Malformed - also for more scans than any encoder makes, each of which costs a pass."""
+    """Raises: Malformed - also for more scans than any encoder makes; each costs a pass."""
     parts: list[Part] = []
     position, scans, components, is_buffered = 2, 0, 0, False
     pattern = _MARKER

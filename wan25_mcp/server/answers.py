@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
-from wan25_mcp.editor import Edit
+from wan25_mcp.edits import Edit
 from wan25_mcp.errors import Charged, Wan25Error
 from wan25_mcp.lifecycle import Status, is_settled
 from wan25_mcp.models import Usage

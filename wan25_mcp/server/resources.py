@@ -10,7 +10,8 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from wan25_mcp import arguments
 from wan25_mcp.arguments import TaskArguments
-from wan25_mcp.editor import Editor, PastEdit
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import PastEdit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.server.answers import answer_of
 

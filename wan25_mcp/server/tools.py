@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments, WaitArguments
-from wan25_mcp.editor import Edit, Editor
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.server.answers import (
     Answer,
@@ -141,7 +142,8 @@ class Tools:
     async def _edit(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
         trusted = (await self._editor.connection()).trusted
         asked = arguments.read(EditArguments, given, trusted=trusted)
-        return await self._editor.edit(asked.request(), force_new=asked.force_new)
+        images = await self._editor.read_images(asked.image_urls)
+        return await self._editor.edit(asked.wish(images), force_new=asked.force_new)
 
     async def _get(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
         return await self._editor.get(arguments.read(TaskArguments, given).task_id)
