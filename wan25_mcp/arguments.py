@@ -147,18 +147,21 @@ def _plain(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo two habits of clients that change nothing about what was meant.
+    """Undo three habits of clients that change nothing about what was meant.
 
-    Some send `null` for every argument that was left out; some send a list as JSON text.
+    Some send `null` for every argument that was left out; some send a list as JSON text, or one
+    link instead of a list of one.
     """
     optional = {name for name, rule in model.model_fields.items() if not rule.is_required()}
     kept = {
         name: value for name, value in given.items() if value is not None or name not in optional
     }
     links = kept.get("image_urls")
-    if isinstance(links, str) and links.lstrip().startswith("["):
-        with suppress(ValueError, RecursionError):
-            kept["image_urls"] = json.loads(links)
+    if isinstance(links, str):
+        kept["image_urls"] = [links]
+        if links.lstrip().startswith("["):
+            with suppress(ValueError, RecursionError):
+                kept["image_urls"] = json.loads(links)
     return kept
 
 
@@ -209,6 +212,8 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
             return f"{where} has {len(wrong['input'])} characters; at most {most} are allowed."
         case "link" | "blank" | "unicode":
             return f"{where} {wrong['msg']}."
+    if len(wrong["loc"]) > 1:
+        return f"{where} must be text."
     return f"{where} must be {_RULES.get(field, 'valid')}."
 
 

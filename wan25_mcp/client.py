@@ -23,6 +23,7 @@ from pydantic import SecretStr, ValidationError
 
 from wan25_mcp import money
 from wan25_mcp.errors import (
+    LOOK_FIRST,
     InvalidRequest,
     OutcomeUnknown,
     ReadFailed,
@@ -258,16 +259,10 @@ def _created(exchange: Exchange) -> Task:
         raise OutcomeUnknown(
             "The provider answered the submit with something that holds no task id.",
             code="unreadable_answer",
-            fix=_UNKNOWN_FIX,
+            fix=LOOK_FIRST,
             request_id=exchange.request_id,
             charged="unknown",
         ) from None
-
-
-_UNKNOWN_FIX: Final = (
-    "Check recent tasks and credits on the provider's dashboard before editing again: "
-    "a new edit would be charged anew."
-)
 
 
 def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | OutcomeUnknown:
@@ -278,7 +273,7 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
         f"The connection failed after the edit was sent ({_plain_cause(error)}), so it may or may "
         "not have been accepted.",
         code="outcome_unknown",
-        fix=_UNKNOWN_FIX,
+        fix=LOOK_FIRST,
         request_id=exchange.request_id,
         charged="unknown",
     )
@@ -292,7 +287,7 @@ def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     return OutcomeUnknown(
         f"{_what_was_said(exchange)} The edit may or may not have been accepted.",
         code="outcome_unknown",
-        fix=_UNKNOWN_FIX,
+        fix=LOOK_FIRST,
         request_id=exchange.request_id,
         charged="unknown",
     )

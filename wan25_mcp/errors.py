@@ -100,6 +100,12 @@ class Advice:
     retryable: bool = False
 
 
+LOOK_FIRST = (
+    "It is never sent again by itself. Check recent tasks and credits on the provider's dashboard; "
+    "only if it is not there and the user agrees, call edit_image again with force_new=true."
+)
+"""What to do about a submit whose outcome nobody knows."""
+
 _DASHBOARD = "Check the key on the provider's dashboard (/dashboard/keys) and set WAN25_API_KEY."
 _LATER = "Try again later; nothing in the request needs to change."
 

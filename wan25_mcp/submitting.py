@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.breaker import Breaker
 from wan25_mcp.client import Client
-from wan25_mcp.errors import OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
 from wan25_mcp.intake import Prepared
 from wan25_mcp.journal import (
     Intent,
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 Prepare = Callable[[], Awaitable[Prepared]]
 """Makes the request ready to be sent; may take a while, and costs nothing."""
 
-LEASE_SECONDS: Final = 20.0
+LEASE_SECONDS: Final = 12.0
 """A process that has not renewed for so long is dead; its submits are then `unknown`."""
 
 LONGEST_WAIT_FOR_RESEND: Final = 60.0
@@ -249,12 +249,6 @@ class Submitter:
         return error.retryable and attempt < MOST_RESENDS and asked <= LONGEST_WAIT_FOR_RESEND
 
 
-_LOOK_FIRST: Final = (
-    "Check recent tasks and credits on the provider's dashboard before editing again: a new edit "
-    "would be charged anew."
-)
-
-
 def _broke(error: Exception) -> OutcomeUnknown:
     while isinstance(error, ExceptionGroup):  # as the task group wraps whatever passes it
         error = error.exceptions[0]
@@ -262,7 +256,7 @@ def _broke(error: Exception) -> OutcomeUnknown:
         f"Something unexpected happened while the edit was being sent ({type(error).__name__}), "
         "so it may or may not have been accepted.",
         code="outcome_unknown",
-        fix=_LOOK_FIRST,
+        fix=LOOK_FIRST,
         charged="unknown",
     )
 
@@ -272,7 +266,7 @@ def _stopped() -> OutcomeUnknown:
         "The server stopped while the edit was being sent, so it may or may not have been "
         "accepted.",
         code="outcome_unknown",
-        fix=_LOOK_FIRST,
+        fix=LOOK_FIRST,
         charged="unknown",
     )
 

@@ -360,7 +360,7 @@ async def test_an_edit_is_found_by_handle_and_by_task_id_and_by_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("steps", "stage", "code", "charged", "credits"),
+    ("steps", "stage", "code", "charged", "counted"),
     [
         ([], "refused", "never_sent", "no", 0.0),
         (["begin"], "unknown", "outcome_unknown", "unknown", 1.5),
@@ -368,7 +368,7 @@ async def test_an_edit_is_found_by_handle_and_by_task_id_and_by_nothing_else(
     ],
 )
 async def test_of_a_dead_process_only_what_was_sending_is_unknown(
-    journal: SqlJournal, steps: list[str], stage: str, code: str, charged: str, credits: float
+    journal: SqlJournal, steps: list[str], stage: str, code: str, charged: str, counted: float
 ) -> None:
     await claim(journal)
     for step in steps:
@@ -383,7 +383,7 @@ async def test_of_a_dead_process_only_what_was_sending_is_unknown(
         stage,
         code,
         charged,
-        credits,
+        counted,
     )
     assert dead.error.fix
 
@@ -815,6 +815,10 @@ def engine_of(place: Place) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def execute(place: Place, statement: str) -> Sequence[Any]:
     engine = engine_of(place)
     with engine.begin() as connection:
@@ -875,7 +879,7 @@ async def test_reading_a_journal_that_was_never_written_creates_nothing(tmp_path
     assert await journal.last_seen("task-1") is None
     assert list(await journal.recent("me", now=T0, most=9)) == []
     assert list(await journal.unattended("me", now=T0, unseen_for=1, lease=1)) == []
-    assert list(tmp_path.iterdir()) == []
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])
@@ -905,7 +909,7 @@ async def test_a_folder_of_any_name_can_hold_the_journal(tmp_path: Path, name: s
     journal = SqlJournal(path, run=inline)
     await claim(journal)
     journal.close()
-    assert [one.name for one in tmp_path.iterdir()] == [name]
+    assert names_in(tmp_path) == [name]
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT handle FROM wan25_intents").fetchall() == [("edit-1",)]
     connection.close()
@@ -1035,17 +1039,17 @@ def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
 
 
 def test_processes_that_open_a_new_journal_at_once_share_it(place: Place) -> None:
-    context = multiprocessing.get_context("fork" if isinstance(place, Path) else "spawn")
-    gate, said = context.Barrier(4), context.Queue()
+    context = multiprocessing.get_context("spawn")
+    gate, said = context.Barrier(3), context.Queue()
     processes = [
-        context.Process(target=open_first, args=(place, f"edit-{i}", gate, said)) for i in range(4)
+        context.Process(target=open_first, args=(place, f"edit-{i}", gate, said)) for i in range(3)
     ]
     for process in processes:
         process.start()
     outcomes = [said.get(timeout=40) for _ in processes]
     for process in processes:
         process.join(timeout=10)
-    assert sorted(outcome for outcome, _ in outcomes) == ["joined"] * 3 + ["made"]
+    assert sorted(outcome for outcome, _ in outcomes) == ["joined"] * 2 + ["made"]
     assert len({handle for _, handle in outcomes}) == 1
 
 

@@ -27,6 +27,8 @@ import pytest
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
 from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, virtual
+from wan25_mcp.editor import Edit
+from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import _ADVISORY_LOCK, SqlJournal, inline
@@ -219,12 +221,16 @@ async def test_a_journal_is_used_as_soon_as_it_can_be(
     async with open_stage(journal=journal) as stage:
         with as_nobody(folder):
             await refused(stage)
-            folder.chmod(0o700)
-            if path.exists():
-                path.chmod(0o600)
+            _open_again(folder)
             edit = await stage.editor.edit(request("refused"))
             assert edit.task_id == stage.emulator.submits[-1].task_id
     journal.close()
+
+
+def _open_again(folder: Path) -> None:
+    folder.chmod(0o700)
+    for path in folder.iterdir():
+        path.chmod(0o600)
 
 
 @pytest.fixture
@@ -235,7 +241,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)):
         pytest.skip("this user may not mount a disk")
     yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True, timeout=20)
+    unmount = shutil.which("umount")
+    assert unmount
+    subprocess.run([unmount, "-l", str(disk)], check=True, timeout=20)
 
 
 def _mount(*arguments: str) -> bool:
@@ -466,7 +474,8 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
         other = await stage.editor.edit(request("other"))
         stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_edit_into, stage, "kept", found := [])
+            found: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "kept", found)
             await anyio.sleep(1)
             assert broken.stages()["kept"] == ("sending", None)
             with broken.harm():
@@ -496,7 +505,7 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
     assert len(stage.emulator.submits) == 2
 
 
-async def _edit_into(stage: Stage, prompt: str, found: list[Any]) -> None:
+async def _edit_into(stage: Stage, prompt: str, found: list[Edit]) -> None:
     found.append(await stage.editor.edit(request(prompt)))
 
 
@@ -521,7 +530,8 @@ async def test_an_unknown_outcome_that_cannot_be_written_is_told_and_never_sent_
     async with open_stage(journal=broken.journal) as stage:
         stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_edit_into, stage, "lost", found := [])
+            found: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "lost", found)
             await anyio.sleep(1)
             with broken.harm():
                 await anyio.sleep(1.5)
@@ -631,8 +641,6 @@ async def test_what_may_have_been_accepted_is_not_said_to_be_never_sent_by_a_ser
 async def test_a_server_whose_journal_cannot_be_used_says_so_in_its_answer(
     tmp_path: Path, anyio_backend: str
 ) -> None:
-    from wan25_mcp.emulator import Emulator
-
     (tmp_path / "journal.sqlite3").write_bytes(b"This is no journal. " * 500)
     async with Emulator(check_images=False).serving() as emulator:
         values = {

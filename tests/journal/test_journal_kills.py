@@ -7,7 +7,6 @@ a host's user would, and is then killed itself in the middle of another.
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 from collections import Counter
@@ -92,13 +91,13 @@ async def before_the_intent_is_written(world: World, server: Server, prompt: str
 
 
 def _has_open(pid: int, file: Path) -> bool:
-    found = set()
+    found: set[Path] = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            found.add(os.readlink(link))
+            found.add(link.readlink())
         except FileNotFoundError:
             continue
-    return str(file) in found
+    return file in found
 
 
 async def after_the_intent_is_written_before_the_wire(
@@ -171,15 +170,21 @@ STEPS: Final[dict[Step, set[str]]] = {
 async def test_a_server_killed_pays_once_and_loses_nothing(step: Step, tmp_path: Path) -> None:
     """Of `CHAINS * KILLS` kills, each followed by the equal call in a new process."""
     outcomes: Counter[str] = Counter()
+    folders = [_folder(tmp_path, number) for number in range(CHAINS)]
     async with anyio.create_task_group() as tasks:
-        for number in range(CHAINS):
-            tasks.start_soon(_live, tmp_path / str(number), step, outcomes)
+        for folder in folders:
+            tasks.start_soon(_live, folder, step, outcomes)
     assert set(outcomes) <= STEPS[step], outcomes
     assert outcomes.total() == CHAINS * KILLS, outcomes
 
 
-async def _live(folder: Path, step: Step, outcomes: Counter[str]) -> None:
+def _folder(parent: Path, number: int) -> Path:
+    folder = parent / str(number)
     folder.mkdir(mode=0o700)
+    return folder
+
+
+async def _live(folder: Path, step: Step, outcomes: Counter[str]) -> None:
     async with Emulator(check_images=False, run_seconds=600, balance=1e6).serving() as emulator:
         await _chain(World(emulator, folder, outcomes), step)
     paid = Counter(submit.body["prompt"] for submit in emulator.submits if submit.accepted)

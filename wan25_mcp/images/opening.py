@@ -142,15 +142,17 @@ if sys.platform == "linux":
         return os.open(f"/proc/self/fd/{held.descriptor}", flags)
 
     def _mount(held: Held) -> Mount:
-        kind = _mounted_as(held)
+        return mount_of(mounted_as(held, _mount_id(held.descriptor)))
+
+    def mount_of(kind: str) -> Mount:
+        """What a file system type means."""
         if kind in _SYSTEM:
             return "system"
         is_fuse = kind.startswith("fuse") and kind not in _LOCAL_FUSE
         return "network" if is_fuse or kind in _NETWORK else "local"
 
-    def _mounted_as(held: Held) -> str:
+    def mounted_as(held: Held, number: str | None) -> str:
         """The type of the mount: by its id, or (where that is not told) by its place."""
-        number = _mount_id(held.descriptor)
         best, kind = -1, ""
         with open("/proc/self/mountinfo", "rb") as table:  # noqa: PTH123 - not a file of anybody's
             for line in table:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from wan25_mcp.errors import OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
 from wan25_mcp.journal.records import (
     DAY,
     Allowance,
@@ -253,8 +253,7 @@ def expire(connection: Connection, now: float) -> None:
 _DIED_SENDING: Final = OutcomeUnknown(
     "The server stopped while the edit was being sent, so it may or may not have been accepted.",
     code="outcome_unknown",
-    fix="Check recent tasks and credits on the provider's dashboard before editing again: a new "
-    "edit would be charged anew.",
+    fix=LOOK_FIRST,
     charged="unknown",
 )
 _DIED_BEFORE: Final = Unreachable(

@@ -12,7 +12,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
 from wan25_mcp.edits import Edit
-from wan25_mcp.errors import Charged, Wan25Error
+from wan25_mcp.errors import Charged, OutcomeUnknown, Wan25Error
 from wan25_mcp.lifecycle import Status, is_settled
 from wan25_mcp.models import Usage
 
@@ -164,6 +164,8 @@ _NOT_AGAIN: Final = "Do not call edit_image again for this edit: that can be cha
 
 
 def _next_step(edit: Edit) -> str:
+    if isinstance(edit.error, OutcomeUnknown):
+        return edit.error.fix
     if edit.error:
         going_on = edit.task_id is not None and not is_settled(edit.status)
         return f"{edit.error.fix} {_NOT_AGAIN}" if going_on else edit.error.fix

@@ -20,17 +20,20 @@ from wan25_mcp.settings import Settings
 
 async def serve_stdio(settings: Settings) -> None:
     """Serve until stdin ends, or a signal ends the process with status 128 + its number."""
-    async with open_configured_editor(settings) as editor, anyio.create_task_group() as tasks:
-        tasks.start_soon(_end_on_signal, editor)
-        server = create_server(
-            editor,
-            waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
-            log_level=settings.log_level,
-        )
-        try:
-            await server.run_stdio_async()
-        except* (BrokenPipeError, ConnectionResetError):
-            pass  # the host has gone; there is nobody left to tell
+    # The receiver lives longer than the editor: hosts send SIGTERM 2 seconds after closing stdin,
+    # while the editor may still be learning a task id.
+    async with anyio.create_task_group() as tasks:
+        async with open_configured_editor(settings) as editor:
+            tasks.start_soon(_end_on_signal, editor)
+            server = create_server(
+                editor,
+                waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
+                log_level=settings.log_level,
+            )
+            try:
+                await server.run_stdio_async()
+            except* (BrokenPipeError, ConnectionResetError):
+                pass  # the host has gone; there is nobody left to tell
         tasks.cancel_scope.cancel()
 
 

@@ -43,7 +43,7 @@ Look once at an edit's status, progress, image links and cost. Free. To wait, ca
 WAIT_FOR_TASK: Final = """\
 Wait until an edit is done, then return its image links and cost. Free. If the time runs out \
 first, the answer says how far it is: call wait_for_task again. Neither that nor stopping to wait \
-cancels or refunds the edit."""
+cancels or refunds the edit. If your calls are cut off early, pass timeout_seconds 4."""
 
 
 @dataclass(frozen=True, slots=True)
