@@ -62,7 +62,7 @@ def key_of(settings: Settings) -> SecretStr:
 @asynccontextmanager
 async def _api(settings: Settings, base_url: str, key: SecretStr) -> AsyncIterator[Connection]:
     origins = [origin_of(base_url), origin_of(settings.files_url or "")]
-    async with open_http() as http, _downloads(settings) as downloads:
+    async with open_http() as http, open_downloads() as downloads:
         yield Connection(
             Client(http, base_url=base_url, key=key),
             _owner(base_url, key),
@@ -72,17 +72,8 @@ async def _api(settings: Settings, base_url: str, key: SecretStr) -> AsyncIterat
         )
 
 
-@asynccontextmanager
-async def _downloads(settings: Settings) -> AsyncIterator[httpx2.AsyncClient | None]:
-    if not settings.save:
-        yield None
-        return
-    async with open_downloads() as http:
-        yield http
-
-
 def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> Publisher | None:
-    """What gives local images an address: the operator's own bucket before the provider's service."""
+    """What gives local images an address: the operator's own bucket first."""
     if settings.bucket_url is not None:
         return Bucket(settings.bucket_url, clock=time.time)
     if settings.files_url is not None:
@@ -131,6 +122,7 @@ async def open_configured_editor(settings: Settings) -> AsyncIterator[Editor]:
         ),
         input_dirs=_input_dirs(settings),
         output_dir=settings.output_dir,
+        save=settings.save,
     )
     open_journal = functools.partial(_open_journal, settings)
     async with open_editor(connect_as(settings), open_journal, rules) as editor:

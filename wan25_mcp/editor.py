@@ -29,6 +29,7 @@ from wan25_mcp.errors import (
     ReadFailed,
     Wan25Error,
 )
+from wan25_mcp.images import download
 from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
     Allowance,
@@ -79,7 +80,7 @@ class Connection:
         owner: Stands for the account at this provider; tells its edits from others in a journal.
         trusted: Origins that links may name although they are not public.
         publisher: Gives local images an address; None when nothing is configured for it.
-        downloads: The client results are downloaded with; None to save nothing.
+        downloads: The client results are downloaded with, if they are.
     """
 
     client: Client
@@ -108,6 +109,12 @@ class _Host:
     watchers: Watchers
     keeper: Keeper | None
 
+    async def download(self, link: str) -> bytes:
+        """The image of a link, when downloads are possible."""
+        if self.connection.downloads is None:
+            raise InvalidRequest("Images are not downloaded here.", fix="Open the link itself.")
+        return await download(link, http=self.connection.downloads, trusted=self.connection.trusted)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -119,6 +126,7 @@ class Rules:
         allowance: What the operator allows to be spent.
         input_dirs: The folders local images may be read from.
         output_dir: Where results are saved; None for the default folder.
+        save: Whether completed edits are saved.
         run: Where blocking work on images runs.
         clock: Epoch seconds.
         chance: Random numbers in [0, 1).
@@ -129,6 +137,7 @@ class Rules:
     allowance: Allowance = field(default_factory=Allowance)
     input_dirs: tuple[Path, ...] = ()
     output_dir: Path | None = None
+    save: bool = True
     run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     clock: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -263,6 +272,33 @@ class Editor:
         if failure is not None and task_id is not None:
             return await self._look_failed(host, task_id, failure)
         return await self._kept(host, await self._report(host, name))
+
+    async def keep(self, edit: Edit) -> Edit:
+        """See to it that a completed edit's images are saved, however long that takes."""
+        host = await self._hosted()
+        if edit.status == "completed" and edit.task_id is not None:
+            await self._keep(host, edit.task_id, patience=LEASE_OF_A_SAVE)
+        return await self._with_files(host, edit)
+
+    async def image(self, edit: Edit | str, number: int) -> bytes:
+        """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
+
+        Raises:
+            InvalidRequest: There is no such image.
+            NotDownloaded: It is not on disk, and its link gives none.
+        """
+        host = await self._hosted()
+        known = edit if isinstance(edit, Edit) else await self.get(edit)
+        if known.task_id is None or not 1 <= number <= len(known.image_urls):
+            raise InvalidRequest("There is no such image.", fix="Look at the task's image_urls.")
+        path = (await host.journal.saved(known.task_id)).get(number)
+        try:
+            if path is not None:
+                body: bytes = await self._rules.run(Path(path).read_bytes)
+                return body
+        except OSError:
+            pass  # moved or deleted since; the link may still live
+        return await host.download(known.image_urls[number - 1])
 
     async def recent(self, most: int = 20) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Asks nobody.
@@ -475,7 +511,7 @@ class Editor:
             await self._attend(host)
 
     def _keeper(self, connection: Connection, journal: Journal) -> Keeper | None:
-        if connection.downloads is None:
+        if connection.downloads is None or not self._rules.save:
             return None
         return Keeper(
             connection.downloads,

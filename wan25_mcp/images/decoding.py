@@ -118,15 +118,18 @@ def _decode(picture: Picture, kind: Format) -> Decoded:
     stored = image.size
     _bound(image, picture, kind)
     changes = [FIRST_FRAME] if _is_animated(picture, kind) else []
-    turn = _take_orientation(image)
+    turn = _orientation(image)
     image.load()
+    if kind == "TIFF":  # which Pillow turns upright by itself when it is loaded
+        upright, turns_left = image.size, 1
+    else:
+        upright, turns_left = (stored[::-1] if turn >= 5 else stored), turn
     profile = image.info.get("icc_profile")
     is_lossy = kind == "JPEG" or (kind == "WebP" and picture.content[12:16] != b"VP8L")
     image = _opaque(_in_eight_bits(image, picture, kind, changes), changes)
-    image = _turned(_scaled(image), turn)
+    image = _turned(_scaled(image), turns_left)
     if turn != 1:
         changes.append("rotated upright")
-    upright = stored[::-1] if turn >= 5 else stored
     if image.size != upright:
         changes.append(f"scaled from {_spoken(upright)} to {_spoken(image.size)}")
     return Decoded(image, profile, is_lossy, changes)
@@ -231,11 +234,10 @@ def _is_animated(picture: Picture, kind: Format) -> bool:
         return False
 
 
-def _take_orientation(image: Image) -> int:
-    """The EXIF orientation, 1 to 8, which is then forgotten: TIFF would apply it when loaded."""
+def _orientation(image: Image) -> int:
+    """How the picture is turned, 1 to 8 as in EXIF."""
     try:
-        exif = image.getexif()
-        turn = exif.pop(_ORIENTATION, 1)
+        turn = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - broken metadata is no reason to refuse the picture
         return 1
     return turn if turn in _TURNS else 1
@@ -249,8 +251,8 @@ def _in_eight_bits(image: Image, picture: Picture, kind: Format, changes: list[s
     depth = picture.content[24] if kind == "PNG" else 8
     key = image.info.get("transparency")
     if image.mode.startswith(("I", "F")):
-        low, high = (0.0, 65535.0) if image.mode != "I" or kind == "PNG" else (0.0, 0.0)
-        image = _narrowed(image, *((low, high) if high else _range(image)))
+        is_known = kind == "PNG" or image.mode.startswith("I;16")
+        image = _narrowed(image, *((0.0, 65535.0) if is_known else _range(image)))
         changes.append("reduced to 8 bits per channel")
         if isinstance(key, int):
             image.info["transparency"] = int(key / 257 + 0.5)
