@@ -35,8 +35,8 @@ from wan25_mcp.models import Balance, CreditReport, Usage
 
 pytestmark = pytest.mark.anyio
 CHECK_DASHBOARD = (
-    "Check recent tasks and credits on the provider's dashboard before editing again: "
-    "a new edit would be charged anew."
+    "It is never sent again by itself. Check recent tasks and credits on the provider's dashboard; "
+    "only if it is not there and the user agrees, call edit_image again with force_new=true."
 )
 
 

@@ -207,7 +207,10 @@ class Submitter:
         handle = submit.intent.handle
         for attempt in range(MOST_RESENDS + 1):
             if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
-                return  # taken for dead, and said to be; a new call may have taken over
+                # Taken for dead, and said to be; a new call may have taken over.
+                found = await self._tolerant.find(handle, now=self._clock())
+                submit.intent = found or submit.intent
+                return
             submit.on_the_wire = True
             error = await self._send_once(submit, request)
             if error is None:

@@ -634,6 +634,39 @@ async def test_what_may_have_been_accepted_is_not_said_to_be_never_sent_by_a_ser
     assert later.stage == "unknown"
 
 
+async def test_a_server_that_was_taken_for_dead_while_it_waited_sends_nothing_and_says_so(
+    tmp_path: Path,
+) -> None:
+    """As after a machine's sleep: another process has said of the intent that it was never sent."""
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=inline)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="status", code=429, retry_after=30)
+        found: list[Edit] = []
+
+        async def edit() -> None:
+            found.append(await stage.editor.edit(request("asleep"), patience=120))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(edit)
+            await anyio.sleep(5)
+            [row] = Books(tmp_path / "journal.sqlite3").intents("asleep")
+            seen = await journal.find(row["handle"], OWNER, now=T0 + 3600)
+            assert seen is not None
+            assert seen.stage == "refused"
+        assert len(stage.emulator.submits) == 1
+        [told] = found
+        assert told.error is not None
+        assert (told.task_id, told.status, told.charged, told.error.code) == (
+            None,
+            "failed",
+            "no",
+            "never_sent",
+        )
+        again = await stage.editor.edit(request("asleep"))
+        assert (again.status, again.joined) == ("pending", False)
+    journal.close()
+
+
 # --- as a host sees it -----------------------------------------------------------------------
 
 
