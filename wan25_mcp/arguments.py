@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.images.reading import Picture, is_link
@@ -29,6 +29,7 @@ from wan25_mcp.models import (
     MAX_CALLBACK_CHARACTERS,
     MAX_IMAGES_IN,
     MAX_IMAGES_OUT,
+    MAX_LINK_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
     MODEL,
     TASK_ID,
@@ -53,7 +54,11 @@ TaskId = Annotated[
 
 def _source(source: str, info: ValidationInfo) -> str:
     """Links are judged here; what is local, when it is read."""
-    return public_image(source, info) if is_link(source) else source
+    if not is_link(source):
+        return source
+    if len(source) > MAX_LINK_CHARACTERS:
+        raise PydanticCustomError("long_link", "is a link of more than 8192 characters")
+    return public_image(source, info)
 
 
 Sources = Annotated[
@@ -210,7 +215,7 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
         case "string_too_long":
             most = wrong.get("ctx", {}).get("max_length")
             return f"{where} has {len(wrong['input'])} characters; at most {most} are allowed."
-        case "link" | "blank" | "unicode":
+        case "link" | "long_link" | "blank" | "unicode":
             return f"{where} {wrong['msg']}."
     if len(wrong["loc"]) > 1:
         return f"{where} must be text."

@@ -91,9 +91,7 @@ async def _edit(client: Client, links: Sequence[str], prompt: str) -> dict[str, 
     answer = _checked(
         await client.call_tool("edit_image", {"prompt": prompt, "image_urls": list(links)})
     )
-    say(
-        f"3. edit_image, local picture uploaded: task {answer['task_id']}, {_cost(answer)} reserved"
-    )
+    say(f"3. edit_image: picture uploaded, task {answer['task_id']}, {_cost(answer)} reserved")
     with Progress() as bar:
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001  the SDK's names

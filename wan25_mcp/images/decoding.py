@@ -169,19 +169,25 @@ def _decoder(kind: Format) -> type[ImageFile]:
 
 def _bound(image: Any, picture: Picture, kind: Format) -> None:
     """Refuse what would take too much memory; let a large JPEG be decoded small."""
+    if kind == "JPEG":
+        _bound_jpeg(image, picture)
+        return
+    _check_size(picture, image.size, MOST_DECODED)
     if kind == "TIFF":
         _check_tiff(image.tag_v2, picture, image.size)
-    if kind != "JPEG":
-        _check_size(picture, image.size, MOST_DECODED)
-        return
-    try:
-        is_buffered = read_jpeg(picture.content).is_buffered
-    except Malformed:
-        raise damaged(picture) from None
+
+
+def _bound_jpeg(image: Any, picture: Picture) -> None:
+    layout = read_jpeg(picture.content)
     # In several scans, the decoder holds the coefficients of the whole image beside the pixels.
-    _check_size(picture, image.size, MOST_DECODED if is_buffered else MOST_PIXELS)
+    most, most_decoded = MOST_PIXELS, MOST_DECODED
+    if layout.is_buffered:
+        most, most_decoded = MOST_DECODED, _MOST_BUFFERED
+    _check_size(picture, image.size, most)
+    if layout.is_hollow:
+        raise Malformed
     width, height = image.size
-    divisor = _divisor(image.size, _MOST_BUFFERED if is_buffered else MOST_DECODED)
+    divisor = _divisor(image.size, most_decoded)
     image.draft(image.mode, (width // divisor, height // divisor))
 
 

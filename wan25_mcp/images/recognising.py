@@ -7,6 +7,7 @@ the refusal, because "not an image" helps nobody who holds a photograph from a t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -110,6 +111,7 @@ _MOST_PARTS: Final = 100_000
 _MOST_SCANS: Final = 100
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_BITS_PER_BLOCK: Final = {0xC0: 2, 0xC1: 2, 0xC2: 1}
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _AFTER_SCAN: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
@@ -125,38 +127,88 @@ class Jpeg:
     """Behind the end marker; None when there is none."""
     is_buffered: bool
     """Whether a decoder must hold the coefficients of the whole image: several scans."""
+    is_hollow: bool
+    """Whether it holds less than an image of the size it claims can be written in."""
 
 
 def read_jpeg(content: bytes) -> Jpeg:
     """Raises: Malformed - also for more scans than any encoder makes; each costs a pass."""
     parts: list[Part] = []
-    position, scans, components, is_buffered = 2, 0, 0, False
-    pattern = _MARKER
-    while (found := pattern.search(content, position)) is not None:
-        marker, start = found.group(1)[0], found.start()
+    frame: _Frame | None = None
+    scans, coded, is_buffered = 0, 0, False
+    for marker, start, body_end, end in _segments(content):
         if marker == _END:
-            return Jpeg(tuple(parts), found.end(), is_buffered)
-        position, pattern = found.end(), _MARKER
-        if marker in _ALONE:
-            continue
-        length = int.from_bytes(content[position : position + 2], "big")
-        if length < 2 or len(parts) > _MOST_PARTS:
-            raise Malformed
-        position += length
+            is_hollow = frame is None or 8 * coded < frame.least_bits
+            return Jpeg(tuple(parts), end, is_buffered, is_hollow)
+        parts.append((marker, start, end))
         if marker in _FRAMES:
-            if components:
+            if frame is not None:
                 raise Malformed  # libjpeg and Pillow would disagree on the size
-            components = max(1, content[start + 9]) if start + 9 < len(content) else 1
+            frame = _Frame(marker, content[start + 4 : body_end])
             is_buffered = marker in _PROGRESSIVE
         elif marker == _SCAN:
             scans += 1
-            is_buffered |= start + 4 < len(content) and content[start + 4] < components
-            after = _AFTER_SCAN.search(content, position)
-            position, pattern = (after.start() if after else len(content)), _AFTER_SCAN
-        if scans > _MOST_SCANS:
+            coded += end - body_end
+            is_buffered |= frame is not None and content[start + 4] < frame.components
+        if len(parts) > _MOST_PARTS or scans > _MOST_SCANS:
             raise Malformed
-        parts.append((marker, start, min(position, len(content))))
-    return Jpeg(tuple(parts), None, is_buffered)
+    return Jpeg(tuple(parts), None, is_buffered, frame is None or 8 * coded < frame.least_bits)
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Marker, where it begins, where its body ends, and where the coded picture after it ends.
+
+    As libjpeg goes from one to the next: over garbage, over filling, and through a scan to
+    the next marker that is no restart.
+    """
+    position, pattern = 2, _MARKER
+    while (found := pattern.search(content, position)) is not None:
+        marker, start, position = found.group(1)[0], found.start(), found.end()
+        pattern = _MARKER
+        if marker == _END:
+            yield marker, start, position, position
+            return
+        if marker in _ALONE:
+            continue
+        length = int.from_bytes(content[position : position + 2], "big")
+        if length < 2 or position + length > len(content):
+            raise Malformed
+        body_end = position = position + length
+        if marker == _SCAN:
+            pattern = _AFTER_SCAN
+            after = pattern.search(content, position)
+            position = after.start() if after else len(content)
+        yield marker, start, body_end, position
+
+
+class _Frame:
+    """What the header of a JPEG says of its picture."""
+
+    def __init__(self, marker: int, body: bytes) -> None:
+        if len(body) < 9 or len(body) < 6 + 3 * body[5] or not body[5]:
+            raise Malformed
+        self._marker = marker
+        self._height, self._width = (
+            int.from_bytes(body[1:3], "big"),
+            int.from_bytes(body[3:5], "big"),
+        )
+        self.components = body[5]
+        self._sampling = [
+            (body[at] >> 4 or 1, body[at] & 15 or 1) for at in range(7, 7 + 3 * body[5], 3)
+        ]
+
+    @property
+    def least_bits(self) -> int:
+        """A block costs a bit for its mean and one to say that it ends; progressive, the first.
+
+        Decoders fill what is missing with grey and say nothing.
+        """
+        across, down = (max(factors) for factors in zip(*self._sampling, strict=True))
+        blocks: int = sum(
+            -(-self._width * h // (8 * across)) * -(-self._height * v // (8 * down))
+            for h, v in self._sampling
+        )
+        return blocks * _BITS_PER_BLOCK.get(self._marker, 0)
 
 
 def read_png(content: bytes) -> tuple[Part, ...]:

@@ -36,8 +36,8 @@ replace an object, change an outfit or text, restyle. Costs credits for each res
 answer says how many. Answers within seconds with a task_id while the edit runs (usually 40-120 \
 s): then call wait_for_task. Never call edit_image again to check progress: that can start and \
 charge a new task. Local images of any common format are made to fit; linked ones must be JPEG, \
-PNG without transparency, BMP or WebP, at most 10 MB, each side 384-5000 px. Result links die after \
-24 hours."""
+PNG without transparency, BMP or WebP, at most 10 MB, each side 384-5000 px. Result links die \
+after 24 hours."""
 
 GET_TASK: Final = """\
 Look once at an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
