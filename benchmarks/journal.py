@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from wan25_mcp.client import Client
 from wan25_mcp.editor import Connection, Rules, open_editor
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import Ask, Claim, Intent, Journal, Sighting, sight
+from wan25_mcp.journal import Ask, Claim, Intent, Journal, Sighting, Upload, sight
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.models import EditRequest, Task
 
@@ -71,6 +71,22 @@ class NoJournal:
 
     async def last_seen(self, task_id: str) -> Sighting | None:
         return self._sightings.get(task_id)
+
+    async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:  # noqa: ARG002
+        return True
+
+    async def let_go(self, task_id: str) -> None: ...
+    async def note_saved(self, task_id: str, number: int, path: str) -> None: ...
+    async def note_upload(self, sha256: str, place: str, upload: Upload) -> None: ...
+
+    async def unsaved(self, owner: str, **_: Any) -> Sequence[str]:  # noqa: ARG002
+        return ()
+
+    async def saved(self, task_id: str) -> Mapping[int, str]:  # noqa: ARG002
+        return {}
+
+    async def uploaded(self, sha256: str, place: str, **_: Any) -> Upload | None:  # noqa: ARG002
+        return None
 
     async def unattended(self, owner: str, **_: Any) -> Sequence[str]:  # noqa: ARG002
         return ()

@@ -25,7 +25,7 @@ from mcp_types import Tool
 
 from wan25_mcp.cli import main as command
 from wan25_mcp.connecting import open_configured_editor
-from wan25_mcp.editor import Edit
+from wan25_mcp.edits import Edit
 from wan25_mcp.errors import STATUS_ADVICE, SettingsError
 from wan25_mcp.models import Usage
 from wan25_mcp.money import BY_STATUS, MOST_RESENDS, Verdict, verdict

@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 import httpx2
 from pydantic import SecretStr
 
@@ -25,6 +26,8 @@ from wan25_mcp.addresses import origin_of
 from wan25_mcp.client import Client
 from wan25_mcp.editor import Connection, Editor, Rules, open_editor
 from wan25_mcp.emulator import Emulator
+from wan25_mcp.images import open_downloads
+from wan25_mcp.images.uploading import FileService
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import EditRequest
@@ -81,6 +84,8 @@ class Stage:
     client: Client
     http: httpx2.AsyncClient
     editor: Editor
+    another_editor: Callable[[], AbstractAsyncContextManager[Editor]]
+    """One more process over the same journal."""
 
     @property
     def connection(self) -> Connection:
@@ -93,6 +98,12 @@ class Stage:
         return [round(read.time - T0, 3) for read in self.emulator.reads]
 
 
+async def inline_run(job: Callable[..., Any], *args: Any) -> Any:
+    """Blocking work on the event loop: a virtual clock does not wait for threads."""
+    await anyio.lowlevel.checkpoint()
+    return job(*args)
+
+
 @asynccontextmanager
 async def open_stage(
     *,
@@ -100,9 +111,13 @@ async def open_stage(
     chance: float = 0.0,
     window: float = 600.0,
     allowance: Allowance | None = None,
+    folder: Path | None = None,
     **switches: Any,
 ) -> AsyncIterator[Stage]:
-    """Everything in memory, on a clock that begins at `T0` with the test."""
+    """Everything in memory, on a clock that begins at `T0` with the test.
+
+    With a `folder`, local images may be read from it and results are saved in `folder/out`.
+    """
     began = anyio.current_time()
 
     def clock() -> float:
@@ -115,11 +130,15 @@ async def open_stage(
         httpx2.AsyncClient(transport=emulator.transport(), timeout=60) as http,
     ):
         client = Client(http, base_url=emulator.base_url, key=SecretStr(KEY))
+        files = FileService(http, url=emulator.files_url, key=SecretStr(KEY), clock=clock)
 
         @asynccontextmanager
         async def connect() -> AsyncIterator[Connection]:
             trusted = frozenset(filter(None, [origin_of(emulator.base_url)]))
-            yield Connection(client, OWNER, trusted)
+            async with open_downloads(emulator.transport()) as downloads:
+                yield Connection(
+                    client, OWNER, trusted, files if folder else None, downloads if folder else None
+                )
 
         async def open_journal() -> Journal:
             # In memory and on the event loop: a virtual clock does not wait for threads.
@@ -128,11 +147,18 @@ async def open_stage(
         rules = Rules(
             duplicate_window=window,
             allowance=allowance or Allowance(),
+            input_dirs=(folder,) if folder else (),
+            output_dir=folder / "out" if folder else None,
+            run=inline_run,
             clock=clock,
             chance=lambda: chance,
         )
-        async with open_editor(connect, open_journal, rules) as editor:
-            yield Stage(emulator, client, http, editor)
+
+        def another() -> AbstractAsyncContextManager[Editor]:
+            return open_editor(connect, open_journal, rules)
+
+        async with another() as editor:
+            yield Stage(emulator, client, http, editor, another)
 
 
 def names_in(directory: Path) -> list[str]:

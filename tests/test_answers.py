@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import TextContent
 
-from wan25_mcp.editor import Edit
+from wan25_mcp.edits import Edit
 from wan25_mcp.errors import Wan25Error, task_advice
 from wan25_mcp.models import Task, Usage
 from wan25_mcp.server.answers import EMULATOR_NOTE, answer_of, answer_to_error, result_of

@@ -18,7 +18,7 @@ from wan25_mcp.errors import InvalidRequest
 GOOD: dict[str, Any] = {"prompt": "Make it night", "image_urls": [PICTURE]}
 ARGUMENTS = "prompt, image_urls, n, callback_url, model, force_new"
 LINKS_FIX = (
-    "Give direct, public https:// links to JPEG, PNG, BMP or WebP files. "
+    "Give direct, public https:// links, or absolute paths of local images. "
     "Nothing was sent or charged."
 )
 
@@ -58,7 +58,7 @@ ACCEPTED = [
 @pytest.mark.parametrize("fields", ACCEPTED, ids=lambda fields: repr(fields)[:50])
 def test_what_the_api_takes_is_accepted_at_its_bounds(fields: dict[str, Any]) -> None:
     asked = arguments.read(EditArguments, {**GOOD, **fields})
-    assert asked.request().wire()["n"] in (1, 2, 4)
+    assert asked.wish(asked.image_urls).content()["n"] in (1, 2, 4)
 
 
 def test_a_whole_number_written_as_a_fraction_is_that_number() -> None:
@@ -78,7 +78,7 @@ def test_defaults_are_one_image_of_the_only_model_and_no_new_charge() -> None:
 
 
 PROMPT = "prompt must be text of 1 to 2000 characters."
-LIST = "image_urls must be a list of 1 or 2 links."
+LIST = "image_urls must be a list of 1 or 2 images."
 COUNT = "n must be a whole number from 1 to 4."
 FLAG = "force_new must be true or false."
 MODEL = "model must be wan2.5-image-to-image, the only model here."
@@ -96,18 +96,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_urls": []}, LIST),
     ({"image_urls": [PICTURE] * 3}, LIST),
     ({"image_urls": {"a": PICTURE}}, LIST),
-    ({"image_urls": "[broken"}, "image_urls[0] is not an absolute URL with a host."),
-    ({"image_urls": "[" * 8_193}, "image_urls[0] has 8193 characters; at most 8192 are allowed."),
     ({"image_urls": "[1e999]"}, "image_urls[0] must be text."),
     ({"image_urls": [None]}, "image_urls[0] must be text."),
     ({"image_urls": [PICTURE, 5]}, "image_urls[1] must be text."),
-    ({"image_urls": ["ftp://a.example/b"]}, "image_urls[0] must start with https:// or http://."),
     ({"image_urls": ["https://10.0.0.1/b"]},
      "image_urls[0] points to an internal or reserved address."),
     ({"image_urls": [PICTURE, "http://localhost/"]},
      "image_urls[1] points to an internal host name."),
     ({"image_urls": [PICTURE + "x" * 8192]},
-     f"image_urls[0] has {8192 + len(PICTURE)} characters; at most 8192 are allowed."),
+     "image_urls[0] is a link of more than 8192 characters."),
     ({"n": 0}, COUNT),
     ({"n": 5}, COUNT),
     ({"n": -1}, COUNT),
@@ -160,7 +157,7 @@ def test_each_wrong_argument_gets_its_sentence() -> None:
 
 
 def test_links_that_cannot_work_come_with_what_would() -> None:
-    assert refusal(EditArguments, {**GOOD, "image_urls": ["cat.png"]}).fix == LINKS_FIX
+    assert refusal(EditArguments, {**GOOD, "image_urls": ["http://localhost/"]}).fix == LINKS_FIX
 
 
 def test_a_lone_surrogate_is_no_text() -> None:
@@ -186,8 +183,8 @@ def test_a_secret_in_the_wrong_place_is_never_quoted_back(name: str, shape: obje
 
 
 @pytest.mark.parametrize("link", [
-    f"https://user:{SECRET}@example.com/", f"ftp://{SECRET}", f"https://{SECRET}/",
-    f"https://10.0.0.1/?key={SECRET}", SECRET, f"https://[{SECRET}]/",
+    f"https://user:{SECRET}@example.com/", f"https://{SECRET}/",
+    f"https://10.0.0.1/?key={SECRET}", f"https://[{SECRET}]/",
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["image_urls", "callback_url"])
 def test_a_secret_in_a_link_is_never_quoted_back(name: str, link: str) -> None:
@@ -260,7 +257,7 @@ def test_any_arguments_are_a_valid_request_or_one_refusal_in_our_words(
         assert asked.message.endswith(".")
         assert "\n" not in asked.message
     else:
-        wire = asked.request().wire()
+        wire = asked.wish(asked.image_urls).content()
         assert 1 <= wire["n"] <= 4
         assert 1 <= len(wire["image_urls"]) <= 2
         assert 1 <= len(wire["prompt"]) <= 2000
@@ -280,7 +277,9 @@ def test_a_trusted_origin_may_be_named_in_an_image_link() -> None:
     given = {**GOOD, "image_urls": ["http://127.0.0.1:8100/files/a.png"]}
     trusted = {"http://127.0.0.1:8100"}
     asked = arguments.read(EditArguments, given, trusted=trusted)
-    assert asked.request().wire()["image_urls"] == ["http://127.0.0.1:8100/files/a.png"]
+    assert asked.wish(asked.image_urls).content()["image_urls"] == [
+        "http://127.0.0.1:8100/files/a.png"
+    ]
 
 
 @pytest.mark.parametrize("model", [EditArguments, TaskArguments, WaitArguments])

@@ -148,6 +148,11 @@ BAD = {
     "WAN25_DATA_DIR": "relative",
     "WAN25_DATABASE_URL": "mysql://hunter2@h/d",
     "WAN25_OUTPUT_DIR": "relative",
+    "WAN25_SAVE": "sometimes",
+    "WAN25_INPUT_DIRS": "relative",
+    "WAN25_FILES_URL": "files",
+    "WAN25_BUCKET_URL": "https://bucket",
+    "WAN25_PREVIEW": "perhaps",
     "WAN25_WAIT_SECONDS": "soon",
     "WAN25_MAX_WAIT_SECONDS": "soon",
     "WAN25_DUPLICATE_WINDOW_SECONDS": "soon",
@@ -231,7 +236,7 @@ def test_an_edit_is_made_shown_and_saved(
     files = sorted((tmp_path / "out").iterdir())
     assert len(files) == 2
     lines = result.stdout.splitlines()
-    assert lines[:3] == [f"Saved: {files[0]}", f"Saved: {files[1]}", "Status: completed, 100 %"]
+    assert lines[:3] == ["Status: completed, 100 %", f"Saved: {files[0]}", f"Saved: {files[1]}"]
     assert lines[3].startswith("Image 1: http://127.0.0.1:")
     assert lines[5].startswith("Links expire: ")
     assert lines[6] == "Charged: yes (3 credits)"
@@ -242,11 +247,10 @@ def test_an_edit_is_made_shown_and_saved(
 
     task_id = list(played.emulator.tasks)[-1]
     shown = invoke(world, "task", task_id)
-    assert (shown.exit_code, shown.stdout.splitlines()) == (0, lines[2:])
-    other = tmp_path / "other"
-    waited = invoke(world, "task", task_id, "--wait", "--output", str(other))
-    assert waited.exit_code == 0
-    assert len(list(other.iterdir())) == 2
+    assert (shown.exit_code, shown.stdout.splitlines()) == (0, lines)
+    waited = invoke(world, "task", task_id, "--wait", "--output", str(tmp_path / "other"))
+    assert (waited.exit_code, waited.stdout.splitlines()) == (0, lines)
+    assert sorted((tmp_path / "out").iterdir()) == files  # saved once, and where it was said
     listed = invoke(world, "tasks")
     assert listed.exit_code == 0
     assert re.search(
@@ -376,8 +380,8 @@ def test_the_demo_does_the_whole_job_without_a_key(demos: Demos) -> None:
     [saved] = demos.output.iterdir()
     assert out.rstrip().endswith(f"Saved: {saved}")
     assert saved.read_bytes().startswith(b"\x89PNG")
-    for step in ("1. Emulator at", "2. The bundled picture", "3. MCP server over stdio",
-                 "4. edit_image", "5. wait_for_task: completed"):  # fmt: skip
+    for step in ("1. Emulator at", "2. MCP server over stdio", "3. edit_image: picture uploaded",
+                 "4. wait_for_task: completed"):  # fmt: skip
         assert step in err
     assert "\x1b" not in out + err
 
@@ -386,9 +390,9 @@ def test_the_demo_takes_pictures_of_one_s_own_and_says_when_the_result_cannot_be
     demos: Demos,
 ) -> None:
     err = demos.own_pictures.stderr.decode()
-    assert "2. a b.png and ü.png now ha" in err
-    assert "5. wait_for_task: completed" in err
-    assert (demos.own_pictures.returncode, "could not be written" in err) == (1, True)
+    assert "4. wait_for_task: completed" in err
+    assert "Error: The image was not saved." in err
+    assert (demos.own_pictures.returncode, "WAN25_OUTPUT_DIR" in err) == (1, True)
     assert "Traceback" not in err
 
 
@@ -400,7 +404,8 @@ def test_the_demo_says_when_a_picture_is_none(
     picture.write_bytes(content)
     result = invoke(environ, "demo", str(picture))
     assert result.exit_code == 1
-    assert f"Error: The file service does not take {picture.name}" in result.stderr
+    assert "Error: The server answered with an error." in result.stderr
+    assert picture.name in result.stderr
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import anyio
 import pytest
 
 from tests.stage import OWNER, T0, Stage, open_stage, request
-from wan25_mcp.editor import Connection, Edit, open_editor
+from wan25_mcp.editor import Connection, open_editor
+from wan25_mcp.edits import Edit
 from wan25_mcp.errors import (
     OutcomeUnknown,
     ReadFailed,

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from wan25_mcp.client import Client, open_http
     from wan25_mcp.connecting import open_configured_editor
-    from wan25_mcp.editor import Connection, Edit, Editor, open_editor
+    from wan25_mcp.editor import Connection, Editor, open_editor
+    from wan25_mcp.edits import Edit
     from wan25_mcp.errors import (
         InvalidRequest,
         OutcomeUnknown,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _HOMES: Final = {
     "Client": "client",
     "Connection": "editor",
-    "Edit": "editor",
+    "Edit": "edits",
     "EditRequest": "models",
     "Editor": "editor",
     "InvalidRequest": "errors",

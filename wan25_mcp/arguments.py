@@ -11,18 +11,34 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.images.reading import Picture, is_link
+from wan25_mcp.intake import Wish
 from wan25_mcp.models import (
     MAX_CALLBACK_CHARACTERS,
+    MAX_IMAGES_IN,
     MAX_IMAGES_OUT,
+    MAX_LINK_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
     MODEL,
     TASK_ID,
     EditRequest,
+    public_image,
 )
+
+MAX_SOURCE_CHARACTERS: Final = 45_000_000
+"""Of a `data:` URI; how much of it may be an image is for the reader to say."""
 
 
 def _stripped(value: object) -> object:
@@ -36,9 +52,33 @@ TaskId = Annotated[
 ]
 
 
+def _source(source: str, info: ValidationInfo) -> str:
+    """Links are judged here; what is local, when it is read."""
+    if not is_link(source):
+        return source
+    if len(source) > MAX_LINK_CHARACTERS:
+        raise PydanticCustomError("long_link", "is a link of more than 8192 characters")
+    return public_image(source, info)
+
+
+Sources = Annotated[
+    tuple[Annotated[str, Field(max_length=MAX_SOURCE_CHARACTERS), AfterValidator(_source)], ...],
+    Field(
+        min_length=1,
+        max_length=MAX_IMAGES_IN,
+        strict=False,
+        description=(
+            "1-2 images: public link, absolute path or file:// URI of a local image, or data: URI. "
+            "The last one sets the aspect of the result."
+        ),
+    ),
+]
+
+
 class EditArguments(EditRequest):
     """The arguments of `edit_image`."""
 
+    image_urls: Sources
     force_new: bool = Field(
         default=False,
         description=(
@@ -47,10 +87,9 @@ class EditArguments(EditRequest):
         ),
     )
 
-    def request(self) -> EditRequest:
-        """The part that goes to the provider."""
-        # Already validated, and here without the context that the trusted origins need.
-        return EditRequest.model_construct(**self.model_dump(exclude={"force_new"}))
+    def wish(self, images: tuple[str | Picture, ...]) -> Wish:
+        """What is wanted, once its images have been read."""
+        return Wish(self.prompt, images, self.n, self.callback_url, self.model)
 
 
 class TaskArguments(BaseModel):
@@ -133,7 +172,7 @@ def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
 
 _RULES: Final = {
     "prompt": f"text of 1 to {MAX_PROMPT_CHARACTERS} characters",
-    "image_urls": "a list of 1 or 2 links",
+    "image_urls": "a list of 1 or 2 images",
     "n": f"a whole number from 1 to {MAX_IMAGES_OUT}",
     "callback_url": f"a public https:// link of at most {MAX_CALLBACK_CHARACTERS} characters",
     "model": f"{MODEL}, the only model here",
@@ -143,7 +182,7 @@ _RULES: Final = {
 }
 
 _FIXES: Final = {
-    "image_urls": "Give direct, public https:// links to JPEG, PNG, BMP or WebP files.",
+    "image_urls": "Give direct, public https:// links, or absolute paths of local images.",
     "callback_url": "Leave callback_url out, or give a public https:// link.",
     "task_id": "Pass the task_id exactly as edit_image returned it.",
 }
@@ -176,7 +215,7 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
         case "string_too_long":
             most = wrong.get("ctx", {}).get("max_length")
             return f"{where} has {len(wrong['input'])} characters; at most {most} are allowed."
-        case "link" | "blank" | "unicode":
+        case "link" | "long_link" | "blank" | "unicode":
             return f"{where} {wrong['msg']}."
     if len(wrong["loc"]) > 1:
         return f"{where} must be text."

@@ -212,8 +212,23 @@ def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return anyio.run(job)
     except Wan25Error as error:
         _fail(error)
+    except ExceptionGroup as group:
+        ours = _only_error_in(group)
+        if ours is None:
+            raise
+        _fail(ours)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
+    """Our error that task groups have wrapped on its way, if nothing else went wrong."""
+    if len(group.exceptions) > 1:
+        return None
+    inner = group.exceptions[0]
+    if isinstance(inner, ExceptionGroup):
+        return _only_error_in(inner)
+    return inner if isinstance(inner, Wan25Error) else None
 
 
 def _fail(error: Wan25Error) -> NoReturn:

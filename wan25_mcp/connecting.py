@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import anyio.to_thread
+import httpx2
 import platformdirs
 from pydantic import SecretStr
 
@@ -18,6 +21,11 @@ from wan25_mcp.addresses import origin_of
 from wan25_mcp.client import Client, open_http
 from wan25_mcp.editor import Connect, Connection, Editor, Rules, open_editor
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.images import default_directory, open_downloads
+from wan25_mcp.images.addressing import Publisher
+from wan25_mcp.images.buckets import Bucket
+from wan25_mcp.images.reading import default_input_dirs
+from wan25_mcp.images.uploading import FileService
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.settings import Settings
 
@@ -27,11 +35,11 @@ EMULATOR_KEY: Final = "emulator-key"
 
 def connect_as(settings: Settings) -> Connect:
     """How to connect as the settings say."""
-    if settings.emulator and settings.emulator_url is None:
-        return _own_emulator
     if settings.emulator_url is not None:
-        return lambda: _api(settings.emulator_url or "", SecretStr(EMULATOR_KEY))
-    return lambda: _api(settings.base_url, key_of(settings))
+        return lambda: _emulator_at(settings, settings.emulator_url or "")
+    if settings.emulator:
+        return lambda: _own_emulator(settings)
+    return lambda: _api(settings, settings.base_url, key_of(settings))
 
 
 def key_of(settings: Settings) -> SecretStr:
@@ -52,10 +60,25 @@ def key_of(settings: Settings) -> SecretStr:
 
 
 @asynccontextmanager
-async def _api(base_url: str, key: SecretStr) -> AsyncIterator[Connection]:
-    async with open_http() as http:
-        trusted = frozenset(filter(None, [origin_of(base_url)]))
-        yield Connection(Client(http, base_url=base_url, key=key), _owner(base_url, key), trusted)
+async def _api(settings: Settings, base_url: str, key: SecretStr) -> AsyncIterator[Connection]:
+    origins = [origin_of(base_url), origin_of(settings.files_url or "")]
+    async with open_http() as http, open_downloads() as downloads:
+        yield Connection(
+            Client(http, base_url=base_url, key=key),
+            _owner(base_url, key),
+            frozenset(filter(None, origins)),
+            _publisher(settings, http, key),
+            downloads,
+        )
+
+
+def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> Publisher | None:
+    """What gives local images an address: the operator's own bucket first."""
+    if settings.bucket_url is not None:
+        return Bucket(settings.bucket_url, clock=time.time)
+    if settings.files_url is not None:
+        return FileService(http, url=settings.files_url, key=key, clock=time.time)
+    return None
 
 
 def _owner(base_url: str, key: SecretStr) -> str:
@@ -67,13 +90,21 @@ def _owner(base_url: str, key: SecretStr) -> str:
 
 
 @asynccontextmanager
-async def _own_emulator() -> AsyncIterator[Connection]:
+async def _emulator_at(settings: Settings, base_url: str) -> AsyncIterator[Connection]:
+    """An emulator: it has a file service of its own, at its origin."""
+    its_own = replace(settings, files_url=origin_of(base_url), bucket_url=None)
+    async with _api(its_own, base_url, SecretStr(EMULATOR_KEY)) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _own_emulator(settings: Settings) -> AsyncIterator[Connection]:
     from wan25_mcp.emulator import Emulator
 
     emulator = Emulator(key=EMULATOR_KEY)
     async with (
         emulator.serving(),
-        _api(emulator.base_url, SecretStr(EMULATOR_KEY)) as connection,
+        _emulator_at(settings, emulator.base_url) as connection,
     ):
         yield connection
 
@@ -89,10 +120,19 @@ async def open_configured_editor(settings: Settings) -> AsyncIterator[Editor]:
             credits_per_image=settings.credits_per_image,
             max_in_flight=settings.max_in_flight,
         ),
+        input_dirs=_input_dirs(settings),
+        output_dir=settings.output_dir,
+        save=settings.save,
     )
     open_journal = functools.partial(_open_journal, settings)
     async with open_editor(connect_as(settings), open_journal, rules) as editor:
         yield editor
+
+
+def _input_dirs(settings: Settings) -> tuple[Path, ...]:
+    if settings.input_dirs is not None:
+        return settings.input_dirs
+    return default_input_dirs(settings.output_dir or default_directory())
 
 
 async def _open_journal(settings: Settings) -> Journal:

@@ -15,18 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import anyio
-import httpx2
 from mcp import StdioServerParameters, stdio_client
 from mcp.client import Client
 from mcp_types import CallToolResult, TextContent
 
-from wan25_mcp.addresses import origin_of
-from wan25_mcp.client import open_http
 from wan25_mcp.connecting import EMULATOR_KEY
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.images import open_downloads, output_directory, save_images
+from wan25_mcp.images import output_directory
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.terminal import Progress, say, show, show_json
 
@@ -45,28 +41,36 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
     """Edit the pictures (or the bundled one) through the MCP server. Returns the exit status."""
     say("The emulator plays the provider: no key, no cost. Its picture is a stand-in, not an edit")
     say("by the model; everything else is the real thing.\n")
-    emulator = Emulator(key=EMULATOR_KEY, speed=SPEED)
-    async with emulator.serving(), open_http() as http:
-        say(f"1. Emulator at {emulator.base_url}")
-        links = await _links(http, emulator, pictures)
-        say(f"2. {_names(pictures)} now has an address the provider can download from")
-        async with _assistant(emulator) as client:
-            answer = await _edit(client, links, prompt)
-        saved = await _save(answer, output_directory(directory), prompt)
+    with as_file(files("wan25_mcp") / "assets" / "picture.jpg") as bundled:
+        images = [str(path.absolute()) for path in pictures or [bundled]]
+        emulator = Emulator(key=EMULATOR_KEY, speed=SPEED)
+        async with emulator.serving():
+            say(f"1. Emulator at {emulator.base_url}")
+            async with _assistant(emulator, images, output_directory(directory)) as client:
+                answer = await _edit(client, images, prompt)
     show_json(answer)
     say("")
-    for path in saved:
+    for path in answer["saved"]:
         show(f"Saved: {path}")
+    if len(answer["saved"]) < len(answer["image_urls"]):
+        raise DemoFailed("The image was not saved.", answer["next_step"])
     return 0
 
 
 @asynccontextmanager
-async def _assistant(emulator: Emulator) -> AsyncIterator[Client]:
+async def _assistant(
+    emulator: Emulator, images: Sequence[str], directory: Path
+) -> AsyncIterator[Client]:
     """An MCP client whose server runs as an assistant would start it, but on the emulator."""
     # None of the user's settings: a limit or a journal of theirs has nothing to do with a demo.
     theirs = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
     with TemporaryDirectory(prefix="wan25-demo-") as folder:
-        ours = {"WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": folder}
+        ours = {
+            "WAN25_EMULATOR": emulator.base_url,
+            "WAN25_DATA_DIR": folder,
+            "WAN25_INPUT_DIRS": os.pathsep.join({str(Path(image).parent) for image in images}),
+            "WAN25_OUTPUT_DIR": str(directory),
+        }
         server = StdioServerParameters(
             command=sys.executable, args=["-m", "wan25_mcp", "serve"], env=theirs | ours
         )
@@ -78,7 +82,7 @@ async def _assistant(emulator: Emulator) -> AsyncIterator[Client]:
 async def _connected(server: StdioServerParameters) -> AsyncIterator[Client]:
     async with Client(stdio_client(server)) as client:
         tools = ", ".join(tool.name for tool in (await client.list_tools()).tools)
-        say(f"3. MCP server over stdio, protocol {client.protocol_version}; tools: {tools}")
+        say(f"2. MCP server over stdio, protocol {client.protocol_version}; tools: {tools}")
         yield client
 
 
@@ -87,7 +91,7 @@ async def _edit(client: Client, links: Sequence[str], prompt: str) -> dict[str, 
     answer = _checked(
         await client.call_tool("edit_image", {"prompt": prompt, "image_urls": list(links)})
     )
-    say(f"4. edit_image: task {answer['task_id']}, {_cost(answer)} reserved")
+    say(f"3. edit_image: picture uploaded, task {answer['task_id']}, {_cost(answer)} reserved")
     with Progress() as bar:
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001  the SDK's names
@@ -100,7 +104,7 @@ async def _edit(client: Client, links: Sequence[str], prompt: str) -> dict[str, 
                 )
             )
             bar.tell(answer["status"], answer["progress"])
-    say(f"5. wait_for_task: {answer['status']}, {_cost(answer)} used (play money)\n")
+    say(f"4. wait_for_task: {answer['status']}, {_cost(answer)} used (play money)\n")
     return answer
 
 
@@ -120,46 +124,3 @@ def _cost(answer: Mapping[str, Any]) -> str:
     usage = answer.get("usage") or {}
     spent = usage.get("credits_used")
     return f"{usage.get('credits_reserved') if spent is None else spent} credits"
-
-
-async def _save(answer: Mapping[str, Any], directory: Path, prompt: str) -> list[Path]:
-    links = answer["image_urls"]
-    trusted = {origin_of(link) or "" for link in links}  # the emulator's own: we started it
-    names = {"prompt": f"demo {prompt}", "task_id": answer["task_id"]}
-    async with open_downloads() as http:
-        saved = save_images(http, links, directory, trusted=trusted, **names)
-        return [path async for path in saved]
-
-
-def _names(pictures: Sequence[Path]) -> str:
-    return " and ".join(path.name for path in pictures) or "The bundled picture"
-
-
-async def _links(
-    http: httpx2.AsyncClient, emulator: Emulator, pictures: Sequence[Path]
-) -> list[str]:
-    if pictures:
-        return [await _link(http, emulator, path) for path in pictures]
-    with as_file(files("wan25_mcp") / "assets" / "picture.jpg") as bundled:
-        return [await _link(http, emulator, bundled)]
-
-
-async def _link(http: httpx2.AsyncClient, emulator: Emulator, picture: Path) -> str:
-    """Give a local picture an address, by the emulator's file service."""
-    try:
-        content = await anyio.Path(picture).read_bytes()
-    except OSError as error:
-        reason = (error.strerror or "unknown").lower()
-        raise DemoFailed(f"{picture} cannot be read ({reason}).", "Name another picture.") from None
-    response = await http.post(
-        f"{emulator.files_url}/api/v1/files/upload/stream",
-        files={"file": (picture.name, content)},
-        headers={"Authorization": f"Bearer {EMULATOR_KEY}"},
-    )
-    body = response.json()
-    if not body.get("success"):
-        raise DemoFailed(
-            f"The file service does not take {picture.name}: {body.get('msg')}.",
-            "Name a JPEG, PNG or WebP picture of at most 10 MB.",
-        )
-    return str(body["data"]["file_url"])

@@ -14,34 +14,47 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.client import Client
+from wan25_mcp.edits import Edit, PastEdit, expiry, seen, unseen
 from wan25_mcp.errors import (
-    Charged,
     InvalidRequest,
     ReadFailed,
-    TaskFailed,
     Wan25Error,
-    task_advice,
 )
+from wan25_mcp.images import download
+from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
     Allowance,
     Ask,
     Claim,
     Intent,
     Journal,
+    JournalUnusable,
     Sighting,
     TolerantJournal,
     fingerprint,
 )
-from wan25_mcp.lifecycle import Status, charged_for, is_settled
-from wan25_mcp.models import LINK_LIFE_SECONDS, EditRequest, Task, Usage
+from wan25_mcp.keeping import LEASE_SECONDS as LEASE_OF_A_SAVE
+from wan25_mcp.keeping import PATIENCE as KEEPING_PATIENCE
+from wan25_mcp.keeping import Keeper
+from wan25_mcp.lifecycle import is_settled
+from wan25_mcp.models import EditRequest, Task
 from wan25_mcp.submitting import LEASE_SECONDS, Submitter
 from wan25_mcp.waiting import Known, Watch, Watchers
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from wan25_mcp.images.addressing import Publisher
+    from wan25_mcp.images.reading import Picture
 
 SUBMIT_PATIENCE: Final = 3.0
 """Seconds `edit` waits for a task id; with what surrounds it, an answer within 4."""
@@ -66,53 +79,19 @@ class Connection:
         client: The provider's API.
         owner: Stands for the account at this provider; tells its edits from others in a journal.
         trusted: Origins that links may name although they are not public.
+        publisher: Gives local images an address; None when nothing is configured for it.
+        downloads: The client results are downloaded with, if they are.
     """
 
     client: Client
     owner: str
     trusted: frozenset[str] = frozenset()
+    publisher: Publisher | None = None
+    downloads: httpx2.AsyncClient | None = None
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 OpenJournal = Callable[[], Awaitable[Journal]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """What is known of one edit at one moment.
-
-    Args:
-        task_id: The provider's id; while there is none, our handle, which works in its place.
-        progress: Percent.
-        expires_at: When the links die at the earliest.
-        estimated_seconds: The provider's estimate of the whole run; optimistic.
-        joined: Whether the call that asked joined an earlier, equal one.
-        error: Why there is no edited image and will be none, or why this look failed.
-    """
-
-    task_id: str | None
-    status: Status
-    charged: Charged
-    progress: int | None = None
-    image_urls: tuple[str, ...] = ()
-    expires_at: datetime | None = None
-    saved: tuple[str, ...] = ()
-    usage: Usage | None = None
-    estimated_seconds: float | None = None
-    joined: bool = False
-    error: Wan25Error | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PastEdit:
-    """An edit as the journal lists it."""
-
-    edit: Edit
-    created_at: datetime
-    prompt: str | None
-    n: int
-    credits: float
-    """What it is counted with: estimated, reserved or used, whichever is known last."""
 
 
 OnProgress = Callable[[Edit], Awaitable[None]]
@@ -128,6 +107,13 @@ class _Host:
     tolerant: TolerantJournal
     submitter: Submitter
     watchers: Watchers
+    keeper: Keeper | None
+
+    async def download(self, link: str) -> bytes:
+        """The image of a link, when downloads are possible."""
+        if self.connection.downloads is None:
+            raise InvalidRequest("Images are not downloaded here.", fix="Open the link itself.")
+        return await download(link, http=self.connection.downloads, trusted=self.connection.trusted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +124,10 @@ class Rules:
         is_emulator: Whether the far side only plays the provider.
         duplicate_window: How long an equal call joins the earlier edit.
         allowance: What the operator allows to be spent.
+        input_dirs: The folders local images may be read from.
+        output_dir: Where results are saved; None for the default folder.
+        save: Whether completed edits are saved.
+        run: Where blocking work on images runs.
         clock: Epoch seconds.
         chance: Random numbers in [0, 1).
     """
@@ -145,6 +135,10 @@ class Rules:
     is_emulator: bool = False
     duplicate_window: float = 600.0
     allowance: Allowance = field(default_factory=Allowance)
+    input_dirs: tuple[Path, ...] = ()
+    output_dir: Path | None = None
+    save: bool = True
+    run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     clock: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
 
@@ -164,6 +158,7 @@ class Editor:
         self._rules = rules
         self._host: _Host | None = None
         self._awake = False
+        self._intake = Intake(rules.input_dirs, run=rules.run)
         self._hosting = anyio.Lock()
         self._holder = uuid.uuid4().hex
 
@@ -176,8 +171,20 @@ class Editor:
         """The way to the provider, opened when first needed."""
         return (await self._hosted()).connection
 
+    async def read_images(self, sources: Sequence[str]) -> tuple[str | Picture, ...]:
+        """What a caller named as images: links as they are, local images as bytes.
+
+        Raises:
+            InvalidRequest: An image cannot be read; nothing was uploaded or sent.
+        """
+        return await self._intake.read(sources)
+
     async def edit(
-        self, request: EditRequest, *, force_new: bool = False, patience: float = SUBMIT_PATIENCE
+        self,
+        wish: Wish | EditRequest,
+        *,
+        force_new: bool = False,
+        patience: float = SUBMIT_PATIENCE,
     ) -> Edit:
         """Start an edit, or join the one that an equal call started.
 
@@ -193,16 +200,24 @@ class Editor:
             JournalUnusable: The intent could not be written down; nothing was sent.
         """
         host = await self._hosted()
+        if isinstance(wish, EditRequest):
+            wish = Wish.of(wish)
         # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
         with anyio.CancelScope(shield=True):
-            claim = await self._claim(host, request, force_new=force_new)
+            claim = await self._claim(host, wish, force_new=force_new)
             if not claim.joined:
-                submit = host.submitter.start(claim.intent, request)
+                submit = host.submitter.start(claim.intent, partial(self._prepare, host, wish))
         if claim.joined:
             return await self._join(host, claim.intent.handle, patience)
         with anyio.move_on_after(patience):
             await submit.ended.wait()
-        return _seen(submit.sighting) if submit.sighting else _unseen(submit.intent)
+        edit = seen(submit.sighting) if submit.sighting else unseen(submit.intent)
+        return replace(edit, notes=submit.changes)
+
+    async def _prepare(self, host: _Host, wish: Wish) -> Prepared:
+        return await self._intake.prepare(
+            wish, host.connection.publisher, host.journal, now=self._rules.clock()
+        )
 
     async def _join(self, host: _Host, handle: str, patience: float) -> Edit:
         """What is known of the edit that an equal call started."""
@@ -219,13 +234,12 @@ class Editor:
         if task_id is None:
             return await self._report(host, name)
         sighting = await host.tolerant.last_seen(task_id)
-        if sighting and is_settled(sighting.task.status):
-            return _seen(sighting)
-        try:
-            await self._look(host, task_id)
-        except Wan25Error as error:
-            return await self._look_failed(host, task_id, error)
-        return await self._report(host, task_id)
+        if sighting is None or not is_settled(sighting.task.status):
+            try:
+                await self._look(host, task_id)
+            except Wan25Error as error:
+                return await self._look_failed(host, task_id, error)
+        return await self._kept(host, await self._report(host, task_id))
 
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
@@ -257,7 +271,34 @@ class Editor:
         task_id = await self._task_id(host, name)
         if failure is not None and task_id is not None:
             return await self._look_failed(host, task_id, failure)
-        return await self._report(host, name)
+        return await self._kept(host, await self._report(host, name))
+
+    async def keep(self, edit: Edit) -> Edit:
+        """See to it that a completed edit's images are saved, however long that takes."""
+        host = await self._hosted()
+        if edit.status == "completed" and edit.task_id is not None:
+            await self._keep(host, edit.task_id, patience=LEASE_OF_A_SAVE)
+        return await self._with_files(host, edit)
+
+    async def image(self, edit: Edit | str, number: int) -> bytes:
+        """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
+
+        Raises:
+            InvalidRequest: There is no such image.
+            NotDownloaded: It is not on disk, and its link gives none.
+        """
+        host = await self._hosted()
+        known = edit if isinstance(edit, Edit) else await self.get(edit)
+        if known.task_id is None or not 1 <= number <= len(known.image_urls):
+            raise InvalidRequest("There is no such image.", fix="Look at the task's image_urls.")
+        path = (await host.journal.saved(known.task_id)).get(number)
+        try:
+            if path is not None:
+                body: bytes = await self._rules.run(Path(path).read_bytes)
+                return body
+        except OSError:
+            pass  # moved or deleted since; the link may still live
+        return await host.download(known.image_urls[number - 1])
 
     async def recent(self, most: int = 20) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Asks nobody.
@@ -270,7 +311,7 @@ class Editor:
         kept = await host.journal.recent(owner, now=self._rules.clock(), most=most)
         return [
             PastEdit(
-                edit=_seen(sighting) if sighting else _unseen(intent),
+                edit=await self._with_files(host, seen(sighting) if sighting else unseen(intent)),
                 created_at=datetime.fromtimestamp(intent.created_at, UTC),
                 prompt=intent.prompt,
                 n=intent.n,
@@ -297,14 +338,14 @@ class Editor:
 
     # --- submits ----------------------------------------------------------------------------
 
-    async def _claim(self, host: _Host, request: EditRequest, *, force_new: bool) -> Claim:
+    async def _claim(self, host: _Host, wish: Wish, *, force_new: bool) -> Claim:
         return await host.journal.claim(
             Ask(
                 handle=HANDLE_PREFIX + uuid.uuid4().hex[:16],
                 owner=host.connection.owner,
-                fingerprint=fingerprint(request.wire()),
-                n=request.n,
-                prompt=request.prompt,
+                fingerprint=fingerprint(wish.content()),
+                n=wish.n,
+                prompt=wish.prompt,
                 holder=self._holder,
             ),
             now=self._rules.clock(),
@@ -369,6 +410,33 @@ class Editor:
         if on_progress is not None and watch.latest is not None:
             await on_progress(await self._report(host, watch.task_id))
 
+    # --- keeping ----------------------------------------------------------------------------
+
+    async def _kept(self, host: _Host, edit: Edit) -> Edit:
+        """An edit whose images were saved, as far as that goes quickly."""
+        if host.keeper is None or edit.status != "completed" or edit.task_id is None:
+            return edit
+        await self._keep(host, edit.task_id, patience=KEEPING_PATIENCE)
+        return await self._with_files(host, edit)
+
+    async def _keep(self, host: _Host, task_id: str, *, patience: float) -> None:
+        sighting = await host.tolerant.last_seen(task_id)
+        if host.keeper is None or sighting is None:
+            return
+        if self._rules.clock() < expiry(sighting).timestamp():
+            intent = await self._find(host, task_id)
+            prompt = (intent.prompt if intent else None) or ""
+            await host.keeper.keep(sighting.task, prompt, patience=patience)
+
+    async def _with_files(self, host: _Host, edit: Edit) -> Edit:
+        if host.keeper is None or edit.status != "completed" or edit.task_id is None:
+            return edit
+        problem = host.keeper.problem(edit.task_id)
+        saved = await host.keeper.saved(edit.task_id)
+        missing = len(saved) < len(edit.image_urls)
+        notes = (f"Not saved yet: {problem}",) if problem and missing else ()
+        return replace(edit, saved=saved, notes=(*edit.notes, *notes))
+
     async def _attend(self, host: _Host) -> None:
         """Look now and then at tasks nobody asks about: after a crash, or when callers are gone."""
         while True:
@@ -378,7 +446,20 @@ class Editor:
             for task_id in unattended:
                 with suppress(Wan25Error):
                     await self._look(host, task_id)
+                    await host.journal.let_go(task_id)
+            await self._keep_unsaved(host)
             await anyio.sleep(_UNSEEN_FOR / 2)
+
+    async def _keep_unsaved(self, host: _Host) -> None:
+        """Save what was completed while nobody asked, or could not be saved before."""
+        if host.keeper is None:
+            return
+        try:
+            unsaved = await host.journal.unsaved(host.connection.owner, now=self._rules.clock())
+        except JournalUnusable:
+            return
+        for task_id in unsaved:
+            await self._keep(host, task_id, patience=LEASE_OF_A_SAVE)
 
     # --- what is known, as an Edit ----------------------------------------------------------
 
@@ -387,9 +468,9 @@ class Editor:
         task_id = intent.task_id if intent else name
         sighting = await host.tolerant.last_seen(task_id) if task_id else None
         if sighting:
-            return _seen(sighting)
+            return seen(sighting)
         if intent:
-            return _unseen(intent)
+            return unseen(intent)
         return Edit(task_id=name, status="unknown", charged="unknown")
 
     async def _look_failed(self, host: _Host, task_id: str, error: Wan25Error) -> Edit:
@@ -422,9 +503,25 @@ class Editor:
             async def look(task_id: str) -> Task:
                 return await self._look(host, task_id)
 
-            host = _Host(connection, journal, tolerant, submitter, Watchers(look, self._tasks))
+            keeper = self._keeper(connection, journal)
+            host = _Host(
+                connection, journal, tolerant, submitter, Watchers(look, self._tasks), keeper
+            )
             task_status.started(host)
             await self._attend(host)
+
+    def _keeper(self, connection: Connection, journal: Journal) -> Keeper | None:
+        if connection.downloads is None or not self._rules.save:
+            return None
+        return Keeper(
+            connection.downloads,
+            journal,
+            self._tasks,
+            directory=self._rules.output_dir,
+            trusted=connection.trusted,
+            clock=self._rules.clock,
+            run=self._rules.run,
+        )
 
 
 @asynccontextmanager
@@ -458,67 +555,3 @@ def _name_of(edit: Edit | str) -> str:
     if edit.task_id is None:  # refused: there is nothing to look at
         raise edit.error or InvalidRequest("This edit has no task.", fix="Edit again.")
     return edit.task_id
-
-
-def _unseen(intent: Intent) -> Edit:
-    """An edit whose task was never seen: still being submitted, refused, or unknown."""
-    if intent.error is None:
-        return Edit(task_id=intent.task_id or intent.handle, status="submitting", charged="unknown")
-    if intent.stage == "unknown":
-        return Edit(task_id=intent.handle, status="unknown", charged="unknown", error=intent.error)
-    return Edit(task_id=None, status="failed", charged=intent.error.charged, error=intent.error)
-
-
-def _seen(sighting: Sighting) -> Edit:
-    task = sighting.task
-    settled = is_settled(task.status)
-    return Edit(
-        task_id=task.id,
-        status=task.status,
-        charged=_charged(task),
-        progress=100 if task.status == "completed" else task.progress,
-        image_urls=task.image_urls,
-        expires_at=_expiry(sighting) if task.image_urls else None,
-        usage=task.usage,
-        estimated_seconds=task.task_info.estimated_time if task.task_info and not settled else None,
-        error=_task_error(task),
-    )
-
-
-def _charged(task: Task) -> Charged:
-    usage = task.usage or Usage()
-    return charged_for(
-        task.status, credits_reserved=usage.credits_reserved, credits_used=usage.credits_used
-    )
-
-
-_CODE_WITHOUT_ONE: Final = {
-    "cancelled": "request_cancelled",
-    "completed": "generation_failed_no_content",
-}
-
-
-def _task_error(task: Task) -> TaskFailed | None:
-    """Why a settled task brought no image."""
-    is_empty = task.status == "completed" and not task.image_urls
-    if task.status not in ("failed", "cancelled") and not is_empty:
-        return None
-    code = task.error.code if task.error else None
-    said = task.error.message if task.error else None
-    advice = task_advice(code or _CODE_WITHOUT_ONE.get(task.status))
-    words = " ".join((said or "").split())[:300].rstrip(".")
-    return TaskFailed(
-        f"{advice.sentence}: {words}." if words else f"{advice.sentence}.",
-        code=advice.code,
-        fix=advice.fix,
-        retryable=advice.retryable,
-        charged=_charged(task),
-    )
-
-
-def _expiry(sighting: Sighting) -> datetime:
-    """When the links die at the earliest: the provider never says when a task was completed."""
-    task, latest = sighting.task, sighting.settled_at or sighting.seen_at
-    told = task.created + task.duration if task.created and task.duration else None
-    completed = max(filter(None, (told, sighting.unfinished_at, task.created)), default=latest)
-    return datetime.fromtimestamp(min(completed, latest) + LINK_LIFE_SECONDS, UTC)

@@ -36,6 +36,7 @@ MAX_PROMPT_CHARACTERS: Final = 2000
 MAX_IMAGES_IN: Final = 2
 MAX_IMAGES_OUT: Final = 4
 MAX_CALLBACK_CHARACTERS: Final = 2048
+MAX_LINK_CHARACTERS: Final = 8192
 LINK_LIFE_SECONDS: Final = 24 * 3600
 
 # --- the request ----------------------------------------------------------------------------
@@ -54,7 +55,8 @@ def _public(link: str, info: ValidationInfo, schemes: tuple[str, ...]) -> str:
     return link
 
 
-def _public_image(link: str, info: ValidationInfo) -> str:
+def public_image(link: str, info: ValidationInfo) -> str:
+    """A link the provider may be told to download."""
     return _public(link, info, ("https", "http"))
 
 
@@ -90,7 +92,7 @@ Prompt = Annotated[
     AfterValidator(_readable),
 ]
 ImageUrls = Annotated[
-    tuple[Annotated[str, Field(max_length=8192), AfterValidator(_public_image)], ...],
+    tuple[Annotated[str, Field(max_length=MAX_LINK_CHARACTERS), AfterValidator(public_image)], ...],
     Field(
         min_length=1,
         max_length=MAX_IMAGES_IN,

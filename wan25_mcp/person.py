@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +12,11 @@ import anyio
 from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments
 from wan25_mcp.connecting import open_configured_editor
-from wan25_mcp.editor import Edit, Editor
-from wan25_mcp.images import NotDownloaded, NotSaved, open_downloads, output_directory, save_images
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import Edit
+from wan25_mcp.images.reading import is_link
+from wan25_mcp.intake import Wish
 from wan25_mcp.lifecycle import is_settled
-from wan25_mcp.models import EditRequest
 from wan25_mcp.settings import Settings
 from wan25_mcp.terminal import Progress, complain, say, show
 
@@ -26,17 +28,40 @@ async def edit_and_save(
     settings: Settings, asked: Mapping[str, Any], directory: Path | None
 ) -> int:
     """Edit, wait, save. Returns the exit status."""
-    async with open_configured_editor(settings) as editor:
+    images = [_named(image) for image in asked["image_urls"]]
+    async with open_configured_editor(_for_a_person(settings, images, directory)) as editor:
         trusted = (await editor.connection()).trusted
-        request = arguments.read(EditArguments, asked, trusted=trusted).request()
+        given = arguments.read(EditArguments, {**asked, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
-        edit = await _start(editor, request)
-        return await _finish(editor, edit, directory, request.prompt)
+        wish = given.wish(await editor.read_images(given.image_urls))
+        if local := [image.name for image in wish.images if not isinstance(image, str)]:
+            say(f"Uploading {' and '.join(local)}")
+        return await _finish(editor, await _start(editor, wish))
 
 
-async def _start(editor: Editor, request: EditRequest) -> Edit:
+def _named(image: str) -> str:
+    """What a person named, as the editor takes it: a path of theirs may be relative."""
+    if is_link(image) or image[:5].lower() in ("data:", "file:"):
+        return image
+    return str(Path(image).expanduser().absolute())
+
+
+def _for_a_person(
+    settings: Settings, images: Sequence[str] = (), directory: Path | None = None
+) -> Settings:
+    """Whoever sits at this terminal may name any file of theirs, and wants the result on disk."""
+    folders = tuple(Path(image).parent for image in images if Path(image).is_absolute())
+    return replace(
+        settings,
+        input_dirs=(*(settings.input_dirs or ()), *folders),
+        output_dir=directory or settings.output_dir,
+        save=True,
+    )
+
+
+async def _start(editor: Editor, wish: Wish) -> Edit:
     try:
-        return await editor.edit(request, patience=PATIENCE)
+        return await editor.edit(wish, patience=PATIENCE)
     except anyio.get_cancelled_exc_class():
         # Ctrl-C before there is a task id: the edit may be paid for, so its id is not lost.
         with anyio.CancelScope(shield=True):
@@ -53,11 +78,12 @@ def _say_it_goes_on(edit: Edit) -> None:
 
 async def show_task(settings: Settings, name: str, directory: Path | None, *, wait: bool) -> int:
     """Show an edit; with `wait`, wait for it and save its images. Returns the exit status."""
-    async with open_configured_editor(settings) as editor:
+    chosen = _for_a_person(settings, directory=directory) if wait else settings
+    async with open_configured_editor(chosen) as editor:
         task_id = arguments.read(TaskArguments, {"task_id": name}).task_id
         _say_if_emulated(editor)
         edit = await editor.get(task_id)
-        return await _finish(editor, edit, directory, "") if wait else _tell(edit)
+        return await _finish(editor, edit) if wait else _tell(edit)
 
 
 async def list_tasks(settings: Settings, most: int) -> None:
@@ -81,17 +107,15 @@ def _say_if_emulated(editor: Editor) -> None:
         say("Emulator: not the real model; pictures are stand-ins and credits are play money.")
 
 
-async def _finish(editor: Editor, edit: Edit, directory: Path | None, prompt: str) -> int:
+async def _finish(editor: Editor, edit: Edit) -> int:
+    for note in edit.notes:
+        say(note)
     if edit.task_id and not is_settled(edit.status) and not edit.error:
         say(f"Task id: {edit.task_id}")
         edit = await _wait(editor, edit)
     if edit.image_urls:
-        try:
-            await _save(editor, edit, output_directory(directory), prompt)
-        except (NotDownloaded, NotSaved) as error:
-            _tell(edit)  # the links are paid for, and good until they expire
-            complain(error)
-            return 1
+        say("Saving")
+        edit = await editor.keep(edit)
     return _tell(edit)
 
 
@@ -110,33 +134,24 @@ async def _wait(editor: Editor, started: Edit) -> Edit:
         return edit
 
 
-async def _save(editor: Editor, edit: Edit, directory: Path, prompt: str) -> None:
-    trusted = (await editor.connection()).trusted
-    async with open_downloads() as http:
-        async for path in save_images(
-            http,
-            edit.image_urls,
-            directory,
-            prompt=prompt,
-            task_id=edit.task_id or "",
-            trusted=trusted,
-        ):
-            show(f"Saved: {path}")
-
-
 def _tell(edit: Edit) -> int:
     percent = f", {edit.progress} %" if edit.progress is not None else ""
     show(f"Status: {edit.status}{percent}")
+    for path in edit.saved:
+        show(f"Saved: {path}")
     for number, link in enumerate(edit.image_urls, 1):
         show(f"Image {number}: {link}")
     if edit.expires_at:
         show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
     show(f"Charged: {edit.charged}{_credits(edit)}")
+    unsaved = edit.notes if len(edit.saved) < len(edit.image_urls) else ()
+    for note in unsaved:
+        say(note)
     if edit.error:
         complain(edit.error)
     elif edit.task_id and not is_settled(edit.status):
         show(f"It goes on; to wait for it: wan25-mcp task {edit.task_id} --wait")
-    return 1 if edit.error else 0
+    return 1 if edit.error or unsaved else 0
 
 
 def _credits(edit: Edit) -> str:

@@ -7,7 +7,7 @@ right, never with the value itself when it may be a secret.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from wan25_mcp.errors import SettingsError
 
 DEFAULT_BASE_URL: Final = "https://ai.odkkk.com/apiv1"
+Preview = Literal["auto", "always", "never"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _T = TypeVar("_T")
 
@@ -52,8 +53,33 @@ VARIABLES: Final = (
     ),
     Variable(
         name="WAN25_OUTPUT_DIR",
-        meaning="Where `edit` and `demo` save images.",
+        meaning="Where finished images are saved.",
         default="`wan25` in your pictures folder",
+    ),
+    Variable(
+        name="WAN25_SAVE",
+        meaning="`auto`: finished images are saved by themselves. `off`: only links are given.",
+        default="auto",
+    ),
+    Variable(
+        name="WAN25_INPUT_DIRS",
+        meaning="Folders that local images may be read from, separated as in PATH. Over HTTP: none "
+        "unless set.",
+        default="your pictures, downloads, desktop and documents, and the output folder",
+    ),
+    Variable(
+        name="WAN25_FILES_URL",
+        meaning="The provider's file service, which gives local images an address for 72 hours.",
+    ),
+    Variable(
+        name="WAN25_BUCKET_URL",
+        meaning="A bucket of yours for that instead: s3://, gs:// or az:// (extra `buckets`).",
+    ),
+    Variable(
+        name="WAN25_PREVIEW",
+        meaning="Small previews in answers: `auto` (clients known to show them), `always`, "
+        "`never`.",
+        default="auto",
     ),
     Variable(
         name="WAN25_WAIT_SECONDS",
@@ -114,6 +140,12 @@ class Settings:
     data_dir: Path | None = None
     database_url: SecretStr | None = None
     output_dir: Path | None = None
+    save: bool = True
+    input_dirs: tuple[Path, ...] | None = None
+    """None: the usual folders of the user, or none at all over HTTP."""
+    files_url: str | None = None
+    bucket_url: str | None = None
+    preview: Preview = "auto"
     wait_seconds: float = 25.0
     max_wait_seconds: float = 50.0
     duplicate_window_seconds: float = 600.0
@@ -150,6 +182,11 @@ class Settings:
             data_dir=read.directory("WAN25_DATA_DIR"),
             database_url=database,
             output_dir=read.directory("WAN25_OUTPUT_DIR"),
+            save=read.choice("WAN25_SAVE", ("auto", "off")) == "auto",
+            input_dirs=read.directories("WAN25_INPUT_DIRS"),
+            files_url=read.url("WAN25_FILES_URL"),
+            bucket_url=read.bucket_url(),
+            preview=read.choice("WAN25_PREVIEW", get_args(Preview)),  # type: ignore[arg-type]  # one of them
             wait_seconds=min(wait, longest),
             max_wait_seconds=longest,
             duplicate_window_seconds=read.seconds(
@@ -203,6 +240,42 @@ class _Reader:
     def base_url(self) -> str:
         value = self.text("WAN25_BASE_URL")
         return _http_url("WAN25_BASE_URL", value) if value else DEFAULT_BASE_URL
+
+    def url(self, name: str) -> str | None:
+        value = self.text(name)
+        return _http_url(name, value) if value else None
+
+    def bucket_url(self) -> str | None:
+        value = self.text("WAN25_BUCKET_URL")
+        if value and not value.startswith(("s3://", "gs://", "az://")):
+            raise SettingsError(
+                "WAN25_BUCKET_URL is not a bucket's URL.",
+                fix="Set it to s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; "
+                "credentials come from the environment, never from the URL.",
+            )
+        return value or None
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """One of the words; the first when unset."""
+        value = self.text(name).lower() or choices[0]
+        if value not in choices:
+            raise SettingsError(
+                f"{name} is not one of {', '.join(choices)}.", fix=f"Set {name} to one of these."
+            )
+        return value
+
+    def directories(self, name: str) -> tuple[Path, ...] | None:
+        value = self.text(name)
+        if not value:
+            return None
+        paths = [_expanded(part.strip()) for part in value.split(os.pathsep) if part.strip()]
+        absolute = [path for path in paths if path is not None and path.is_absolute()]
+        if len(absolute) < len(paths):
+            raise SettingsError(
+                f"{name} holds a path that is not absolute.",
+                fix=f"Set {name} to absolute folders, separated by '{os.pathsep}'.",
+            )
+        return tuple(absolute)
 
     def seconds(self, name: str, default: float, *, least: float, most: float) -> float:
         value = self.text(name)

@@ -7,7 +7,7 @@ came of it before anybody is told. What may have been accepted is never sent aga
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from wan25_mcp.breaker import Breaker
 from wan25_mcp.client import Client
 from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.intake import Prepared
 from wan25_mcp.journal import (
     Intent,
     Journal,
@@ -31,6 +32,9 @@ from wan25_mcp.money import MOST_RESENDS
 from wan25_mcp.waiting import resend_pause
 
 logger = logging.getLogger(__name__)
+
+Prepare = Callable[[], Awaitable[Prepared]]
+"""Makes the request ready to be sent; may take a while, and costs nothing."""
 
 LEASE_SECONDS: Final = 12.0
 """A process that has not renewed for so long is dead; its submits are then `unknown`."""
@@ -49,12 +53,14 @@ class Submit:
     Args:
         intent: What is to be sent, and in the end what came of it.
         sighting: The task as the provider accepted it.
+        changes: What was changed about its images, in sentences.
         over: Whether what came of it is journaled, or kept to be.
         ended: Set when nothing more will be done about it.
     """
 
     intent: Intent
     sighting: Sighting | None = None
+    changes: tuple[str, ...] = ()
     on_the_wire: bool = False
     over: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -106,10 +112,10 @@ class Submitter:
             retry_after_seconds=round(pause, 1),
         )
 
-    def start(self, intent: Intent, request: EditRequest) -> Submit:
-        """Send the edit of an intent that was just made."""
+    def start(self, intent: Intent, prepare: Prepare) -> Submit:
+        """Prepare and send the edit of an intent that was just made."""
         submit = self._under_way[intent.handle] = Submit(intent)
-        self._tasks.start_soon(self._bring_to_end, submit, request)
+        self._tasks.start_soon(self._bring_to_end, submit, prepare)
         return submit
 
     def is_under_way(self, handle: str) -> bool:
@@ -137,11 +143,11 @@ class Submitter:
         for submit in list(self._under_way.values()):
             await submit.ended.wait()
 
-    async def _bring_to_end(self, submit: Submit, request: EditRequest) -> None:
+    async def _bring_to_end(self, submit: Submit, prepare: Prepare) -> None:
         handle = submit.intent.handle
         try:
             with submit.scope:
-                await self._send_leased(submit, request)
+                await self._send_leased(submit, prepare)
             if submit.scope.cancelled_caught:
                 await self._given_up(submit)
         except anyio.get_cancelled_exc_class():
@@ -163,14 +169,26 @@ class Submitter:
             else:
                 submit.intent = await self._tolerant.refuse(submit.intent, _never_sent())
 
-    async def _send_leased(self, submit: Submit, request: EditRequest) -> None:
+    async def _send_leased(self, submit: Submit, prepare: Prepare) -> None:
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._keep_lease, submit.intent.handle)
+            request = await self._prepared(submit, prepare)
             try:
-                await self._send(submit, request)
+                if request is not None:
+                    await self._send(submit, request)
             except JournalUnusable as error:
                 submit.intent = await self._tolerant.refuse(submit.intent, error)
             beside.cancel_scope.cancel()
+
+    async def _prepared(self, submit: Submit, prepare: Prepare) -> EditRequest | None:
+        """What to send; None when an image could not be prepared, so that nothing is."""
+        try:
+            prepared = await prepare()
+        except Wan25Error as error:
+            submit.intent = await self._tolerant.refuse(submit.intent, error)
+            return None
+        submit.changes = prepared.changes
+        return prepared.request
 
     async def _keep_lease(self, handle: str) -> None:
         while True:

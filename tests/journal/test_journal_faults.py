@@ -27,7 +27,7 @@ import pytest
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
 from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, virtual
-from wan25_mcp.editor import Edit
+from wan25_mcp.edits import Edit
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
 from wan25_mcp.journal import JournalUnusable

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -22,8 +23,7 @@ from anyio.abc import TaskStatus
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
-from wan25_mcp.server.build import create_server
-from wan25_mcp.server.tools import Waits
+from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
 
 GRACE_SECONDS: Final = 2
@@ -46,12 +46,10 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
         SettingsError: The address cannot be listened on.
     """
     host = host.strip("[]")
+    # Who calls over HTTP may sit elsewhere: files of this machine are theirs only if so configured.
+    settings = replace(settings, input_dirs=settings.input_dirs or ())
     async with open_configured_editor(settings) as editor:
-        server = create_server(
-            editor,
-            waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
-            log_level=settings.log_level,
-        )
+        server = configured_server(editor, settings)
         app = create_app(server, transport, host=host, settings=settings)
         with _bound(host, port) as listener:
             config = uvicorn.Config(

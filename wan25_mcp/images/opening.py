@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -20,21 +21,24 @@ Mount = Literal["local", "network", "system"]
 
 # WSL and container engines show this computer's own folders through 9p, virtiofs and the like, so
 # those count as local.
-_NETWORK: Final = frozenset(
-    "nfs nfs4 cifs smb2 smb3 smbfs ncpfs afs coda ceph davfs lustre gfs gfs2 ocfs2 beegfs orangefs "
-    "pvfs2 gpfs glusterfs sshfs s3fs".split()
-)
+_NETWORK: Final = frozenset((
+    "nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "ceph", "davfs",
+    "lustre", "gfs", "gfs2", "ocfs2", "beegfs", "orangefs", "pvfs2", "gpfs", "glusterfs", "sshfs",
+    "s3fs",
+))  # fmt: skip
 # A FUSE file system may be anything; these are drives of this computer.
-_LOCAL_FUSE: Final = frozenset(
-    "fuseblk fuse.ntfs fuse.ntfs-3g fuse.exfat fuse.grpcfuse fuse.osxfs fuse.bindfs fuse.mergerfs "
-    "fuse.overlayfs fuse.fuse-overlayfs fuse.encfs fuse.gocryptfs fuse.cryfs fuse.ecryptfs "
-    "fuse.lxcfs fuse.portal fuse.zfs fuse.apfs fuse.apfs-fuse fuse.unionfs fuse.mhddfs "
-    "fuse.vmhgfs-fuse fuse.squashfuse".split()
-)
-_SYSTEM: Final = frozenset(
-    "proc sysfs cgroup cgroup2 devpts debugfs tracefs securityfs configfs fusectl mqueue bpf pstore "
-    "efivarfs binfmt_misc autofs rpc_pipefs nsfs selinuxfs hugetlbfs".split()
-)
+_LOCAL_FUSE: Final = frozenset((
+    "fuseblk", "fuse.ntfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.grpcfuse", "fuse.osxfs",
+    "fuse.bindfs", "fuse.mergerfs", "fuse.overlayfs", "fuse.fuse-overlayfs", "fuse.encfs",
+    "fuse.gocryptfs", "fuse.cryfs", "fuse.ecryptfs", "fuse.lxcfs", "fuse.portal", "fuse.zfs",
+    "fuse.apfs", "fuse.apfs-fuse", "fuse.unionfs", "fuse.mhddfs", "fuse.vmhgfs-fuse",
+    "fuse.squashfuse",
+))  # fmt: skip
+_SYSTEM: Final = frozenset((
+    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "debugfs", "tracefs", "securityfs",
+    "configfs", "fusectl", "mqueue", "bpf", "pstore", "efivarfs", "binfmt_misc", "autofs",
+    "rpc_pipefs", "nsfs", "selinuxfs", "hugetlbfs",
+))  # fmt: skip
 
 
 class CannotJudge(OSError):
@@ -122,9 +126,13 @@ def is_marked_hidden(path: str) -> bool:
 
 if sys.platform == "linux":
     _FLAGS: Final = os.O_PATH | os.O_CLOEXEC
+    _OCTAL: Final = re.compile(r"\\([0-7]{3})")
+
+    def _unescaped(found: re.Match[str]) -> str:
+        return chr(int(found.group(1), 8))
 
     def _path_of(descriptor: int) -> str:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - text
         if not path.startswith("/"):  # pipe:[1], (unreachable)/…
             raise CannotJudge("nowhere in the file system")
         return path
@@ -134,15 +142,17 @@ if sys.platform == "linux":
         return os.open(f"/proc/self/fd/{held.descriptor}", flags)
 
     def _mount(held: Held) -> Mount:
-        kind = _mounted_as(held)
+        return mount_of(mounted_as(held, _mount_id(held.descriptor)))
+
+    def mount_of(kind: str) -> Mount:
+        """What a file system type means."""
         if kind in _SYSTEM:
             return "system"
         is_fuse = kind.startswith("fuse") and kind not in _LOCAL_FUSE
         return "network" if is_fuse or kind in _NETWORK else "local"
 
-    def _mounted_as(held: Held) -> str:
+    def mounted_as(held: Held, number: str | None) -> str:
         """The type of the mount: by its id, or (where that is not told) by its place."""
-        number = _mount_id(held.descriptor)
         best, kind = -1, ""
         with open("/proc/self/mountinfo", "rb") as table:  # noqa: PTH123 - not a file of anybody's
             for line in table:
@@ -150,7 +160,7 @@ if sys.platform == "linux":
                 fields, found = left.split(" "), right.split(" ", 1)[0]
                 if fields[0] == number:
                     return found
-                point = fields[4].encode().decode("unicode_escape").rstrip("/") + "/"
+                point = _OCTAL.sub(_unescaped, fields[4]).rstrip("/") + "/"
                 if len(point) >= best and f"{held.path}/".startswith(point):
                     best, kind = len(point), found
         if not kind:

@@ -79,7 +79,7 @@ def read_source(source: str, allowed: Sequence[Path]) -> Picture:
             or `image_unusable`.
     """
     if source[:5].lower() == "data:":
-        return Picture.of(data_of(source), "the data: image")
+        return Picture.of(data_of(source), "data URI")
     if not allowed:
         raise refused(
             "Local files are switched off on this server.",
@@ -125,7 +125,7 @@ class _Folders:
         """The same whether or not there is such a file."""
         places = ", ".join(dict.fromkeys(self.configured)) or "a folder it may read (none exists)"
         return refused(
-            f"The image {_display_name(path)} is not in a folder this server may read.",
+            f'The image "{_display_name(path)}" is not in a folder this server may read.',
             "image_not_allowed",
             f"Copy it into one of these: {places}. Or add its folder to WAN25_INPUT_DIRS, or give "
             "a public https:// link.",
@@ -146,7 +146,7 @@ def _folded(path: str) -> str:
 
 
 def _is_hidden(folder: str, rest: str) -> bool:
-    parts = rest.split(os.sep)
+    parts = rest.split(os.sep)  # noqa: PTH206 - text
     if any(part.startswith(".") for part in parts):
         return True
     if sys.platform == "linux":
@@ -214,7 +214,7 @@ def _refused_file(
     code: str = "image_not_allowed",
     fix: str = "Copy the image itself into an ordinary folder and give that path.",
 ) -> InvalidRequest:
-    return refused(f"The image {_display_name(path)} {why}.", code, fix)
+    return refused(f'The image "{_display_name(path)}" {why}.', code, fix)
 
 
 def _not_read(path: str, error: Exception) -> InvalidRequest:
@@ -236,12 +236,8 @@ def _not_read(path: str, error: Exception) -> InvalidRequest:
 
 
 def _display_name(path: str) -> str:
-    name = (
-        path.replace("\\", "/").rstrip("/").rpartition("/")[2]
-        if os.sep == "\\"
-        else (path.rstrip("/").rpartition("/")[2])
-    )
-    text = name.encode("utf-8", "replace").decode("utf-8")
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-    short = printable if len(printable) <= 60 else f"{printable[:40]}…{printable[-15:]}"
-    return f'"{short}"' if short else "given"
+    """The file's own name, fit to stand in a sentence."""
+    plain = path.replace("\\", "/") if os.sep == "\\" else path
+    name = plain.rstrip("/").rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name) or "(no name)"
+    return printable if len(printable) <= 60 else f"{printable[:40]}…{printable[-15:]}"

@@ -117,6 +117,19 @@ class Sighting:
     settled_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A local image that has an address for a while.
+
+    Args:
+        changes: What was changed to make it conform, in words.
+    """
+
+    url: str
+    expires_at: float
+    changes: tuple[str, ...] = ()
+
+
 class Journal(Protocol):
     """Each method is atomic among all who share the journal, and durable when it returns.
 
@@ -186,6 +199,34 @@ class Journal(Protocol):
         self, owner: str, *, now: float, unseen_for: float, lease: float
     ) -> Sequence[str]:
         """Accepted, unsettled tasks nobody has looked at lately; taken on for `lease` seconds."""
+        ...
+
+    async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
+        """Take a task on for a while, so that one process at a time saves its images."""
+        ...
+
+    async def let_go(self, task_id: str) -> None:
+        """Let another take it on."""
+        ...
+
+    async def unsaved(self, owner: str, *, now: float) -> Sequence[str]:
+        """Tasks completed within a day with images that were not saved, taken on by nobody."""
+        ...
+
+    async def note_saved(self, task_id: str, number: int, path: str) -> None:
+        """An image of a task is on this machine's disk; numbered from 1."""
+        ...
+
+    async def saved(self, task_id: str) -> Mapping[int, str]:
+        """Where the images of a task are, by number."""
+        ...
+
+    async def uploaded(self, sha256: str, place: str, *, now: float) -> Upload | None:
+        """The living address an equal image was given at a place before."""
+        ...
+
+    async def note_upload(self, sha256: str, place: str, upload: Upload) -> None:
+        """An image has an address."""
         ...
 
     async def recent(

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from wan25_mcp.journal.records import JournalUnusable
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 metadata: Final = MetaData()
 
@@ -65,6 +65,25 @@ tasks: Final = Table(
 )
 
 
+files: Final = Table(
+    "wan25_files",
+    metadata,
+    Column("task_id", String(255), primary_key=True),
+    Column("number", Integer, primary_key=True),  # of the image in its task, from 1
+    Column("path", Text, nullable=False),
+)
+
+uploads: Final = Table(
+    "wan25_uploads",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("place", String(255), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("expires_at", Float(53), nullable=False),
+    Column("changes", Text, nullable=False),
+)
+
+
 def bring_forward(connection: Connection) -> None:
     """Create the tables, or bring older ones to this version. Runs in a write transaction.
 
@@ -77,7 +96,8 @@ def bring_forward(connection: Connection) -> None:
             f"it was written by a newer wan25-mcp (journal version {found}; this program knows "
             f"{VERSION}), so upgrade this one"
         )
-    if found is None:
+    if found != VERSION:
+        # What each version added is whole tables, and those that are there are left alone.
         metadata.create_all(connection)
         connection.execute(insert(versions).values(version=VERSION))
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -30,6 +30,7 @@ from wan25_mcp.journal.records import (
     Intent,
     JournalUnusable,
     Sighting,
+    Upload,
     Withheld,
 )
 from wan25_mcp.models import Task
@@ -132,6 +133,27 @@ class SqlJournal:
         return await self._write(
             steps.unattended, owner, now=now, unseen_for=unseen_for, lease=lease
         )
+
+    async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
+        return await self._write(steps.take_on, task_id, now=now, lease=lease)
+
+    async def let_go(self, task_id: str) -> None:
+        await self._write(steps.let_go, task_id)
+
+    async def unsaved(self, owner: str, *, now: float) -> Sequence[str]:
+        return await self._read([], steps.unsaved, owner, now=now)
+
+    async def note_saved(self, task_id: str, number: int, path: str) -> None:
+        await self._write(steps.note_saved, task_id, number, path)
+
+    async def saved(self, task_id: str) -> Mapping[int, str]:
+        return await self._read({}, steps.saved, task_id)
+
+    async def uploaded(self, sha256: str, place: str, *, now: float) -> Upload | None:
+        return await self._read(None, steps.uploaded, sha256, place, now=now)
+
+    async def note_upload(self, sha256: str, place: str, upload: Upload) -> None:
+        await self._write(steps.note_upload, sha256, place, upload)
 
     async def recent(
         self, owner: str, *, now: float, most: int

@@ -21,12 +21,13 @@ from wan25_mcp.journal.records import (
     Intent,
     Sighting,
     Stage,
+    Upload,
     Withheld,
     error_from_json,
     error_to_json,
     sight,
 )
-from wan25_mcp.journal.schema import intents, tasks
+from wan25_mcp.journal.schema import files, intents, tasks, uploads
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task, Usage
 
@@ -389,7 +390,77 @@ def recent(
     ]
 
 
+# --- files ----------------------------------------------------------------------------------
+
+
+def note_saved(connection: Connection, task_id: str, number: int, path: str) -> None:
+    connection.execute(delete(files).where(files.c.task_id == task_id, files.c.number == number))
+    connection.execute(insert(files).values(task_id=task_id, number=number, path=path))
+
+
+def saved(connection: Connection, task_id: str) -> dict[int, str]:
+    rows = connection.execute(
+        select(files.c.number, files.c.path)
+        .where(files.c.task_id == task_id)
+        .order_by(files.c.number)
+    )
+    return {row.number: row.path for row in rows}
+
+
+def take_on(connection: Connection, task_id: str, *, now: float, lease: float) -> bool:
+    taken = connection.execute(
+        update(tasks)
+        .where(tasks.c.task_id == task_id, tasks.c.followed_until < now)
+        .values(followed_until=now + lease)
+    )
+    return taken.rowcount == 1
+
+
+def let_go(connection: Connection, task_id: str) -> None:
+    connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(followed_until=0.0))
+
+
+def unsaved(connection: Connection, owner: str, *, now: float) -> list[str]:
+    kept = select(func.count()).where(files.c.task_id == tasks.c.task_id).scalar_subquery()
+    rows = connection.execute(
+        select(tasks.c.task_id, tasks.c.answer, kept.label("kept"))
+        .join(intents, intents.c.task_id == tasks.c.task_id)
+        .where(
+            intents.c.owner == owner,
+            tasks.c.status == "completed",
+            tasks.c.settled_at > now - DAY,
+            tasks.c.followed_until < now,
+        )
+        .limit(100)
+    )
+    return [row.task_id for row in rows if row.kept < len(json.loads(row.answer)["results"])]
+
+
+def uploaded(connection: Connection, sha256: str, place: str, *, now: float) -> Upload | None:
+    row = connection.execute(
+        select(uploads).where(
+            uploads.c.sha256 == sha256, uploads.c.place == place, uploads.c.expires_at > now
+        )
+    ).first()
+    return Upload(row.url, row.expires_at, tuple(json.loads(row.changes))) if row else None
+
+
+def note_upload(connection: Connection, sha256: str, place: str, upload: Upload) -> None:
+    connection.execute(delete(uploads).where(uploads.c.sha256 == sha256, uploads.c.place == place))
+    connection.execute(
+        insert(uploads).values(
+            sha256=sha256,
+            place=place,
+            url=upload.url,
+            expires_at=upload.expires_at,
+            changes=json.dumps(upload.changes),
+        )
+    )
+
+
 def prune(connection: Connection, now: float) -> None:
     """Forget what is older than `KEPT_FOR`."""
     connection.execute(delete(intents).where(intents.c.created_at < now - KEPT_FOR))
     connection.execute(delete(tasks).where(tasks.c.seen_at < now - KEPT_FOR))
+    connection.execute(delete(files).where(files.c.task_id.not_in(select(tasks.c.task_id))))
+    connection.execute(delete(uploads).where(uploads.c.expires_at < now))

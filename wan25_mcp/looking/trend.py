@@ -110,7 +110,7 @@ def _trend(age: float, percent: float, rate: float, step: int, held: int) -> _Tr
 
 def _foretold(trend: _Trend, step: int, last: _Told, now: _Told) -> float:
     """How much likelier this report, and a task that still runs, is if progress tells the end."""
-    due = min(trend.rate * (now[0] - last[0]), max(99.0 - last[1], 0.0))
+    due = min(trend.rate * max(now[0] - last[0], 0.0), max(99.0 - last[1], 0.0))
     rise = now[1] - last[1]
     tolerance = 3.0 + step / 2 + 0.3 * due
     told = math.exp(-abs(rise - due) / tolerance) / (2 * tolerance)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
-from wan25_mcp.editor import Edit
+from wan25_mcp.edits import Edit
 from wan25_mcp.errors import Charged, OutcomeUnknown, Wan25Error
 from wan25_mcp.lifecycle import Status, is_settled
 from wan25_mcp.models import Usage
@@ -64,7 +64,7 @@ def answer_of(edit: Edit) -> Answer:
         charged=edit.charged,
         estimated_seconds=edit.estimated_seconds,
         duplicate_of_earlier_call=edit.joined,
-        next_step=_next_step(edit),
+        next_step=" ".join([*edit.notes, _next_step(edit)]),
         error=_failure(edit.error) if edit.error else None,
     )
 
@@ -169,6 +169,8 @@ def _next_step(edit: Edit) -> str:
     if edit.error:
         going_on = edit.task_id is not None and not is_settled(edit.status)
         return f"{edit.error.fix} {_NOT_AGAIN}" if going_on else edit.error.fix
+    if edit.status == "completed" and len(edit.saved) >= len(edit.image_urls):
+        return "Tell the user where the images are saved; the links die at expires_at."
     if edit.status == "completed":
         count = len(edit.image_urls)
         links, they = ("image link", "it") if count == 1 else (f"{count} image links", "they")

@@ -12,8 +12,10 @@ from mcp.server.mcpserver import MCPServer
 
 from wan25_mcp.editor import Editor
 from wan25_mcp.server.answers import EMULATOR_NOTE
+from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
 from wan25_mcp.server.tools import Tools, Waits
+from wan25_mcp.settings import Preview, Settings
 
 INSTRUCTIONS: Final = """\
 Edits images with wan2.5-image-to-image, which is paid and takes 40-120 s. Call edit_image once \
@@ -26,7 +28,11 @@ _AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 
 
 def create_server(
-    editor: Editor, *, waits: Waits = DEFAULT_WAITS, log_level: str = "WARNING"
+    editor: Editor,
+    *,
+    waits: Waits = DEFAULT_WAITS,
+    preview: Preview = "never",
+    log_level: str = "WARNING",
 ) -> MCPServer[Any]:
     """The MCP server over an editor, for any transport."""
     instructions = f"{INSTRUCTIONS}\n{EMULATOR_NOTE}" if editor.is_emulator else INSTRUCTIONS
@@ -36,13 +42,23 @@ def create_server(
         description="Edits images with wan2.5-image-to-image.",
         instructions=instructions,
         version=version("wan25-mcp"),
-        tools=Tools(editor, waits).all(),
+        tools=Tools(editor, waits, Previews(editor, preview)).all(),
         log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
         cache_hints={"tools/list": _AN_HOUR, "prompts/list": _AN_HOUR, "resources/list": _AN_HOUR},
         middleware=[_Waking(editor)],
     )
     add_resources(server, editor)
     return server
+
+
+def configured_server(editor: Editor, settings: Settings) -> MCPServer[Any]:
+    """The MCP server as the settings say."""
+    return create_server(
+        editor,
+        waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
+        preview=settings.preview,
+        log_level=settings.log_level,
+    )
 
 
 class _Waking:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import anyio
 from mcp.server.mcpserver import Context
 
-from wan25_mcp.editor import Edit
+from wan25_mcp.edits import Edit
 
 _STEP: Final = 0.1
 """What is added when the percent has not risen: the protocol wants every report to rise."""

@@ -10,7 +10,8 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from wan25_mcp import arguments
 from wan25_mcp.arguments import TaskArguments
-from wan25_mcp.editor import Editor, PastEdit
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import PastEdit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.server.answers import answer_of
 
@@ -47,6 +48,20 @@ def add_resources(server: MCPServer[Any], editor: Editor) -> None:
             raise ResourceNotFoundError(f"{error.message} {error.fix}") from error
         return answer_of(edit).model_dump_json()
 
+    @server.resource(
+        "wan25://tasks/{task_id}/images/{number}",
+        name="image",
+        title="A finished image",
+        description="The bytes of one result, for clients on other machines. Free.",
+        mime_type="image/png",
+    )
+    async def image(task_id: str, number: str) -> bytes:
+        try:
+            name = arguments.read(TaskArguments, {"task_id": task_id}).task_id
+            return await editor.image(name, int(number) if number.isdecimal() else 0)
+        except Wan25Error as error:
+            raise ResourceNotFoundError(f"{error.message} {error.fix}") from error
+
 
 def _listed(one: PastEdit) -> dict[str, Any]:
     edit = one.edit
@@ -59,5 +74,6 @@ def _listed(one: PastEdit) -> dict[str, Any]:
         "credits": one.credits,
         "charged": edit.charged,
         "image_urls": list(edit.image_urls),
+        "saved": list(edit.saved),
         "expires_at": f"{edit.expires_at:%Y-%m-%dT%H:%M:%SZ}" if edit.expires_at else None,
     }

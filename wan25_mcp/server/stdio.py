@@ -13,8 +13,7 @@ import anyio
 
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.editor import Editor
-from wan25_mcp.server.build import create_server
-from wan25_mcp.server.tools import Waits
+from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
 
 
@@ -25,11 +24,7 @@ async def serve_stdio(settings: Settings) -> None:
     async with anyio.create_task_group() as tasks:
         async with open_configured_editor(settings) as editor:
             tasks.start_soon(_end_on_signal, editor)
-            server = create_server(
-                editor,
-                waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
-                log_level=settings.log_level,
-            )
+            server = configured_server(editor, settings)
             try:
                 await server.run_stdio_async()
             except* (BrokenPipeError, ConnectionResetError):

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments, WaitArguments
-from wan25_mcp.editor import Edit, Editor
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.server.answers import (
     Answer,
@@ -24,6 +25,7 @@ from wan25_mcp.server.answers import (
     answer_to_error,
     result_of,
 )
+from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
 
 logger = logging.getLogger(__name__)
@@ -33,8 +35,9 @@ Edit an image, or combine two, with wan2.5-image-to-image: replace the backgroun
 replace an object, change an outfit or text, restyle. Costs credits for each result image; the \
 answer says how many. Answers within seconds with a task_id while the edit runs (usually 40-120 \
 s): then call wait_for_task. Never call edit_image again to check progress: that can start and \
-charge a new task. Input images: JPEG, PNG without transparency, BMP or WebP, at most 10 MB, each \
-side 384-5000 px. Result links die after 24 hours."""
+charge a new task. Local images of any common format are made to fit; linked ones must be JPEG, \
+PNG without transparency, BMP or WebP, at most 10 MB, each side 384-5000 px. Result links die \
+after 24 hours."""
 
 GET_TASK: Final = """\
 Look once at an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
@@ -66,9 +69,10 @@ class _Unread(ArgModelBase):
 class Tools:
     """The tools of one editor."""
 
-    def __init__(self, editor: Editor, waits: Waits) -> None:
+    def __init__(self, editor: Editor, waits: Waits, previews: Previews) -> None:
         self._editor = editor
         self._waits = waits
+        self._previews = previews
 
     def all(self) -> list[Tool]:
         """In the order they are listed, which is the order they are needed."""
@@ -104,7 +108,7 @@ class Tools:
     ) -> Tool:
         async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
             return await self._answered(
-                call(given, context), starts_edit=not annotations.read_only_hint
+                call(given, context), context, starts_edit=not annotations.read_only_hint
             )
 
         return Tool(
@@ -130,18 +134,24 @@ class Tools:
             }
         return schema
 
-    async def _answered(self, call: Awaitable[Edit], *, starts_edit: bool) -> CallToolResult:
+    async def _answered(
+        self, call: Awaitable[Edit], context: Context[Any, Any], *, starts_edit: bool
+    ) -> CallToolResult:
         """The one gate to the model: an edit or an error of ours becomes an answer."""
         try:
-            answer = answer_of(await call)
+            edit = await call
         except Wan25Error as error:
             answer = answer_to_error(error, starts_edit=starts_edit)
-        return result_of(answer, is_emulator=self._editor.is_emulator)
+            return result_of(answer, is_emulator=self._editor.is_emulator)
+        result = result_of(answer_of(edit), is_emulator=self._editor.is_emulator)
+        result.content.extend(await self._previews.of(edit, context))
+        return result
 
     async def _edit(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
         trusted = (await self._editor.connection()).trusted
         asked = arguments.read(EditArguments, given, trusted=trusted)
-        return await self._editor.edit(asked.request(), force_new=asked.force_new)
+        images = await self._editor.read_images(asked.image_urls)
+        return await self._editor.edit(asked.wish(images), force_new=asked.force_new)
 
     async def _get(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
         return await self._editor.get(arguments.read(TaskArguments, given).task_id)

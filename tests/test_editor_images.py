@@ -1,0 +1,180 @@
+"""Local images in, finished images out, through the editor: uploaded once, saved by themselves."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image
+
+from tests.stage import open_stage, request
+from wan25_mcp.editor import Editor
+from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.intake import Wish
+from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.models import MODEL
+
+pytestmark = pytest.mark.anyio
+
+
+def picture(folder: Path, name: str, size: tuple[int, int] = (640, 480), mode: str = "RGB") -> str:
+    path = folder / name
+    Image.new(mode, size, 128).save(path)
+    return str(path)
+
+
+async def wish(editor: Editor, *sources: str, prompt: str = "Make it night") -> Wish:
+    return Wish(prompt, await editor.read_images(sources), 1, None, MODEL)
+
+
+async def test_a_local_image_is_uploaded_and_the_result_saved(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path, check_images=True) as stage:
+        wanted = await wish(stage.editor, picture(tmp_path, "cat.png"))
+        edit = await stage.editor.edit(wanted)
+        assert edit.notes == ()
+        edit = await stage.editor.wait(edit, timeout=100)
+    assert edit.status == "completed"
+    [saved] = edit.saved
+    assert Path(saved).parent == tmp_path / "out"
+    with Image.open(saved) as image:
+        assert image.format == "PNG"
+    [submit] = stage.emulator.submits
+    [link] = submit.body["image_urls"]
+    assert link.startswith(stage.emulator.files_url)
+
+
+async def test_what_was_changed_is_told_and_the_changed_image_is_taken(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path, check_images=True) as stage:
+        wanted = await wish(stage.editor, picture(tmp_path, "small.png", (300, 200), "RGBA"))
+        edit = await stage.editor.edit(wanted)
+        assert len(edit.notes) == 1
+        assert edit.notes[0].startswith("Image 1 was ")
+        edit = await stage.editor.wait(edit, timeout=100)
+    assert edit.status == "completed"
+
+
+async def test_an_equal_image_is_uploaded_once_and_an_equal_call_joins(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        first = await stage.editor.edit(await wish(stage.editor, picture(tmp_path, "a.png")))
+        again = await stage.editor.edit(await wish(stage.editor, picture(tmp_path, "b.png")))
+        other = await stage.editor.edit(
+            await wish(stage.editor, picture(tmp_path, "c.png"), prompt="Make it day")
+        )
+    assert again.joined  # other name, same content
+    assert again.task_id == first.task_id
+    assert other.task_id != first.task_id
+    links = [submit.body["image_urls"] for submit in stage.emulator.submits]
+    assert len(links) == 2
+    assert links[0] == links[1]
+
+
+async def test_an_image_that_cannot_be_used_is_refused_before_anything_is_sent(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        with pytest.raises(InvalidRequest):
+            await wish(stage.editor, str(tmp_path / "absent.png"))
+        with pytest.raises(InvalidRequest):
+            await wish(stage.editor, "/etc/passwd")
+        banner = picture(tmp_path, "banner.png", (8000, 100))
+        edit = await stage.editor.edit(await wish(stage.editor, banner))
+    assert edit.status == "failed"
+    assert edit.charged == "no"
+    assert edit.error is not None
+    assert edit.error.code == "image_unusable"
+    assert stage.emulator.submits == []
+
+
+async def test_a_failed_upload_sends_nothing_and_does_not_block_the_next_try(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        source = picture(tmp_path, "cat.png")
+        stage.emulator.fault(endpoint="upload", kind="status", code=500, times=9)
+        edit = await stage.editor.edit(await wish(stage.editor, source), patience=60)
+        assert edit.status == "failed"
+        assert edit.charged == "no"
+        assert stage.emulator.submits == []
+        stage.emulator.faults.clear()
+        edit = await stage.editor.edit(await wish(stage.editor, source))
+    assert edit.status == "pending"
+    assert not edit.joined
+
+
+async def test_without_a_place_to_upload_to_the_error_names_the_settings(tmp_path: Path) -> None:
+    async with open_stage() as stage:
+        with pytest.raises(InvalidRequest) as refused:
+            await wish(stage.editor, picture(tmp_path, "cat.png"))
+        assert "WAN25_INPUT_DIRS" in refused.value.fix
+        data = "data:image/png;base64," + _png()
+        edit = await stage.editor.edit(await wish(stage.editor, data))
+    assert edit.error is not None
+    assert "WAN25_FILES_URL" in edit.error.fix + edit.error.message
+    assert "WAN25_BUCKET_URL" in edit.error.fix + edit.error.message
+    assert stage.emulator.submits == []
+
+
+def _png() -> str:
+    import base64
+
+    body = BytesIO()
+    Image.new("RGB", (640, 480)).save(body, "PNG")
+    return base64.b64encode(body.getvalue()).decode()
+
+
+async def test_images_nobody_asks_about_are_saved_all_the_same(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        await stage.editor.edit(request())
+        await anyio.sleep(300)
+        assert len(list((tmp_path / "out").iterdir())) == 1
+        [past] = await stage.editor.recent()
+        assert len(past.edit.saved) == 1
+
+
+async def test_after_a_restart_they_are_saved_by_whoever_comes(tmp_path: Path) -> None:
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=inline)
+    switches: dict[str, Any] = {"journal": journal, "folder": tmp_path}
+    async with open_stage(**switches) as stage:
+        edit = await stage.editor.edit(request())
+        emulator = stage.emulator
+        async with stage.another_editor() as successor:
+            await stage.editor.finish()
+            await anyio.sleep(300)
+            [past] = await successor.recent()
+    assert past.edit.task_id == edit.task_id
+    assert past.edit.status == "completed"
+    assert len(past.edit.saved) == 1
+    assert emulator.ledger.charges == 1
+
+
+async def test_a_link_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        stage.emulator.fault(endpoint="result", kind="html", times=1)
+        edit = await stage.editor.edit(request())
+        edit = await stage.editor.wait(edit, timeout=100)
+        assert edit.status == "completed"
+        assert edit.saved == ()
+        assert edit.image_urls
+        assert edit.notes[0].startswith("Not saved yet: ")
+        edit = await stage.editor.get(edit)
+    assert len(edit.saved) == 1
+    assert edit.notes == ()
+
+
+async def test_asking_twice_saves_once(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        edit = await stage.editor.edit(request(n=2))
+        done: list[tuple[str, ...]] = []
+
+        async def ask() -> None:
+            done.append((await stage.editor.wait(edit, timeout=100)).saved)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(ask)
+    assert len(set(done)) == 1
+    assert len(done[0]) == 2
+    assert len(list((tmp_path / "out").iterdir())) == 2

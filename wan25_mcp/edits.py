@@ -1,0 +1,121 @@
+"""What is known of an edit at one moment, told in one shape. No I/O.
+
+Everything is derived from the journal's records: what an intent has come to, and what was last seen
+of its task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from wan25_mcp.errors import Charged, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.journal import Intent, Sighting
+from wan25_mcp.lifecycle import Status, charged_for, is_settled
+from wan25_mcp.models import LINK_LIFE_SECONDS, Task, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What is known of one edit at one moment.
+
+    Args:
+        task_id: The provider's id; while there is none, our handle, which works in its place.
+        progress: Percent.
+        expires_at: When the links die at the earliest.
+        estimated_seconds: The provider's estimate of the whole run; optimistic.
+        joined: Whether the call that asked joined an earlier, equal one.
+        error: Why there is no edited image and will be none, or why this look failed.
+    """
+
+    task_id: str | None
+    status: Status
+    charged: Charged
+    progress: int | None = None
+    image_urls: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    saved: tuple[str, ...] = ()
+    usage: Usage | None = None
+    estimated_seconds: float | None = None
+    joined: bool = False
+    notes: tuple[str, ...] = ()
+    """Sentences about what was done to the images, or could not be."""
+    error: Wan25Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PastEdit:
+    """An edit as the journal lists it."""
+
+    edit: Edit
+    created_at: datetime
+    prompt: str | None
+    n: int
+    credits: float
+    """What it is counted with: estimated, reserved or used, whichever is known last."""
+
+
+def unseen(intent: Intent) -> Edit:
+    """An edit whose task was never seen: still being submitted, refused, or unknown."""
+    if intent.error is None:
+        return Edit(task_id=intent.task_id or intent.handle, status="submitting", charged="unknown")
+    if intent.stage == "unknown":
+        return Edit(task_id=intent.handle, status="unknown", charged="unknown", error=intent.error)
+    return Edit(task_id=None, status="failed", charged=intent.error.charged, error=intent.error)
+
+
+def seen(sighting: Sighting) -> Edit:
+    """An edit whose task was seen."""
+    task = sighting.task
+    settled = is_settled(task.status)
+    return Edit(
+        task_id=task.id,
+        status=task.status,
+        charged=_charged(task),
+        progress=100 if task.status == "completed" else task.progress,
+        image_urls=task.image_urls,
+        expires_at=expiry(sighting) if task.image_urls else None,
+        usage=task.usage,
+        estimated_seconds=task.task_info.estimated_time if task.task_info and not settled else None,
+        error=_task_error(task),
+    )
+
+
+def _charged(task: Task) -> Charged:
+    usage = task.usage or Usage()
+    return charged_for(
+        task.status, credits_reserved=usage.credits_reserved, credits_used=usage.credits_used
+    )
+
+
+_CODE_WITHOUT_ONE: Final = {
+    "cancelled": "request_cancelled",
+    "completed": "generation_failed_no_content",
+}
+
+
+def _task_error(task: Task) -> TaskFailed | None:
+    """Why a settled task brought no image."""
+    is_empty = task.status == "completed" and not task.image_urls
+    if task.status not in ("failed", "cancelled") and not is_empty:
+        return None
+    code = task.error.code if task.error else None
+    said = task.error.message if task.error else None
+    advice = task_advice(code or _CODE_WITHOUT_ONE.get(task.status))
+    words = " ".join((said or "").split())[:300].rstrip(".")
+    return TaskFailed(
+        f"{advice.sentence}: {words}." if words else f"{advice.sentence}.",
+        code=advice.code,
+        fix=advice.fix,
+        retryable=advice.retryable,
+        charged=_charged(task),
+    )
+
+
+def expiry(sighting: Sighting) -> datetime:
+    """When the links die at the earliest: the provider never says when a task was completed."""
+    task, latest = sighting.task, sighting.settled_at or sighting.seen_at
+    told = task.created + task.duration if task.created and task.duration else None
+    completed = max(filter(None, (told, sighting.unfinished_at, task.created)), default=latest)
+    return datetime.fromtimestamp(min(completed, latest) + LINK_LIFE_SECONDS, UTC)

@@ -1,0 +1,115 @@
+"""Makes any image one that the model takes, changed as little as possible, or says why it cannot.
+
+An image that already conforms stays as it is, byte for byte, except that metadata (where a photo
+was taken, by whom, a preview of what was cropped away) and anything behind its end are cut out of
+the file without touching the picture. An image has its place at a public address for a while, so
+what is not picture does not belong there.
+
+Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
+take about 250); two are made at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from wan25_mcp.images import decoding, encoding
+from wan25_mcp.images.reading import Picture
+from wan25_mcp.images.recognising import Format, damaged, recognise
+from wan25_mcp.images.stripping import stripped
+
+T = TypeVar("T")
+MAX_BYTES: Final = encoding.MAX_BYTES
+AT_A_TIME: Final = 2
+_TYPES: Final[dict[Format, tuple[str, str]]] = {
+    "JPEG": ("image/jpeg", ".jpg"),
+    "PNG": ("image/png", ".png"),
+    "WebP": ("image/webp", ".webp"),
+}
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """An image the provider takes. `changes` are plain words; none when it is byte for byte."""
+
+    content: bytes
+    mime_type: str
+    extension: str
+    width: int
+    height: int
+    changes: tuple[str, ...]
+
+
+def conform(picture: Picture) -> Conformed:
+    """Make an image conform. Blocks, for seconds when it is large: see `conform_in_thread`.
+
+    Raises:
+        InvalidRequest: `image_unusable` or `image_unreadable`, naming the fault and the remedy.
+    """
+    kind = recognise(picture)
+    decoded = decoding.decode(picture, kind)
+    return _as_it_is(picture, kind, decoded) or _anew(picture, decoded)
+
+
+def _as_it_is(picture: Picture, kind: Format, decoded: decoding.Decoded) -> Conformed | None:
+    is_ready = decoded.image.mode == "RGB" and set(decoded.changes) <= {decoding.FIRST_FRAME}
+    if kind not in _TYPES or not is_ready:
+        return None
+    content = stripped(picture.content, kind)
+    if content is None or len(content) > MAX_BYTES:
+        return None
+    changes = list(decoded.changes)
+    if content is not picture.content and not changes:
+        changes.append("metadata removed")
+    width, height = decoded.image.size
+    return Conformed(content, *_TYPES[kind], width, height, tuple(changes))
+
+
+def _anew(picture: Picture, decoded: decoding.Decoded) -> Conformed:
+    try:
+        image = decoding.in_srgb(decoded)
+        made = encoding.encode(image, is_lossy=decoded.is_lossy, least_side=decoding.LEAST_SIDE)
+    except Exception:  # noqa: BLE001 - an encoder has no reason to fail; memory may run out
+        raise damaged(picture, "could not be converted") from None
+    changes = [*decoded.changes, made.how]
+    if made.size != image.size:
+        before, after = (f"{size[0]}×{size[1]}" for size in (image.size, made.size))
+        changes.insert(-1, f"scaled from {before} to {after} to stay below 10 MB")
+    return Conformed(made.content, made.mime_type, made.extension, *made.size, tuple(changes))
+
+
+# --- off the event loop ---------------------------------------------------------------------
+
+Run = Callable[[Callable[[], T]], Awaitable[T]]
+_limiter: Final = anyio.lowlevel.RunVar[anyio.CapacityLimiter]("images in memory")
+
+
+async def in_thread(job: Callable[[], T]) -> T:
+    """Run a job that holds an image in memory, two at a time on each event loop.
+
+    A call that is cancelled waits for its thread, or the bound on memory would not hold.
+    """
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(AT_A_TIME)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(job, limiter=limiter)
+
+
+async def inline(job: Callable[[], T]) -> T:
+    """Run a job on the event loop: a virtual clock does not wait for threads."""
+    await anyio.lowlevel.checkpoint()
+    return job()
+
+
+async def conform_in_thread(picture: Picture, *, run: Run[Conformed] = in_thread) -> Conformed:
+    """`conform`, without blocking the event loop. Raises: InvalidRequest."""
+    return await run(partial(conform, picture))

@@ -1,0 +1,59 @@
+"""Small previews after the text of a finished edit, for clients that do well with them."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from typing import Any, Final
+
+import anyio
+from mcp.server.mcpserver import Context
+from mcp_types import ImageContent
+
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import Edit
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.images import make_previews, shows_images
+from wan25_mcp.settings import Preview
+
+logger = logging.getLogger(__name__)
+
+PATIENCE: Final = 10.0
+"""Seconds an answer waits for its previews; without them it is still whole."""
+
+
+class Previews:
+    """Makes the previews of one server's answers."""
+
+    def __init__(self, editor: Editor, when: Preview) -> None:
+        self._editor = editor
+        self._when = when
+
+    async def of(self, edit: Edit, context: Context[Any, Any]) -> list[ImageContent]:
+        """The previews to send with the answer that tells of an edit; none in most cases."""
+        if edit.status != "completed" or not self._are_wanted(context):
+            return []
+        with anyio.move_on_after(PATIENCE):
+            return await self._made(edit)
+        return []
+
+    def _are_wanted(self, context: Context[Any, Any]) -> bool:
+        if self._when != "auto":
+            return self._when == "always"
+        client = context.request_context.session.client_params
+        return shows_images(client.client_info.name if client else None)
+
+    async def _made(self, edit: Edit) -> list[ImageContent]:
+        try:
+            numbers = range(1, len(edit.image_urls) + 1)
+            bodies = [await self._editor.image(edit, number) for number in numbers]
+        except Wan25Error as error:
+            logger.info("No preview: %s", error.message)
+            return []
+        return [
+            ImageContent(
+                type="image", data=base64.b64encode(preview).decode(), mime_type="image/jpeg"
+            )
+            for preview in await make_previews(bodies)
+            if preview is not None
+        ]
