@@ -8,9 +8,10 @@ import struct
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import anyio
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +54,10 @@ def label(value: object) -> str | None:
 
 # Pillow warns of broken metadata; here warnings are errors, and it would be refused.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+
+PILLOW: Final = int(PIL.__version__.split(".")[0])
+pillow_12 = pytest.mark.skipif(PILLOW < 12, reason="it writes a palette with alpha wrongly")
+pillow_13 = pytest.mark.skipif(PILLOW < 13, reason="it does not read what it wrote: refused")
 
 PNG, JPEG = "re-encoded as PNG", "re-encoded as JPEG (quality 95)"
 
@@ -173,7 +178,7 @@ def ramp(mode: str, high: float) -> Image.Image:
         (saved(half_clear("LA"), "PNG"), (FLAT, PNG), "image/png"),
         (saved(half_clear(), "WEBP"), (FLAT, JPEG), "image/jpeg"),
         (saved(half_clear(), "WEBP", lossless=True), (FLAT, PNG), "image/png"),
-        (saved(half_clear("PA"), "TIFF"), (FLAT, PNG), "image/png"),
+        pytest.param(saved(half_clear("PA"), "TIFF"), (FLAT, PNG), "image/png", marks=pillow_12),
         (saved(half_clear(), "TIFF"), (FLAT, PNG), "image/png"),
         (saved(half_clear(), "GIF"), (FLAT, PNG), "image/png"),
         (saved(quarters().convert("RGBA"), "PNG"), ("alpha channel removed", PNG), "image/png"),
@@ -187,8 +192,8 @@ def ramp(mode: str, high: float) -> Image.Image:
          "image/jpeg"),
         (saved(quarters().convert("CMYK"), "TIFF"), ("converted from CMYK to RGB", PNG),
          "image/png"),
-        (saved(quarters().convert("YCbCr"), "TIFF"), ("converted from YCbCr to RGB", PNG),
-         "image/png"),
+        pytest.param(saved(quarters().convert("YCbCr"), "TIFF"),
+                     ("converted from YCbCr to RGB", PNG), "image/png", marks=pillow_13),
         (saved(Image.new("LAB", (480, 400), (128, 128, 128)), "TIFF"),
          ("converted from LAB to RGB", PNG), "image/png"),
         (saved(ramp("I;16", 65535), "PNG"), (EIGHT, GREY, PNG), "image/png"),
@@ -228,7 +233,13 @@ def test_every_mode_and_format_comes_to_its_end(
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [("RGBA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "TIFF"), ("RGBA", "GIF"), ("PA", "TIFF")],
+    [
+        ("RGBA", "PNG"),
+        ("RGBA", "WEBP"),
+        ("RGBA", "TIFF"),
+        ("RGBA", "GIF"),
+        pytest.param("PA", "TIFF", marks=pillow_12),
+    ],
 )
 def test_what_is_clear_becomes_white(mode: str, kind: str) -> None:
     _, image = checked(saved(half_clear(mode), kind))
@@ -440,7 +451,7 @@ MODES = {
     "WEBP": ["RGB", "RGBA"],
     "GIF": ["1", "L", "P", "RGB", "RGBA"],
     "BMP": ["1", "L", "P", "RGB", "RGBA"],
-    "TIFF": ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"],
+    "TIFF": ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"],
 }
 
 

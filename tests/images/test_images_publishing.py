@@ -1,4 +1,4 @@
-"""An image gets an address: from the provider's file service, or from a bucket of the user's own."""
+"""An image gets an address: from the provider's file service, or from the user's own bucket."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from wan25_mcp.images.addressing import (
     NotPublished,
     Published,
     Publisher,
+    published_name,
     publisher_error_when_none,
 )
 from wan25_mcp.images.buckets import Bucket
@@ -184,7 +185,7 @@ async def test_what_goes_on_failing_is_said_and_may_be_tried_later(
         assert said.startswith(("The image", "The file service did not take the image"))
         assert said.endswith(message)
         assert refusal.value.retry_after_seconds == (60.0 if sent == 1 else None)
-        assert 3 - len(emulator.faults) in (0, 2, 3)
+        assert 3 - sum(line.left or 0 for line in emulator.faults._lines) == sent
 
 
 async def test_an_upload_that_drips_for_ever_ends() -> None:
@@ -283,9 +284,9 @@ DAYS_3: Final = T0 + 72 * 3600
         (None, DAYS_3),
         ("soon", DAYS_3),
         (True, DAYS_3),
-        (10**400, DAYS_3),
+        pytest.param(10**400, DAYS_3, id="too large a number"),
         ({}, DAYS_3),
-        ("0001-01-01T00:00:00+14:00", DAYS_3),
+        ("0001-01-01T00:00:00+14:00", -62135647200),
     ],
 )
 async def test_a_link_lives_as_long_as_is_said_and_never_longer_than_documented(
@@ -415,6 +416,7 @@ class _Clerk(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.send_response(self.status)
         self.send_header("content-length", "0")
+        self.send_header("etag", '"1"')
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as it is called
@@ -505,7 +507,5 @@ def test_what_is_no_buckets_url_is_a_wrong_setting(url: str) -> None:
 
 def test_what_is_published_is_named_by_its_content_only() -> None:
     other = Conformed(b"other", "image/png", ".png", 400, 400, ())
-    from wan25_mcp.images.addressing import published_name
-
     assert published_name(IMAGE) == HASHED
     assert published_name(other).endswith(".png")

@@ -27,7 +27,10 @@ def _programs() -> Path:
     if found:
         return found[-1].parent
     initdb = shutil.which("initdb")
-    assert initdb, "no PostgreSQL server here: install Debian's package postgresql"
+    if initdb is None:
+        # pip cannot install it. `.ci/run` does, sets CI, and so never skips these.
+        assert "CI" not in os.environ, "no PostgreSQL server: install Debian's package postgresql"
+        pytest.skip("no PostgreSQL server: install Debian's package postgresql")
     return Path(initdb).resolve().parent
 
 

@@ -27,8 +27,10 @@ from wan25_mcp.journal import (
     Intent,
     JournalUnusable,
     Sighting,
+    Upload,
     Withheld,
     fingerprint,
+    schema,
 )
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import Task
@@ -751,6 +753,76 @@ async def test_recent_edits_come_newest_first_with_what_was_last_seen(journal: S
     assert list(await journal.recent("me", now=T0 + 3, most=1)) == [newest]
 
 
+# --- files -----------------------------------------------------------------------------------
+
+
+async def completed(journal: SqlJournal, images: int = 2, *, now: float = T0) -> None:
+    await accepted(journal, now=now)
+    links = [f"https://cdn.example/{number}" for number in range(images)]
+    await journal.record(task("completed", results=links), now=now)
+
+
+async def test_completed_tasks_are_unsaved_until_each_image_is_on_the_disk(
+    journal: SqlJournal,
+) -> None:
+    assert list(await journal.unsaved("me", now=T0)) == []
+    await completed(journal)
+    assert await journal.saved("task-1") == {}
+    assert list(await journal.unsaved("me", now=T0 + 1)) == ["task-1"]
+    assert list(await journal.unsaved("you", now=T0 + 1)) == []
+    await journal.note_saved("task-1", 2, "/pictures/ü 2.png")
+    assert list(await journal.unsaved("me", now=T0 + 1)) == ["task-1"]
+    await journal.note_saved("task-1", 1, "/pictures/1.png")
+    await journal.note_saved("task-1", 1, "/pictures/1-again.png")
+    assert list(await journal.unsaved("me", now=T0 + 1)) == []
+    assert await journal.saved("task-1") == {1: "/pictures/1-again.png", 2: "/pictures/ü 2.png"}
+
+
+async def test_images_whose_links_have_died_are_not_saved_any_more(journal: SqlJournal) -> None:
+    await completed(journal)
+    assert list(await journal.unsaved("me", now=T0 + DAY - 1)) == ["task-1"]
+    assert list(await journal.unsaved("me", now=T0 + DAY)) == []
+
+
+@pytest.mark.parametrize("status", ["pending", "failed", "cancelled"])
+async def test_only_a_completed_task_has_images_to_save(journal: SqlJournal, status: str) -> None:
+    await accepted(journal)
+    await journal.record(task(status), now=T0)
+    assert list(await journal.unsaved("me", now=T0 + 1)) == []
+
+
+async def test_one_at_a_time_takes_a_task_on_until_it_lets_go_or_is_dead(
+    journal: SqlJournal,
+) -> None:
+    await completed(journal)
+    take = partial(journal.take_on, "task-1", lease=60.0)
+    assert [await take(now=T0 + 1), await take(now=T0 + 1)] == [True, False]
+    assert list(await journal.unsaved("me", now=T0 + 2)) == []
+    await journal.let_go("task-1")
+    assert list(await journal.unsaved("me", now=T0 + 2)) == ["task-1"]
+    assert [await take(now=T0 + 3), await take(now=T0 + 62)] == [True, False]
+    assert list(await journal.unsaved("me", now=T0 + 64)) == ["task-1"]
+    assert await take(now=T0 + 64) is True
+    assert await journal.take_on("task-9", now=T0, lease=60.0) is False
+
+
+async def test_an_upload_is_known_by_content_and_place_while_its_address_lives(
+    journal: SqlJournal, place: Place
+) -> None:
+    upload = Upload("https://files.example/1?sig=a%2Fb", T0 + 100, ("scaled to 5000 px", "ü"))
+    assert await journal.uploaded("a" * 64, "here", now=T0) is None
+    await journal.note_upload("a" * 64, "here", upload)
+    another = SqlJournal(place, run=inline)
+    assert await another.uploaded("a" * 64, "here", now=T0 + 99) == upload
+    another.close()
+    assert await journal.uploaded("a" * 64, "here", now=T0 + 100) is None
+    assert await journal.uploaded("a" * 64, "there", now=T0) is None
+    assert await journal.uploaded("b" * 64, "here", now=T0) is None
+    newer = Upload("https://files.example/2", T0 + 200)
+    await journal.note_upload("a" * 64, "here", newer)
+    assert await journal.uploaded("a" * 64, "here", now=T0 + 150) == newer
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -835,8 +907,8 @@ async def test_a_fresh_journal_has_its_tables_and_their_version(
     engine = engine_of(place)
     names = sqlalchemy.inspect(engine).get_table_names()
     engine.dispose()
-    assert sorted(names) == ["wan25_intents", "wan25_tasks", "wan25_version"]
-    assert execute(place, "SELECT version FROM wan25_version") == [(1,)]
+    assert sorted(names) == sorted(schema.metadata.tables)
+    assert execute(place, "SELECT version FROM wan25_version") == [(schema.VERSION,)]
 
 
 async def test_a_journal_of_this_version_is_opened_with_all_it_holds(
@@ -845,7 +917,21 @@ async def test_a_journal_of_this_version_is_opened_with_all_it_holds(
     await accepted(journal)
     journal.close()
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
-    assert execute(place, "SELECT version FROM wan25_version") == [(1,)]
+    assert execute(place, "SELECT version FROM wan25_version") == [(schema.VERSION,)]
+
+
+async def test_a_journal_of_the_first_version_is_brought_forward_with_all_it_holds(
+    journal: SqlJournal, place: Place
+) -> None:
+    await accepted(journal)
+    journal.close()
+    for table in ("wan25_files", "wan25_uploads"):  # which the first version had not
+        execute(place, f"DROP TABLE {table}")
+    execute(place, "UPDATE wan25_version SET version = 1")
+    assert await found(journal) == intent(stage="accepted", task_id="task-1")
+    await journal.note_saved("task-1", 1, "/pictures/1.png")
+    assert await journal.saved("task-1") == {1: "/pictures/1.png"}
+    assert execute(place, "SELECT max(version) FROM wan25_version") == [(schema.VERSION,)]
 
 
 async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_alone(
@@ -854,14 +940,14 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
     await accepted(journal)
     journal.close()
     execute(place, "UPDATE wan25_version SET version = 7")
-    for step in (claim(journal, ask("edit-2", "b")), found(journal)):
+    for step in (partial(claim, wish=ask("edit-2", "b")), found):
         with pytest.raises(JournalUnusable) as caught:
-            await step
+            await step(journal)
         assert told(caught.value) == {
             "kind": "JournalUnusable",
             "message": "The journal, which keeps an edit from being paid twice, cannot be used: "
-            "it was written by a newer wan25-mcp (journal version 7; this program knows 1), so "
-            "upgrade this one. Nothing was sent.",
+            "it was written by a newer wan25-mcp (journal version 7; this program knows "
+            f"{schema.VERSION}), so upgrade this one. Nothing was sent.",
             "code": "journal_unusable",
             "fix": "Make room, correct the permissions, or set WAN25_DATA_DIR (or "
             "WAN25_DATABASE_URL) to a place that can be written; then call again.",
@@ -1015,6 +1101,16 @@ def test_of_many_who_begin_at_once_one_is_told_to_send(two: tuple[SqlJournal, Sq
     assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
 
 
+def test_of_many_who_would_save_the_same_images_at_once_one_may(
+    two: tuple[SqlJournal, SqlJournal],
+) -> None:
+    anyio.run(completed, two[0])
+    outcomes = at_once(
+        [partial(two[i % 2].take_on, "task-1", now=T0 + 1, lease=60.0) for i in range(AT_ONCE)]
+    )
+    assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
+
+
 def test_what_nobody_looks_at_is_taken_on_by_one_of_many_at_once(
     two: tuple[SqlJournal, SqlJournal],
 ) -> None:
@@ -1028,13 +1124,10 @@ def test_what_nobody_looks_at_is_taken_on_by_one_of_many_at_once(
 
 def test_threads_that_open_new_files_at_once_are_all_let_in(tmp_path: Path) -> None:
     """Often: SQLite tells all but one of those who make a file's WAL that it is locked."""
-    for number in range(20):
+    for number in range(30):
         path = tmp_path / str(number) / "journal.sqlite3"
         journals = [SqlJournal(path, run=inline) for _ in range(6)]
-        outcomes = at_once(
-            [partial(claim, journal, ask()) for journal in journals[:1]]
-            + [partial(found, journal) for journal in journals[1:]]
-        )
+        outcomes = at_once([partial(claim, journal, ask()) for journal in journals])
         for journal in journals:
             journal.close()
         assert [one for one in outcomes if isinstance(one, Wan25Error)] == []

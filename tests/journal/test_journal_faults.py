@@ -31,6 +31,7 @@ from wan25_mcp.edits import Edit
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
 from wan25_mcp.journal import JournalUnusable
+from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import _ADVISORY_LOCK, SqlJournal, inline
 
 pytestmark = pytest.mark.anyio
@@ -176,7 +177,7 @@ def _damaged(folder: Path) -> Path:
 
 def _newer(folder: Path) -> Path:
     path = _made(folder)
-    Books(path).execute("UPDATE wan25_version SET version = 2")
+    Books(path).execute("UPDATE wan25_version SET version = 99")
     return path
 
 
@@ -188,8 +189,8 @@ UNOPENABLE: Final[dict[Callable[[Path], Path], str]] = {
     _file_is_a_folder: "is a directory",
     _garbage: "its file is not a journal",
     _damaged: "its file is damaged",
-    _newer: "it was written by a newer wan25-mcp (journal version 2; this program knows 1), so "
-    "upgrade this one",
+    _newer: "it was written by a newer wan25-mcp (journal version 99; this program knows "
+    f"{VERSION}), so upgrade this one",
 }
 
 

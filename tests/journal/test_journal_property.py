@@ -389,7 +389,7 @@ class OneIntentOneCharge(RuleBasedStateMachine):
 
 TestOneIntentOneCharge = OneIntentOneCharge.TestCase
 TestOneIntentOneCharge.settings = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

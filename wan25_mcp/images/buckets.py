@@ -120,7 +120,7 @@ def _opened(url: str) -> S3Store | GCSStore | AzureStore:
 _CAUSES: Final = {
     "PermissionDeniedError": "the credentials may not write there",
     "UnauthenticatedError": "the credentials are not accepted",
-    "NotFoundError": "there is no such bucket",
+    "FileNotFoundError": "there is no such bucket",
     "NotSupportedError": "it cannot sign links",
 }
 

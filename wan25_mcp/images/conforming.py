@@ -6,7 +6,7 @@ the file without touching the picture. An image has its place at a public addres
 what is not picture does not belong there.
 
 Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
-take about 250); two are made at a time.
+take about 300); two are made at a time.
 """
 
 from __future__ import annotations

@@ -176,14 +176,14 @@ def _end(said: object, began: float) -> float:
 
 
 def _moment(said: object) -> float | None:
-    if isinstance(said, str):
-        try:
+    try:
+        if isinstance(said, str):
             moment = datetime.fromisoformat(said.strip())
             return moment.timestamp() if moment.tzinfo else moment.replace(tzinfo=UTC).timestamp()
-        except (ValueError, OverflowError):
-            return None
-    if isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said):
-        return said / 1000 if said > 1e11 else float(said)  # milliseconds
+        if isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said):
+            return said / 1000 if said > 1e11 else float(said)  # milliseconds
+    except (ValueError, OverflowError):
+        pass
     return None
 
 
