@@ -7,7 +7,10 @@
     ├── Refused            the provider said no, and said so readably
     ├── OutcomeUnknown     a submit may have been accepted; it is never sent again
     ├── ReadFailed         a look at a task (or the credits) gave no usable answer
-    └── TaskFailed         the provider accepted the edit, then could not make it
+    ├── TaskFailed         the provider accepted the edit, then could not make it
+    ├── Withheld, JournalUnusable     (journal) nothing was sent: a limit, or no way to write it down
+    ├── NotPublished       (images) a local image got no address; nothing was sent
+    └── NotDownloaded, NotSaved       (images) a result is not on disk; its link may still live
 
 Knows the provider's codes and what each one asks of the caller. Knows nothing of how an error is
 shown: `server` turns these into tool results, `cli` into lines on a terminal.
