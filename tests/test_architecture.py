@@ -45,7 +45,15 @@ SPEAK_MCP: Final = {"server", "hosting", "demo"}
 USE_EMULATOR: Final = {"cli", "connecting", "demo"}
 READ_ENVIRONMENT: Final = {"cli", "demo"}
 PRINT: Final = {"terminal", "hosting"}
-HEAVY: Final = ("PIL", "sqlalchemy", "uvicorn", "trio", "wan25_mcp.emulator", "wan25_mcp.hosting")
+HEAVY: Final = (
+    "PIL",
+    "obstore",
+    "sqlalchemy",
+    "uvicorn",
+    "trio",
+    "wan25_mcp.emulator",
+    "wan25_mcp.hosting",
+)
 BANNED_NAMES: Final = {
     "utils", "util", "helpers", "helper", "common", "manager", "managers", "handler", "handlers",
     "service", "services", "data",

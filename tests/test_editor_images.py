@@ -51,7 +51,7 @@ async def test_what_was_changed_is_told_and_the_changed_image_is_taken(tmp_path:
         wanted = await wish(stage.editor, picture(tmp_path, "small.png", (300, 200), "RGBA"))
         edit = await stage.editor.edit(wanted)
         assert len(edit.notes) == 1
-        assert edit.notes[0].startswith("Image 1 was ")
+        assert edit.notes[0].startswith("Image 1: ")
         edit = await stage.editor.wait(edit, timeout=100)
     assert edit.status == "completed"
 

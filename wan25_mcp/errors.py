@@ -8,7 +8,7 @@
     ├── OutcomeUnknown     a submit may have been accepted; it is never sent again
     ├── ReadFailed         a look at a task (or the credits) gave no usable answer
     ├── TaskFailed         the provider accepted the edit, then could not make it
-    ├── Withheld, JournalUnusable     (journal) nothing was sent: a limit, or no way to write it down
+    ├── Withheld, JournalUnusable     (journal) nothing was sent, to be safe
     ├── NotPublished       (images) a local image got no address; nothing was sent
     └── NotDownloaded, NotSaved       (images) a result is not on disk; its link may still live
 

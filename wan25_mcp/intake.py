@@ -127,7 +127,7 @@ class Intake:
             upload = await self._upload(image, publisher, journal, now)
             links.append(upload.url)
             if upload.changes:
-                changes.append(f"Image {number} was {_listed(upload.changes)}.")
+                changes.append(f"Image {number}: {', '.join(upload.changes)}.")
         return Prepared(wish.request(links), tuple(changes))
 
     async def _upload(
@@ -148,8 +148,3 @@ class Intake:
         upload = Upload(published.url, published.expires_at, conformed.changes)
         await journal.note_upload(picture.sha256, place, upload)
         return upload
-
-
-def _listed(changes: Sequence[str]) -> str:
-    *first, last = changes
-    return f"{', '.join(first)} and {last}" if first else last

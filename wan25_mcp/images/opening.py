@@ -7,7 +7,6 @@ driver or writer could notice. What cannot be found out counts as not allowed.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import stat
@@ -175,6 +174,7 @@ if sys.platform == "linux":
         return None
 
 elif sys.platform == "darwin":
+    import ctypes
     import fcntl
 
     _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -200,6 +200,7 @@ elif sys.platform == "darwin":
         return "local" if flags & _MNT_LOCAL else "network"
 
 elif sys.platform == "win32":
+    import ctypes
     import msvcrt
 
     _FLAGS: Final = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT
