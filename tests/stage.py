@@ -112,6 +112,7 @@ async def open_stage(
     window: float = 600.0,
     allowance: Allowance | None = None,
     folder: Path | None = None,
+    save: bool = True,
     **switches: Any,
 ) -> AsyncIterator[Stage]:
     """Everything in memory, on a clock that begins at `T0` with the test.
@@ -149,6 +150,7 @@ async def open_stage(
             allowance=allowance or Allowance(),
             input_dirs=(folder,) if folder else (),
             output_dir=folder / "out" if folder else None,
+            save=save,
             run=inline_run,
             clock=clock,
             chance=lambda: chance,
