@@ -29,7 +29,9 @@ class Breaker:
         self.failures, self.open_until = 0, 0.0
 
     def failed(self, now: float) -> None:
-        """The service failed. From the fifth time in a row on, submits stop; longer each time."""
+        """The service failed. The fifth time in a row stops submits; each later one for longer."""
+        if self.pause(now) is not None:
+            return  # one of those already under way; it tells nothing new
         self.failures += 1
         if self.failures >= FAILURES_TO_OPEN:
             again = self.failures - FAILURES_TO_OPEN

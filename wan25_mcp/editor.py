@@ -29,7 +29,7 @@ from wan25_mcp.errors import (
     ReadFailed,
     Wan25Error,
 )
-from wan25_mcp.images import download
+from wan25_mcp.images import download, make_previews
 from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
     Allowance,
@@ -203,10 +203,12 @@ class Editor:
         if isinstance(wish, EditRequest):
             wish = Wish.of(wish)
         # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
+        began = anyio.current_time()
         with anyio.CancelScope(shield=True):
             claim = await self._claim(host, wish, force_new=force_new)
             if not claim.joined:
                 submit = host.submitter.start(claim.intent, partial(self._prepare, host, wish))
+        patience = max(patience - (anyio.current_time() - began), 0.0)
         if claim.joined:
             return await self._join(host, claim.intent.handle, patience)
         with anyio.move_on_after(patience):
@@ -299,6 +301,17 @@ class Editor:
         except OSError:
             pass  # moved or deleted since; the link may still live
         return await host.download(known.image_urls[number - 1])
+
+    async def previews(self, edit: Edit) -> list[bytes]:
+        """A small JPEG of each image of a completed edit that one can be made of.
+
+        Raises:
+            NotDownloaded: An image is not on disk, and its link gives none.
+        """
+        numbers = range(1, len(edit.image_urls) + 1)
+        bodies = [await self.image(edit, number) for number in numbers]
+        made = await make_previews(bodies, run=self._rules.run)
+        return [preview for preview in made if preview is not None]
 
     async def recent(self, most: int = 20) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Asks nobody.

@@ -155,7 +155,10 @@ class Submitter:
             raise
         except Exception as error:
             logger.exception("The submit %s ended unexpectedly", handle)
-            submit.intent = await self._tolerant.lose(submit.intent, _broke(error))
+            if submit.on_the_wire or submit.over:
+                submit.intent = await self._tolerant.lose(submit.intent, _broke(error))
+            else:
+                submit.intent = await self._tolerant.refuse(submit.intent, _never_sent())
         finally:
             del self._under_way[handle]
             submit.ended.set()

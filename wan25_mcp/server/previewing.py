@@ -13,7 +13,7 @@ from mcp_types import ImageContent
 from wan25_mcp.editor import Editor
 from wan25_mcp.edits import Edit
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.images import make_previews, shows_images
+from wan25_mcp.images import shows_images
 from wan25_mcp.settings import Preview
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,7 @@ class Previews:
 
     async def _made(self, edit: Edit) -> list[ImageContent]:
         try:
-            numbers = range(1, len(edit.image_urls) + 1)
-            bodies = [await self._editor.image(edit, number) for number in numbers]
+            previews = await self._editor.previews(edit)
         except Wan25Error as error:
             logger.info("No preview: %s", error.message)
             return []
@@ -54,6 +53,5 @@ class Previews:
             ImageContent(
                 type="image", data=base64.b64encode(preview).decode(), mime_type="image/jpeg"
             )
-            for preview in await make_previews(bodies)
-            if preview is not None
+            for preview in previews
         ]
