@@ -11,7 +11,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +113,7 @@ async def open_stage(
     allowance: Allowance | None = None,
     folder: Path | None = None,
     save: bool = True,
+    run: Callable[..., Awaitable[Any]] | None = None,
     **switches: Any,
 ) -> AsyncIterator[Stage]:
     """Everything in memory, on a clock that begins at `T0` with the test.
@@ -151,7 +152,7 @@ async def open_stage(
             input_dirs=(folder,) if folder else (),
             output_dir=folder / "out" if folder else None,
             save=save,
-            run=inline_run,
+            run=run or inline_run,
             clock=clock,
             chance=lambda: chance,
         )

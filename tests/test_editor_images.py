@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from PIL import Image
 
@@ -162,6 +163,22 @@ async def test_a_link_that_fails_is_told_and_tried_again(tmp_path: Path) -> None
         edit = await stage.editor.get(edit)
     assert len(edit.saved) == 1
     assert edit.notes == ()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_no_step_from_a_local_image_to_a_saved_one_blocks_the_event_loop(
+    tmp_path: Path, no_blocking: None
+) -> None:
+    journal = SqlJournal(tmp_path / "data" / "journal.sqlite3")
+    source = await anyio.to_thread.run_sync(picture, tmp_path, "cat.png", (300, 200), "RGBA")
+    run = anyio.to_thread.run_sync
+    async with open_stage(journal=journal, folder=tmp_path, run=run, run_seconds=0.01) as stage:
+        with anyio.fail_after(20):
+            edit = await stage.editor.edit(await wish(stage.editor, source))
+            edit = await stage.editor.wait(edit, timeout=10)
+            previews = await stage.editor.previews(edit)
+    assert len(edit.saved) == len(previews) == 1
+    journal.close()
 
 
 async def test_asking_twice_saves_once(tmp_path: Path) -> None:
