@@ -162,6 +162,7 @@ def _example_answer() -> str:
         progress=100,
         image_urls=("https://cdn.example.com/task-unified-1757156493-imcg5zqt_0.png",),
         expires_at=datetime(2025, 9, 7, 11, 2, tzinfo=UTC),
+        saved=("/home/me/Pictures/wan25/2025-09-06-put-a-starry-sky-behind-cg5zqt-1.png",),
         usage=Usage(credits_used=1.5),
     )
     return f"```text\n{text_of(answer_of(completed))}\n```"

@@ -302,17 +302,44 @@ def test_an_unknown_task_is_status_1(name: str, world: dict[str, str | None]) ->
 
 
 def test_images_that_cannot_be_saved_leave_their_links_on_the_screen(
+    played: Playing, world: dict[str, str | None]
+) -> None:
+    played.ask("fault", endpoint="result", kind="html", times=9)
+    result = invoke(world, "edit", played.ask("sample_image_url"), "--prompt", "Not to be saved")
+    played.emulator.faults.clear()
+    assert result.exit_code == 1
+    assert "Saved: " not in result.stdout
+    assert "Image 1: http://127.0.0.1:" in result.stdout
+    assert result.stderr.count("Not saved yet: ") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_edit_is_paid_for(
     played: Playing, world: dict[str, str | None], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    played.ask("fate", run_seconds=0.1)
+    before = len(played.emulator.submits)
+    output = str(tmp_path / "file" / "out")
     result = invoke(
-        world, "edit", played.ask("sample_image_url"), "--prompt", "No room",
-        "--output", str(tmp_path / "file" / "folder"),
-    )  # fmt: skip
-    assert result.exit_code == 1
-    assert "could not be written" in result.stderr
-    assert "Image 1: http://" in result.output
+        world, "edit", played.ask("sample_image_url"), "--prompt", "p", "--output", output
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Images cannot be saved in" in result.stderr
+    assert "nothing was sent" in result.stderr
+    assert len(played.emulator.submits) == before
+
+
+def test_an_equal_edit_is_said_to_be_joined_and_force_new_makes_another(
+    played: Playing, world: dict[str, str | None]
+) -> None:
+    command = ["edit", played.ask("sample_image_url"), "--prompt", "Twice"]
+    before = played.emulator.ledger.charges
+    assert "joined" not in invoke(world, *command).stderr
+    again = invoke(world, *command)
+    assert "An equal earlier edit was joined" in again.stderr
+    assert "Saved: " in again.stdout
+    assert played.emulator.ledger.charges == before + 1
+    assert "joined" not in invoke(world, *command, "--force-new").stderr
+    assert played.emulator.ledger.charges == before + 2
 
 
 def test_no_edits_yet_is_said(world: dict[str, str | None]) -> None:

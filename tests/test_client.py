@@ -36,7 +36,7 @@ from wan25_mcp.models import Balance, CreditReport, Usage
 pytestmark = pytest.mark.anyio
 CHECK_DASHBOARD = (
     "It is never sent again by itself. Check recent tasks and credits on the provider's dashboard; "
-    "only if it is not there and the user agrees, call edit_image again with force_new=true."
+    "only if it is not there and the user agrees, edit again with force_new=true (--force-new)."
 )
 
 

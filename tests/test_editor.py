@@ -843,6 +843,18 @@ async def test_an_odd_clock_at_the_provider_does_not_promise_a_longer_life(
         assert edit.expires_at.timestamp() == pytest.approx(expires + 86400, abs=0.5)
 
 
+async def test_an_edit_nobody_knows_the_end_of_blocks_its_repeat_beyond_the_window() -> None:
+    async with open_stage(window=600.0) as stage:
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        assert (await stage.editor.edit(request())).status == "unknown"
+        await anyio.sleep(3 * 3600)
+        again = await stage.editor.edit(request())
+        assert (again.status, again.joined) == ("unknown", True)
+        assert stage.emulator.ledger.charges == 1
+        meant = await stage.editor.edit(request(), force_new=True)
+        assert (meant.status, meant.joined) == ("pending", False)
+
+
 # --- in real time, with the journal in its file ----------------------------------------------
 
 

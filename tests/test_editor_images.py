@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from tests.stage import open_stage, request
+from tests.stage import T0, open_stage, request
 from wan25_mcp.editor import Editor
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.intake import Wish
@@ -195,3 +195,32 @@ async def test_asking_twice_saves_once(tmp_path: Path) -> None:
     assert len(set(done)) == 1
     assert len(done[0]) == 2
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+async def test_a_file_that_was_deleted_is_saved_again_and_a_repeat_names_it(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        edit = await stage.editor.wait(await stage.editor.edit(request()), timeout=100)
+        [first] = edit.saved
+        await anyio.Path(first).unlink()
+        again = await stage.editor.edit(request())
+        [second] = again.saved
+        assert again.joined
+        assert await anyio.Path(second).exists()
+    assert stage.emulator.ledger.charges == 1
+
+
+async def test_a_save_that_another_process_died_in_is_taken_over_after_its_lease(
+    tmp_path: Path,
+) -> None:
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=inline)
+    async with open_stage(journal=journal, folder=tmp_path) as stage:
+        edit = await stage.editor.edit(request())
+        await anyio.sleep(58)  # it ends at 60, and is not looked at before
+        assert await journal.take_on(str(edit.task_id), now=T0 + 58.0, lease=60.0)
+        edit = await stage.editor.wait(edit, timeout=30)
+        assert edit.saved == ()
+        assert "Another process is saving it" in edit.notes[0]
+        edit = await stage.editor.keep(edit)
+    assert len(edit.saved) == 1

@@ -106,15 +106,20 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
 @main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE2]")
 @click.option("--prompt", required=True, help="What to change, and what must stay.")
-@click.option("-n", "count", type=int, default=1, show_default=True, help="How many results.")
+@click.option(
+    "-n", "count", type=int, default=1, show_default=True, help="How many results: 1 to 4."
+)
+@click.option("--force-new", is_flag=True, help="Pay for another edit though an equal one exists.")
 @click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
-def edit(images: tuple[str, ...], prompt: str, count: int, output: Path | None) -> None:
-    """Edit IMAGE (a public https link), wait, and save the result. Costs credits."""
+def edit(
+    images: tuple[str, ...], prompt: str, count: int, force_new: bool, output: Path | None
+) -> None:
+    """Edit IMAGE (a file, or a public link), wait, and save the result. Costs credits."""
     from wan25_mcp.person import edit_and_save
 
     settings = _settings()
     asked = {"prompt": prompt, "image_urls": list(images), "n": count}
-    sys.exit(_run(partial(edit_and_save, settings, asked, output or settings.output_dir)))
+    sys.exit(_run(partial(edit_and_save, settings, asked, output, force_new=force_new)))
 
 
 @main.command()

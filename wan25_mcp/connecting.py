@@ -110,8 +110,14 @@ async def _own_emulator(settings: Settings) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def open_configured_editor(settings: Settings) -> AsyncIterator[Editor]:
-    """An editor as the settings say, for as long as the block runs."""
+async def open_configured_editor(
+    settings: Settings, *, attends: bool = True
+) -> AsyncIterator[Editor]:
+    """An editor as the settings say, for as long as the block runs.
+
+    Args:
+        attends: Whether it looks after edits nobody asks about; a command of one purpose does not.
+    """
     rules = Rules(
         is_emulator=settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,
@@ -123,9 +129,10 @@ async def open_configured_editor(settings: Settings) -> AsyncIterator[Editor]:
         input_dirs=_input_dirs(settings),
         output_dir=settings.output_dir,
         save=settings.save,
+        attends=attends,
     )
-    open_journal = functools.partial(_open_journal, settings)
-    async with open_editor(connect_as(settings), open_journal, rules) as editor:
+    opening = functools.partial(open_journal, settings)
+    async with open_editor(connect_as(settings), opening, rules) as editor:
         yield editor
 
 
@@ -135,7 +142,7 @@ def _input_dirs(settings: Settings) -> tuple[Path, ...]:
     return default_input_dirs(settings.output_dir or default_directory())
 
 
-async def _open_journal(settings: Settings) -> Journal:
+async def open_journal(settings: Settings) -> Journal:
     """The journal the settings name, when it is first needed: SQLAlchemy is slow to import."""
     return await anyio.to_thread.run_sync(_journal_of, settings)
 

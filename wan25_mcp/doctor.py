@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio.to_thread
 
 from wan25_mcp.addresses import NotPublic, check_public
-from wan25_mcp.connecting import connect_as, default_data_dir, key_of
+from wan25_mcp.connecting import connect_as, default_data_dir, key_of, open_journal
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.images import default_directory
+from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.models import CreditReport
 from wan25_mcp.settings import Settings
 
@@ -31,6 +32,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield _base_url(settings)
     for check in (_output_directory, _data_directory):
         yield await anyio.to_thread.run_sync(check, settings)
+    yield await _journal(settings)
+    yield _local_images(settings)
     async for finding in _provider(settings):
         yield finding
 
@@ -74,6 +77,25 @@ def _directory(what: str, directory: Path, variable: str) -> Finding:
             f"Set {variable} to a folder you may write to.",
         )
     return Finding(True, f"{what} can be saved in {directory}.")
+
+
+async def _journal(settings: Settings) -> Finding:
+    """Read it as every submit will: without it nothing is sent."""
+    try:
+        await (await open_journal(settings)).recent("doctor", now=0.0, most=1)
+    except JournalUnusable as error:
+        return Finding(False, error.message, error.fix)
+    return Finding(True, "The journal can be read.")
+
+
+def _local_images(settings: Settings) -> Finding:
+    if settings.emulator or settings.files_url or settings.bucket_url:
+        return Finding(True, "Local images can be given an address.")
+    return Finding(
+        True,
+        "Only public links can be edited: for local images set WAN25_FILES_URL or "
+        "WAN25_BUCKET_URL.",
+    )
 
 
 async def _provider(settings: Settings) -> AsyncIterator[Finding]:

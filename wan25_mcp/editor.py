@@ -127,6 +127,7 @@ class Rules:
         input_dirs: The folders local images may be read from.
         output_dir: Where results are saved; None for the default folder.
         save: Whether completed edits are saved.
+        attends: Whether tasks nobody asks about are looked at, and their images saved.
         run: Where blocking work on images runs.
         clock: Epoch seconds.
         chance: Random numbers in [0, 1).
@@ -138,6 +139,7 @@ class Rules:
     input_dirs: tuple[Path, ...] = ()
     output_dir: Path | None = None
     save: bool = True
+    attends: bool = True
     run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     clock: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -226,7 +228,7 @@ class Editor:
         with anyio.move_on_after(patience):
             await self._submitted(host, handle)
             await self._refresh(host, handle)
-        return replace(await self._report(host, handle), joined=True)
+        return replace(await self._kept(host, await self._report(host, handle)), joined=True)
 
     async def get(self, edit: Edit | str) -> Edit:
         """Look at an edit once, by what `edit` returned, a task id or a handle."""
@@ -448,7 +450,7 @@ class Editor:
         saved = await host.keeper.saved(edit.task_id)
         missing = len(saved) < len(edit.image_urls)
         notes = (f"Not saved yet: {problem}",) if problem and missing else ()
-        return replace(edit, saved=saved, notes=(*edit.notes, *notes))
+        return replace(edit, saved=saved, notes=tuple(dict.fromkeys((*edit.notes, *notes))))
 
     async def _attend(self, host: _Host) -> None:
         """Look now and then at tasks nobody asks about: after a crash, or when callers are gone."""
@@ -521,7 +523,9 @@ class Editor:
                 connection, journal, tolerant, submitter, Watchers(look, self._tasks), keeper
             )
             task_status.started(host)
-            await self._attend(host)
+            if self._rules.attends:
+                await self._attend(host)
+            await anyio.sleep_forever()
 
     def _keeper(self, connection: Connection, journal: Journal) -> Keeper | None:
         if connection.downloads is None or not self._rules.save:

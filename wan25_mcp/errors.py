@@ -105,7 +105,7 @@ class Advice:
 
 LOOK_FIRST = (
     "It is never sent again by itself. Check recent tasks and credits on the provider's dashboard; "
-    "only if it is not there and the user agrees, call edit_image again with force_new=true."
+    "only if it is not there and the user agrees, edit again with force_new=true (--force-new)."
 )
 """What to do about a submit whose outcome nobody knows."""
 

@@ -27,7 +27,10 @@ logger = logging.getLogger(__name__)
 PATIENCE: Final = 8.0
 """Seconds an answer waits for the images to be saved."""
 
-LEASE_SECONDS: Final = 180.0
+LEASE_SECONDS: Final = 60.0
+"""How long the process that saves a task is left alone; a dead one is given up after that."""
+
+_ELSEWHERE_PAUSE: Final = 2.0
 
 
 class Keeper:
@@ -68,8 +71,12 @@ class Keeper:
         return tuple((await self._places(task_id)).values())
 
     async def _places(self, task_id: str) -> Mapping[int, str]:
+        """Where images were saved and still are: people move and delete files."""
         try:
-            return await self._journal.saved(task_id)
+            places: Mapping[int, str] = await self._run(
+                _existing, await self._journal.saved(task_id)
+            )
+            return places
         except JournalUnusable as error:
             logger.warning("%s", error.message)
             return {}
@@ -91,13 +98,17 @@ class Keeper:
 
     async def _save(self, task: Task, prompt: str, done: anyio.Event) -> None:
         try:
-            if await self._journal.take_on(task.id, now=self._clock(), lease=LEASE_SECONDS):
-                try:
-                    await self._save_missing(task, prompt)
-                finally:
+            while not await self._take_on(task.id):
+                # Another process looks at it or saves it, or died while it did: the lease ends.
+                self._problems[task.id] = "Another process is saving it. Ask again in a minute."
+                await anyio.sleep(_ELSEWHERE_PAUSE)
+            try:
+                await self._save_missing(task, prompt)
+            finally:
+                with anyio.CancelScope(shield=True):
                     await self._journal.let_go(task.id)
         except Wan25Error as error:
-            logger.warning("Images of %s are not saved: %s", task.id, error.message)
+            logger.info("Images of %s are not saved: %s", task.id, error.message)
             self._problems[task.id] = f"{error.message} {error.fix}"
         except Exception:
             logger.exception("Saving the images of %s ended unexpectedly", task.id)
@@ -106,9 +117,12 @@ class Keeper:
             del self._saving[task.id]
             done.set()
 
+    async def _take_on(self, task_id: str) -> bool:
+        return await self._journal.take_on(task_id, now=self._clock(), lease=LEASE_SECONDS)
+
     async def _save_missing(self, task: Task, prompt: str) -> None:
         """Save what is not saved; the first problem is told when every image was tried."""
-        places = await self._journal.saved(task.id)
+        places = await self._places(task.id)
         problem: Wan25Error | None = None
         for number, link in enumerate(task.image_urls, 1):
             if number in places:
@@ -132,3 +146,7 @@ class Keeper:
             run=self._run,
         )
         await self._journal.note_saved(task_id, number, str(path))
+
+
+def _existing(places: Mapping[int, str]) -> dict[int, str]:
+    return {number: path for number, path in places.items() if Path(path).is_file()}

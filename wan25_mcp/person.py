@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 
 from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.editor import Editor
 from wan25_mcp.edits import Edit
+from wan25_mcp.errors import SettingsError
+from wan25_mcp.images import output_directory
 from wan25_mcp.images.reading import is_link
 from wan25_mcp.intake import Wish
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.settings import Settings
 from wan25_mcp.terminal import Progress, complain, say, show
 
+_editor: Final = partial(open_configured_editor, attends=False)
+
 PATIENCE: Final = 3600.0
 """Seconds a person's command waits at the most; the edit itself is not bound by it."""
 
 
 async def edit_and_save(
-    settings: Settings, asked: Mapping[str, Any], directory: Path | None
+    settings: Settings, asked: Mapping[str, Any], directory: Path | None, *, force_new: bool
 ) -> int:
     """Edit, wait, save. Returns the exit status."""
+    await anyio.to_thread.run_sync(_check_writable, directory or settings.output_dir)
     images = [_named(image) for image in asked["image_urls"]]
-    async with open_configured_editor(_for_a_person(settings, images, directory)) as editor:
+    async with _editor(_for_a_person(settings, images, directory)) as editor:
         trusted = (await editor.connection()).trusted
         given = arguments.read(EditArguments, {**asked, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
         wish = given.wish(await editor.read_images(given.image_urls))
         if local := [image.name for image in wish.images if not isinstance(image, str)]:
             say(f"Uploading {' and '.join(local)}")
-        return await _finish(editor, await _start(editor, wish))
+        return await _finish(editor, await _start(editor, wish, force_new=force_new))
+
+
+def _check_writable(directory: Path | None) -> None:
+    """Find out before the edit is paid for that its result could not be saved.
+
+    Raises:
+        SettingsError: The folder cannot be written to.
+    """
+    folder = output_directory(directory and directory.expanduser())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}); "
+            "nothing was sent.",
+            fix="Name another folder with --output or WAN25_OUTPUT_DIR.",
+        ) from None
 
 
 def _named(image: str) -> str:
@@ -54,16 +81,17 @@ def _for_a_person(
     return replace(
         settings,
         input_dirs=(*(settings.input_dirs or ()), *folders),
-        output_dir=directory or settings.output_dir,
+        output_dir=directory.expanduser() if directory else settings.output_dir,
         save=True,
     )
 
 
-async def _start(editor: Editor, wish: Wish) -> Edit:
+async def _start(editor: Editor, wish: Wish, *, force_new: bool) -> Edit:
     try:
-        return await editor.edit(wish, patience=PATIENCE)
+        return await editor.edit(wish, force_new=force_new, patience=PATIENCE)
     except anyio.get_cancelled_exc_class():
         # Ctrl-C before there is a task id: the edit may be paid for, so its id is not lost.
+        say("\nStopping; waiting up to 5 seconds to learn the task id")
         with anyio.CancelScope(shield=True):
             await editor.finish()
             for past in await editor.recent(1):
@@ -72,14 +100,16 @@ async def _start(editor: Editor, wish: Wish) -> Edit:
 
 
 def _say_it_goes_on(edit: Edit) -> None:
-    if edit.task_id is not None:
+    if edit.error is not None:
+        complain(edit.error)
+    elif edit.task_id is not None:
         say(f"\nStopped waiting; the edit goes on. Later: wan25-mcp task {edit.task_id} --wait")
 
 
 async def show_task(settings: Settings, name: str, directory: Path | None, *, wait: bool) -> int:
     """Show an edit; with `wait`, wait for it and save its images. Returns the exit status."""
     chosen = _for_a_person(settings, directory=directory) if wait else settings
-    async with open_configured_editor(chosen) as editor:
+    async with _editor(chosen) as editor:
         task_id = arguments.read(TaskArguments, {"task_id": name}).task_id
         _say_if_emulated(editor)
         edit = await editor.get(task_id)
@@ -88,7 +118,7 @@ async def show_task(settings: Settings, name: str, directory: Path | None, *, wa
 
 async def list_tasks(settings: Settings, most: int) -> None:
     """List recent edits of this account."""
-    async with open_configured_editor(settings) as editor:
+    async with _editor(settings) as editor:
         _say_if_emulated(editor)
         past = await editor.recent(most)
     if not past:
@@ -108,6 +138,8 @@ def _say_if_emulated(editor: Editor) -> None:
 
 
 async def _finish(editor: Editor, edit: Edit) -> int:
+    if edit.joined:
+        say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
     for note in edit.notes:
         say(note)
     if edit.task_id and not is_settled(edit.status) and not edit.error:
@@ -116,7 +148,7 @@ async def _finish(editor: Editor, edit: Edit) -> int:
     if edit.image_urls:
         say("Saving")
         edit = await editor.keep(edit)
-    return _tell(edit)
+    return _tell(edit) or int(len(edit.saved) < len(edit.image_urls))
 
 
 async def _wait(editor: Editor, started: Edit) -> Edit:
@@ -137,6 +169,8 @@ async def _wait(editor: Editor, started: Edit) -> Edit:
 def _tell(edit: Edit) -> int:
     percent = f", {edit.progress} %" if edit.progress is not None else ""
     show(f"Status: {edit.status}{percent}")
+    if edit.error and edit.task_id:
+        show(f"Task id: {edit.task_id}")
     for path in edit.saved:
         show(f"Saved: {path}")
     for number, link in enumerate(edit.image_urls, 1):
@@ -144,14 +178,13 @@ def _tell(edit: Edit) -> int:
     if edit.expires_at:
         show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
     show(f"Charged: {edit.charged}{_credits(edit)}")
-    unsaved = edit.notes if len(edit.saved) < len(edit.image_urls) else ()
-    for note in unsaved:
+    for note in edit.notes if len(edit.saved) < len(edit.image_urls) else ():
         say(note)
     if edit.error:
         complain(edit.error)
     elif edit.task_id and not is_settled(edit.status):
         show(f"It goes on; to wait for it: wan25-mcp task {edit.task_id} --wait")
-    return 1 if edit.error or unsaved else 0
+    return 1 if edit.error else 0
 
 
 def _credits(edit: Edit) -> str:

@@ -92,7 +92,12 @@ def _live(connection: Connection, ask: Ask, since: float) -> Intent | None:
         .where(
             intents.c.owner == ask.owner,
             intents.c.fingerprint == ask.fingerprint,
-            intents.c.created_at > since,
+            # One whose outcome nobody knows is not forgotten with the window: a repeat could be
+            # paid twice, and only the caller can say that it is meant (`force_new`).
+            or_(
+                intents.c.created_at > since,
+                and_(intents.c.stage == "unknown", intents.c.created_at > since - DAY),
+            ),
             intents.c.stage != "refused",
             or_(tasks.c.status.is_(None), tasks.c.status.not_in(("failed", "cancelled"))),
         )
