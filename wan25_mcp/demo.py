@@ -80,7 +80,8 @@ async def _assistant(
 
 @asynccontextmanager
 async def _connected(server: StdioServerParameters) -> AsyncIterator[Client]:
-    async with Client(stdio_client(server)) as client:
+    # Not the default, which is whatever sys.stderr was when the SDK was imported.
+    async with Client(stdio_client(server, errlog=sys.__stderr__ or sys.stderr)) as client:
         tools = ", ".join(tool.name for tool in (await client.list_tools()).tools)
         say(f"2. MCP server over stdio, protocol {client.protocol_version}; tools: {tools}")
         yield client

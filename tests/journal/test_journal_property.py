@@ -86,10 +86,11 @@ class _Wire(httpx2.AsyncBaseTransport):
 class _CutJournal(SqlJournal):
     """A process's journal, until it is killed; notes which intents were wanted anew."""
 
-    def __init__(self, path: Path, forced: set[str]) -> None:
+    def __init__(self, path: Path, forced: set[str], claimed: dict[str, float]) -> None:
         super().__init__(path, run=inline)
         self.cut = False
         self._forced = forced
+        self._claimed = claimed
 
     def _transact(self, kind: str, step: Any) -> Any:
         if self.cut:
@@ -99,6 +100,7 @@ class _CutJournal(SqlJournal):
     async def claim(self, ask: Any, *, window: float, **rest: Any) -> Any:
         if window == 0:
             self._forced.add(ask.handle)
+        self._claimed[ask.handle] = rest["now"]
         return await super().claim(ask, window=window, **rest)
 
 
@@ -109,7 +111,9 @@ class _Process:
         self._machine = machine
         self._stop = asyncio.Event()
         self.wire = _Wire(machine.emulator)
-        self.journal = _CutJournal(machine.folder / "journal.sqlite3", machine.forced)
+        self.journal = _CutJournal(
+            machine.folder / "journal.sqlite3", machine.forced, machine.claimed
+        )
         self.editor: Editor | None = None
         self._task = machine.loop.create_task(self._live())
 
@@ -158,6 +162,7 @@ class OneIntentOneCharge(RuleBasedStateMachine):
         self.jumped = 0.0
         self.went_back = 0.0
         self.forced: set[str] = set()
+        self.claimed: dict[str, float] = {}
         self.handles: list[str] = []
         self.withheld: list[str] = []
         self.emulator = Emulator(
@@ -352,8 +357,11 @@ class OneIntentOneCharge(RuleBasedStateMachine):
             content = (submit.body["prompt"], submit.body["n"])
             before = latest.get(content)
             latest[content] = submit
-            if before is None or submit.headers["idempotency-key"] in self.forced:
+            handle = submit.headers["idempotency-key"]
+            if before is None or handle in self.forced:
                 continue
+            if self.claimed[handle] < before.time:
+                continue  # an older wish, resent when the provider let it; the newer one was forced
             ended = before.task_id or ""
             entry = self.emulator.ledger[ended]
             ended_badly = entry.settled and self.emulator.tasks[ended].status in (
