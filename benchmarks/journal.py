@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -72,9 +72,19 @@ class NoJournal:
     async def last_seen(self, task_id: str) -> Sighting | None:
         return self._sightings.get(task_id)
 
+    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+        return {name: self._sightings[name] for name in task_ids if name in self._sightings}
+
+    async def seen_since(self, since: float) -> Mapping[str, float]:
+        return {n: seen.seen_at for n, seen in self._sightings.items() if seen.seen_at >= since}
+
+    async def take_look(self, task_id: str, **_: Any) -> bool:  # noqa: ARG002
+        return True
+
     async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:  # noqa: ARG002
         return True
 
+    async def end_look(self, task_id: str) -> None: ...
     async def let_go(self, task_id: str) -> None: ...
     async def note_saved(self, task_id: str, number: int, path: str) -> None: ...
     async def note_upload(self, sha256: str, place: str, upload: Upload) -> None: ...
@@ -89,6 +99,9 @@ class NoJournal:
         return None
 
     async def unattended(self, owner: str, **_: Any) -> Sequence[str]:  # noqa: ARG002
+        return ()
+
+    async def past_runs(self, owner: str, **_: Any) -> Sequence[float]:  # noqa: ARG002
         return ()
 
     async def recent(self, owner: str, **_: Any) -> Sequence[tuple[Intent, Sighting | None]]:  # noqa: ARG002

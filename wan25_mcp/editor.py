@@ -456,12 +456,11 @@ class Editor:
         """Look now and then at tasks nobody asks about: after a crash, or when callers are gone."""
         while True:
             unattended = await host.tolerant.unattended(
-                now=self._rules.clock(), unseen_for=_UNSEEN_FOR, lease=_UNSEEN_FOR
+                now=self._rules.clock(), unseen_for=_UNSEEN_FOR
             )
             for task_id in unattended:
                 with suppress(Wan25Error):
                     await self._look(host, task_id)
-                    await host.journal.let_go(task_id)
             await self._keep_unsaved(host)
             await anyio.sleep(_UNSEEN_FOR / 2)
 

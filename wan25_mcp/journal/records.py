@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -47,6 +47,7 @@ class Ask:
         n: How many images are asked for.
         prompt: Kept so that a person can recognise the edit in a list.
         holder: The process that would send it.
+        callback: SHA-256, in hex, of the secret that only this submit's callback address carries.
     """
 
     handle: str
@@ -55,6 +56,7 @@ class Ask:
     n: int
     prompt: str
     holder: str
+    callback: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ class Intent:
         credits: What it is counted with against the limit: estimated, then reserved, then used.
         task_id: The provider's id, once accepted.
         error: Why there is no task, once refused or unknown.
+        callback: As in `Ask`.
     """
 
     handle: str
@@ -76,6 +79,7 @@ class Intent:
     credits: float = 0.0
     task_id: str | None = None
     error: Wan25Error | None = None
+    callback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class Upload:
 class Journal(Protocol):
     """Each method is atomic among all who share the journal, and durable when it returns.
 
+    Only an unsettled sighting, and who looks, may be taken back by a power failure.
     Every method raises `JournalUnusable` when the storage fails.
     """
 
@@ -172,7 +177,10 @@ class Journal(Protocol):
         ...
 
     async def accept(self, handle: str, task: Task, *, now: float) -> None:
-        """The provider has the task; also for one thought to be unknown."""
+        """The provider has the task; also for one thought to be unknown.
+
+        Changes nothing when the task is another intent's.
+        """
         ...
 
     async def refuse(self, handle: str, error: Wan25Error) -> None:
@@ -188,17 +196,53 @@ class Journal(Protocol):
         ...
 
     async def record(self, task: Task, *, now: float) -> Sighting:
-        """Note a look at a task. A settled task stays what it was."""
+        """Note a look at a task, which ends the look. A settled task stays what it was."""
+        ...
+
+    async def take_look(
+        self, task_id: str, *, seen_at: float | None, now: float, lease: float
+    ) -> bool:
+        """Take the next look at a task, so that one process at a time looks.
+
+        False: another process is looking, or has looked since `seen_at`. True for a task that
+        was never seen: nobody can know of it, so whoever asks may look.
+
+        Args:
+            seen_at: When the asker knows it to have been seen; None to look again in any case.
+            lease: Seconds after which who looks counts as dead.
+        """
+        ...
+
+    async def end_look(self, task_id: str) -> None:
+        """The look failed; another may look."""
         ...
 
     async def last_seen(self, task_id: str) -> Sighting | None:
         """What was last seen of a task."""
         ...
 
-    async def unattended(
-        self, owner: str, *, now: float, unseen_for: float, lease: float
-    ) -> Sequence[str]:
-        """Accepted, unsettled tasks nobody has looked at lately; taken on for `lease` seconds."""
+    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+        """What was last seen of many tasks, by task id; those never seen are left out."""
+        ...
+
+    async def seen_since(self, since: float) -> Mapping[str, float]:
+        """When each task that was seen at `since` or later was seen, by task id. Cheap."""
+        ...
+
+    async def past_runs(
+        self, owner: str, *, n: int | None = None, most: int = 100
+    ) -> Sequence[float]:
+        """How long the latest settled tasks of an account took, in seconds, newest first.
+
+        Failures are among them; a task whose end is not known closely is not.
+
+        Args:
+            n: Only those of so many images.
+        """
+        ...
+
+    async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
+        """Unsettled tasks made within a day that nobody has looked at for `unseen_for` seconds."""
         ...
 
     async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
@@ -250,6 +294,26 @@ def sight(before: Sighting | None, task: Task, now: float) -> Sighting:
     if is_settled(task.status):
         return Sighting(task, seen_at=now, unfinished_at=unfinished, settled_at=now)
     return Sighting(task, seen_at=now, unfinished_at=now)
+
+
+_VAGUE: Final = 0.2
+"""A run is not learnt from when its end is known less closely than this share of it."""
+
+
+def took(sent_at: float, sighting: Sighting) -> float | None:
+    """Seconds from submit to end of a settled task; None when that is not known closely.
+
+    What the provider tells comes first; else the end is taken to lie in the middle between the
+    last look that saw the task unfinished and the first that saw it settled.
+    """
+    if sighting.settled_at is None:
+        return None
+    if sighting.task.duration:
+        return sighting.task.duration
+    unfinished = sent_at if sighting.unfinished_at is None else sighting.unfinished_at
+    run = (unfinished + sighting.settled_at) / 2 - sent_at
+    known = 0 <= sighting.settled_at - unfinished <= run * _VAGUE
+    return run if known and run > 0 else None
 
 
 _KINDS: Final = {

@@ -19,10 +19,11 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.schema import CreateColumn
 
 from wan25_mcp.journal.records import JournalUnusable
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 metadata: Final = MetaData()
 
@@ -45,6 +46,7 @@ intents: Final = Table(
     Column("price", Float(53)),  # credits an image, as the provider said; teaches the next estimate
     Column("task_id", String(255), unique=True),
     Column("error", Text),
+    Column("callback", String(64)),
     Index("wan25_intents_equal", "owner", "fingerprint", "created_at"),
     Index("wan25_intents_stage", "stage", "lease_until"),
     Index("wan25_intents_latest", "owner", "created_at"),
@@ -60,8 +62,19 @@ tasks: Final = Table(
     Column("seen_at", Float(53), nullable=False),
     Column("unfinished_at", Float(53)),
     Column("settled_at", Float(53)),
-    Column("followed_until", Float(53), nullable=False),
+    Column("followed_until", Float(53), nullable=False),  # the lease of who saves its images
+    # The lease of who looks. With a default in the table, for rows that an older wan25-mcp adds
+    # which had the journal open before it was brought forward.
+    Column("looking_until", Float(53), nullable=False, server_default="0"),
     Index("wan25_tasks_unsettled", "settled", "seen_at"),
+    Index("wan25_tasks_seen", "seen_at", "task_id"),
+)
+# Of settled tasks only, so that the others, which are written most, do not pay for it.
+Index(
+    "wan25_tasks_ended",
+    tasks.c.settled_at,
+    sqlite_where=tasks.c.settled_at.is_not(None),
+    postgresql_where=tasks.c.settled_at.is_not(None),
 )
 
 
@@ -97,9 +110,23 @@ def bring_forward(connection: Connection) -> None:
             f"{VERSION}), so upgrade this one"
         )
     if found != VERSION:
-        # What each version added is whole tables, and those that are there are left alone.
+        # What a version adds is tables, columns and indexes; what is there is left alone.
         metadata.create_all(connection)
+        _add_missing(connection)
         connection.execute(insert(versions).values(version=VERSION))
+
+
+def _add_missing(connection: Connection) -> None:
+    """Give tables of an older version the columns and indexes that they lack."""
+    inspector = inspect(connection)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                added = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 def _version(connection: Connection) -> int | None:

@@ -11,10 +11,10 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import anyio.lowlevel
 import anyio.to_thread
@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import schema, steps
+from wan25_mcp.journal import schema, sightings, steps
 from wan25_mcp.journal.records import (
     Allowance,
     Ask,
@@ -33,6 +33,7 @@ from wan25_mcp.journal.records import (
     Upload,
     Withheld,
 )
+from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task
 
 BUSY_SECONDS: Final = 2.5
@@ -43,6 +44,11 @@ _ADVISORY_LOCK: Final = 0x77616E3235  # "wan25"
 P = ParamSpec("P")
 T = TypeVar("T")
 Run = Callable[[Callable[[], T]], Awaitable[T]]
+
+Kind = Literal["read", "note", "write"]
+"""A `note` is a write that a power failure may take back: a look at an unsettled task, and who
+looks. The next look says it again, so it is not worth waiting for the disk at each of the many.
+Other processes see it at once like any other, and the death of a process takes nothing back."""
 
 
 async def in_thread(job: Callable[[], T]) -> T:
@@ -120,19 +126,33 @@ class SqlJournal:
         return await self._read_current(now, None, steps.find, name, owner)
 
     async def record(self, task: Task, *, now: float) -> Sighting:
-        return await self._write(steps.record, task, now=now)
+        write = self._write if is_settled(task.status) else self._note
+        return await write(sightings.record, task, now=now)
+
+    async def take_look(
+        self, task_id: str, *, seen_at: float | None, now: float, lease: float
+    ) -> bool:
+        return await self._note(sightings.take_look, task_id, seen_at=seen_at, now=now, lease=lease)
+
+    async def end_look(self, task_id: str) -> None:
+        await self._note(sightings.end_look, task_id)
 
     async def last_seen(self, task_id: str) -> Sighting | None:
-        return await self._read(None, steps.last_seen, task_id)
+        return await self._read(None, sightings.last_seen, task_id)
 
-    async def unattended(
-        self, owner: str, *, now: float, unseen_for: float, lease: float
-    ) -> Sequence[str]:
-        if not await self._read(False, steps.any_unattended, owner, now=now, unseen_for=unseen_for):
-            return ()
-        return await self._write(
-            steps.unattended, owner, now=now, unseen_for=unseen_for, lease=lease
-        )
+    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+        return await self._read({}, sightings.sightings, task_ids)
+
+    async def seen_since(self, since: float) -> Mapping[str, float]:
+        return await self._read({}, sightings.seen_since, since)
+
+    async def past_runs(
+        self, owner: str, *, n: int | None = None, most: int = 100
+    ) -> Sequence[float]:
+        return await self._read([], sightings.past_runs, owner, n=n, most=most)
+
+    async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
+        return await self._read([], sightings.unattended, owner, now=now, unseen_for=unseen_for)
 
     async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
         return await self._write(steps.take_on, task_id, now=now, lease=lease)
@@ -165,8 +185,22 @@ class SqlJournal:
     async def _write(
         self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        return await self._change("write", step, *args, **kwargs)
+
+    async def _note(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._change("note", step, *args, **kwargs)
+
+    async def _change(
+        self,
+        kind: Kind,
+        step: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         def job() -> T:
-            return self._transact("write", lambda connection: step(connection, *args, **kwargs))
+            return self._transact(kind, lambda connection: step(connection, *args, **kwargs))
 
         result: T = await self._run(job)
         return result
@@ -213,7 +247,7 @@ class SqlJournal:
     def _is_absent(self) -> bool:
         return self._engine is None and isinstance(self._url, Path) and not _exists(self._url)
 
-    def _transact(self, kind: str, step: Callable[[Connection], T]) -> T:
+    def _transact(self, kind: Kind, step: Callable[[Connection], T]) -> T:
         try:
             engine = self._opened()
             with engine.connect().execution_options(wan25=kind) as connection, connection.begin():
@@ -297,11 +331,12 @@ def _create_private(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver's guess
     cursor = connection.cursor()
     _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
+    record.info["synchronous"] = "FULL"
     cursor.close()
 
 
@@ -323,13 +358,22 @@ def _write_ahead(cursor: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    kind: Kind = connection.get_execution_options()["wan25"]
+    if kind == "read":
+        connection.exec_driver_sql("BEGIN")
+        return
+    synchronous = "NORMAL" if kind == "note" else "FULL"
+    if connection.info["synchronous"] != synchronous:  # connections serve either kind in turn
+        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+        connection.info["synchronous"] = synchronous
     # A transaction that reads first and writes later could find the file changed between.
-    writes = connection.get_execution_options().get("wan25") == "write"
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _take_turn(connection: Connection, kind: str) -> None:
-    if kind == "write" and connection.dialect.name == "postgresql":
+def _take_turn(connection: Connection, kind: Kind) -> None:
+    if kind != "read" and connection.dialect.name == "postgresql":
+        if kind == "note":
+            connection.execute(text("SET LOCAL synchronous_commit = off"))
         connection.execute(text(f"SET LOCAL lock_timeout = {int(BUSY_SECONDS * 1000)}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 

@@ -25,11 +25,10 @@ from wan25_mcp.journal.records import (
     Withheld,
     error_from_json,
     error_to_json,
-    sight,
 )
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
-from wan25_mcp.lifecycle import is_settled
-from wan25_mcp.models import Task, Usage
+from wan25_mcp.journal.sightings import last_seen, record
+from wan25_mcp.models import Task
 
 KEPT_FOR: Final = 30 * DAY
 """How long intents, prompts and links are kept."""
@@ -67,6 +66,7 @@ def claim(
         n=ask.n,
         prompt=ask.prompt.replace("\0", " "),  # which PostgreSQL cannot store
         credits=price * ask.n,
+        callback=ask.callback,
     )
     connection.execute(
         insert(intents).values(
@@ -80,6 +80,7 @@ def claim(
             n=intent.n,
             prompt=intent.prompt,
             credits=intent.credits,
+            callback=intent.callback,
         )
     )
     return Claim(intent, joined=False)
@@ -218,6 +219,11 @@ def renew(connection: Connection, handle: str, *, now: float, lease: float) -> N
 
 
 def accept(connection: Connection, handle: str, task: Task, *, now: float) -> None:
+    others = select(intents.c.handle).where(
+        intents.c.task_id == task.id, intents.c.handle != handle
+    )
+    if connection.execute(others).first() is not None:
+        return
     _move(connection, handle, ("sending", "unknown"), "accepted", task_id=task.id, error=None)
     record(connection, task, now=now)
 
@@ -293,92 +299,8 @@ def _intent(row: Row[Any]) -> Intent:
         credits=row.credits,
         task_id=row.task_id,
         error=error_from_json(json.loads(row.error)) if row.error else None,
+        callback=row.callback,
     )
-
-
-# --- tasks ----------------------------------------------------------------------------------
-
-
-def record(connection: Connection, task: Task, *, now: float) -> Sighting:
-    before = last_seen(connection, task.id)
-    seen = sight(before, task, now)
-    if seen is before:
-        return seen
-    values = {
-        "settled": int(is_settled(task.status)),
-        "status": task.status,
-        "answer": json.dumps(_answer(task)),
-        "seen_at": seen.seen_at,
-        "unfinished_at": seen.unfinished_at,
-        "settled_at": seen.settled_at,
-    }
-    if before is None:
-        connection.execute(insert(tasks).values(task_id=task.id, followed_until=0.0, **values))
-    else:
-        connection.execute(update(tasks).where(tasks.c.task_id == task.id).values(**values))
-    _settle_credits(connection, task)
-    return seen
-
-
-def _settle_credits(connection: Connection, task: Task) -> None:
-    """Count what the provider says an edit costs, instead of what was assumed."""
-    usage = task.usage or Usage()
-    facts: dict[str, Any] = {}
-    if usage.credits_reserved is not None and not is_settled(task.status):
-        facts = {"credits": usage.credits_reserved, "price": usage.credits_reserved / intents.c.n}
-    elif usage.credits_used is not None:
-        facts = {"credits": usage.credits_used}
-        if task.image_urls and usage.credits_used > 0:
-            facts["price"] = usage.credits_used / len(task.image_urls)
-    elif task.status in ("failed", "cancelled"):
-        facts = {"credits": 0.0}
-    if facts:
-        connection.execute(update(intents).where(intents.c.task_id == task.id).values(**facts))
-
-
-def _answer(task: Task) -> dict[str, Any]:
-    kept = task.model_dump(mode="json", exclude_none=True)
-    kept["results"] = kept.pop("image_urls")  # as the provider writes it, so `Task` reads it back
-    return kept
-
-
-def last_seen(connection: Connection, task_id: str) -> Sighting | None:
-    row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).first()
-    return _sighting(row) if row else None
-
-
-def _sighting(row: Row[Any]) -> Sighting:
-    task = Task.model_validate(json.loads(row.answer))
-    return Sighting(task, row.seen_at, row.unfinished_at, row.settled_at)
-
-
-def _unattended(owner: str, now: float, unseen_for: float) -> ColumnElement[bool]:
-    mine = select(intents.c.task_id).where(
-        intents.c.owner == owner, intents.c.created_at > now - DAY
-    )
-    return and_(
-        tasks.c.settled == 0,
-        tasks.c.seen_at < now - unseen_for,
-        tasks.c.followed_until < now,
-        tasks.c.task_id.in_(mine),
-    )
-
-
-def any_unattended(connection: Connection, owner: str, *, now: float, unseen_for: float) -> bool:
-    """Whether `unattended` has anything to take on."""
-    found = select(tasks.c.task_id).where(_unattended(owner, now, unseen_for)).limit(1)
-    return connection.execute(found).first() is not None
-
-
-def unattended(
-    connection: Connection, owner: str, *, now: float, unseen_for: float, lease: float
-) -> list[str]:
-    chosen = _unattended(owner, now, unseen_for)
-    found = connection.execute(select(tasks.c.task_id).where(chosen).limit(100)).scalars().all()
-    connection.execute(
-        update(tasks).where(tasks.c.task_id.in_(found)).values(followed_until=now + lease)
-    )
-    return list(found)
 
 
 def recent(

@@ -8,7 +8,7 @@ process, and written as soon as the journal takes it. Looks at tasks work withou
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from wan25_mcp.errors import Wan25Error
@@ -117,12 +117,52 @@ class TolerantJournal:
             return written or unwritten
         return max(written, unwritten, key=_newness)
 
-    async def unattended(self, *, now: float, unseen_for: float, lease: float) -> Sequence[str]:
+    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+        unwritten = self._unwritten.sightings
+        found = {task_id: unwritten[task_id] for task_id in task_ids if task_id in unwritten}
+        try:
+            written = await self._journal.sightings(task_ids)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            return found
+        both = {
+            name: max(written[name], found[name], key=_newness) for name in {*written} & {*found}
+        }
+        return {**written, **found, **both}
+
+    async def seen_since(self, since: float) -> Mapping[str, float]:
+        try:
+            return await self._journal.seen_since(since)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            return {}
+
+    async def take_look(
+        self, task_id: str, *, seen_at: float | None, now: float, lease: float
+    ) -> bool:
+        try:
+            return await self._journal.take_look(task_id, seen_at=seen_at, now=now, lease=lease)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            return True  # two who look cost a look; nobody who looks would cost the result
+
+    async def end_look(self, task_id: str) -> None:
+        try:
+            await self._journal.end_look(task_id)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+
+    async def past_runs(self, *, n: int | None = None, most: int = 100) -> Sequence[float]:
+        try:
+            return await self._journal.past_runs(self._owner, n=n, most=most)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            return ()
+
+    async def unattended(self, *, now: float, unseen_for: float) -> Sequence[str]:
         await self._catch_up()  # though nobody asks
         try:
-            return await self._journal.unattended(
-                self._owner, now=now, unseen_for=unseen_for, lease=lease
-            )
+            return await self._journal.unattended(self._owner, now=now, unseen_for=unseen_for)
         except JournalUnusable as error:
             logger.warning("%s", error.message)
             return ()

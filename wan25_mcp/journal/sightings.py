@@ -1,0 +1,149 @@
+"""What was seen of tasks, and who looks, as SQL inside one transaction. Synchronous."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from wan25_mcp.journal.records import DAY, Sighting, sight, took
+from wan25_mcp.journal.schema import intents, tasks
+from wan25_mcp.lifecycle import is_settled
+from wan25_mcp.models import Task, Usage
+
+_AT_ONCE: Final = 500
+"""Task ids in one question: databases limit how many parameters one may have."""
+
+
+def record(connection: Connection, task: Task, *, now: float) -> Sighting:
+    before = last_seen(connection, task.id)
+    seen = sight(before, task, now)
+    if seen is before:
+        end_look(connection, task.id)
+        return seen
+    values = {
+        "settled": int(is_settled(task.status)),
+        "status": task.status,
+        "answer": json.dumps(_answer(task)),
+        "seen_at": seen.seen_at,
+        "unfinished_at": seen.unfinished_at,
+        "settled_at": seen.settled_at,
+        "looking_until": 0.0,
+    }
+    if before is None:
+        connection.execute(insert(tasks).values(task_id=task.id, followed_until=0.0, **values))
+    else:
+        connection.execute(update(tasks).where(tasks.c.task_id == task.id).values(**values))
+    _settle_credits(connection, task)
+    return seen
+
+
+def _settle_credits(connection: Connection, task: Task) -> None:
+    """Count what the provider says an edit costs, instead of what was assumed."""
+    usage = task.usage or Usage()
+    facts: dict[str, Any] = {}
+    if usage.credits_reserved is not None and not is_settled(task.status):
+        facts = {"credits": usage.credits_reserved, "price": usage.credits_reserved / intents.c.n}
+    elif usage.credits_used is not None:
+        facts = {"credits": usage.credits_used}
+        if task.image_urls and usage.credits_used > 0:
+            facts["price"] = usage.credits_used / len(task.image_urls)
+    elif task.status in ("failed", "cancelled"):
+        facts = {"credits": 0.0}
+    if facts:
+        connection.execute(update(intents).where(intents.c.task_id == task.id).values(**facts))
+
+
+def _answer(task: Task) -> dict[str, Any]:
+    kept = task.model_dump(mode="json", exclude_none=True)
+    kept["results"] = kept.pop("image_urls")  # as the provider writes it, so `Task` reads it back
+    return kept
+
+
+def last_seen(connection: Connection, task_id: str) -> Sighting | None:
+    row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).first()
+    return _sighting(row) if row else None
+
+
+def _sighting(row: Row[Any]) -> Sighting:
+    task = Task.model_validate(json.loads(row.answer))
+    return Sighting(task, row.seen_at, row.unfinished_at, row.settled_at)
+
+
+def sightings(connection: Connection, task_ids: Collection[str]) -> dict[str, Sighting]:
+    wanted = list(dict.fromkeys(task_ids))
+    found: dict[str, Sighting] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = tasks.c.task_id.in_(wanted[start : start + _AT_ONCE])
+        rows = connection.execute(select(tasks).where(some))
+        found.update((row.task_id, _sighting(row)) for row in rows)
+    return found
+
+
+def seen_since(connection: Connection, since: float) -> dict[str, float]:
+    rows = connection.execute(
+        select(tasks.c.task_id, tasks.c.seen_at).where(tasks.c.seen_at >= since)
+    )
+    return {row.task_id: row.seen_at for row in rows}
+
+
+def take_look(
+    connection: Connection, task_id: str, *, seen_at: float | None, now: float, lease: float
+) -> bool:
+    free = [tasks.c.task_id == task_id, tasks.c.looking_until < now]
+    if seen_at is not None:
+        free.append(tasks.c.seen_at <= seen_at)
+    taken = connection.execute(update(tasks).where(*free).values(looking_until=now + lease))
+    return taken.rowcount == 1 or not _is_known(connection, task_id)
+
+
+def _is_known(connection: Connection, task_id: str) -> bool:
+    found = select(tasks.c.task_id).where(tasks.c.task_id == task_id)
+    return connection.execute(found).first() is not None
+
+
+def end_look(connection: Connection, task_id: str) -> None:
+    looking = (tasks.c.task_id == task_id, tasks.c.looking_until != 0)
+    connection.execute(update(tasks).where(*looking).values(looking_until=0.0))
+
+
+def past_runs(connection: Connection, owner: str, *, n: int | None, most: int) -> list[float]:
+    return list(islice(_runs(connection, owner, n, most), most))
+
+
+def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Iterator[float]:
+    mine = [intents.c.owner == owner, intents.c.sent_at.is_not(None)]
+    if n is not None:
+        mine.append(intents.c.n == n)
+    rows = connection.execute(
+        select(tasks, intents.c.sent_at)
+        .join(intents, intents.c.task_id == tasks.c.task_id)
+        .where(*mine, tasks.c.settled_at.is_not(None))
+        .order_by(tasks.c.settled_at.desc())
+        .limit(most * _RUNS_READ)
+    )
+    for row in rows:
+        if (run := took(row.sent_at, _sighting(row))) is not None:
+            yield run
+
+
+_RUNS_READ: Final = 3
+"""How many settled tasks are read for each run wanted: not of all is it known what they took."""
+
+
+def unattended(connection: Connection, owner: str, *, now: float, unseen_for: float) -> list[str]:
+    found = (
+        select(tasks.c.task_id)
+        .join(intents, intents.c.task_id == tasks.c.task_id)
+        .where(
+            intents.c.owner == owner,
+            intents.c.created_at > now - DAY,
+            tasks.c.settled == 0,
+            tasks.c.seen_at < now - unseen_for,
+        )
+        .order_by(tasks.c.seen_at)
+    )
+    return list(connection.execute(found).scalars())
