@@ -114,6 +114,8 @@ async def open_stage(
     folder: Path | None = None,
     save: bool = True,
     run: Callable[..., Awaitable[Any]] | None = None,
+    callback_url: str | None = None,
+    is_emulator: bool = False,
     **switches: Any,
 ) -> AsyncIterator[Stage]:
     """Everything in memory, on a clock that begins at `T0` with the test.
@@ -147,12 +149,14 @@ async def open_stage(
             return journal or SqlJournal("sqlite://", run=inline)
 
         rules = Rules(
+            is_emulator=is_emulator,
             duplicate_window=window,
             allowance=allowance or Allowance(),
             input_dirs=(folder,) if folder else (),
             output_dir=folder / "out" if folder else None,
             save=save,
             run=run or inline_run,
+            callback_url=callback_url,
             clock=clock,
             chance=lambda: chance,
         )

@@ -16,7 +16,7 @@ import pytest
 
 from tests.stage import OWNER, T0, Stage, open_stage, request
 from wan25_mcp.editor import Connection, open_editor
-from wan25_mcp.edits import Edit
+from wan25_mcp.edits import Edit, Progress
 from wan25_mcp.errors import (
     OutcomeUnknown,
     ReadFailed,
@@ -500,7 +500,9 @@ async def test_a_wait_that_expires_is_no_error_and_says_how_far_it_is() -> None:
         edit = await stage.editor.edit(request())
         began = anyio.current_time()
         still = await stage.editor.wait(str(edit.task_id), timeout=20)
-        assert anyio.current_time() - began == pytest.approx(20, abs=0.1)
+        assert anyio.current_time() - began == pytest.approx(
+            19, abs=0.1
+        )  # a margin for the way back
         assert (still.status, still.error, still.charged) == ("processing", None, "reserved")
         assert still.progress
         assert 0 < still.progress < 100
@@ -510,15 +512,12 @@ async def test_looks_are_paced_and_the_result_is_seen_soon() -> None:
     async with open_stage(run_seconds=90) as stage:
         edit = await stage.editor.edit(request())
         done = await stage.editor.wait(str(edit.task_id), timeout=300)
-        seen_at = anyio.current_time()
         assert done.status == "completed"
         looks = stage.looks
         pauses = [b - a for a, b in zip([0.0, *looks], looks, strict=False)]
         assert min(pauses) >= 2
-        assert max(pauses) <= 10.1
-        assert len(looks) <= 25
-        assert looks[-1] - 90 <= 10
-        assert seen_at >= 0
+        assert len(looks) <= 9
+        assert looks[-1] - 90 <= 0.1 * 90
 
 
 async def test_however_many_wait_there_is_one_watcher() -> None:
@@ -572,19 +571,24 @@ async def test_repeated_short_waits_look_no_more_often_than_one_long_one() -> No
         assert min(pauses) >= 2
 
 
-async def test_progress_is_told_after_each_look() -> None:
+async def test_progress_is_told_after_each_look_and_every_five_seconds() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
-        told: list[Edit] = []
+        told: list[Progress] = []
 
-        async def tell(edit: Edit) -> None:
-            told.append(edit)
+        async def tell(progress: Progress) -> None:
+            told.append(progress)
 
         await stage.editor.wait(str(edit.task_id), timeout=300, on_progress=tell)
-        assert len(told) == len(stage.looks)  # the state at the start, then each but the last
-        percents = [edit.progress or 0 for edit in told]
-        assert percents == sorted(percents)
-        assert percents[-1] > 50
+        looks = [news.edit.progress or 0 for news in told]
+        assert looks == sorted(looks)
+        assert len(set(looks)) == len(stage.looks)  # the state at the start, then each but the last
+        assert looks[-1] > 50
+        moments = [news.elapsed for news in told]
+        pauses = [b - a for a, b in pairwise(moments)]
+        assert moments[0] == pytest.approx(0, abs=0.1)
+        assert max(pauses) == pytest.approx(5)  # looks or none: some clients else give up
+        assert {news.typical for news in told} == {None}
 
 
 async def test_a_task_of_somebody_else_can_be_looked_at_and_waited_for() -> None:
@@ -677,7 +681,8 @@ async def test_a_stuck_task_keeps_answering_until_patience_ends() -> None:
         edit = await stage.editor.edit(request())
         still = await stage.editor.wait(str(edit.task_id), timeout=3600)
         assert (still.status, still.progress, still.error) == ("processing", 40, None)
-        assert 360 <= len(stage.looks) <= 370
+        assert 60 <= len(stage.looks) <= 90
+        assert max(b - a for a, b in pairwise(stage.looks)) <= 60
 
 
 @pytest.mark.parametrize("progress", ["absent", "jumping", "stuck"])
@@ -695,6 +700,7 @@ async def test_a_status_nobody_knows_is_looked_at_again() -> None:
         edit = await stage.editor.edit(request())
         body = {"id": edit.task_id, "status": "polishing", "progress": 50}
         stage.emulator.fault(endpoint="query", kind="status", code=200, body=body)
+        await anyio.sleep(3)
         seen = await stage.editor.get(str(edit.task_id))
         assert (seen.status, seen.progress, seen.error) == ("unknown", 50, None)
         assert (await stage.editor.wait(str(edit.task_id), timeout=300)).status == "completed"
@@ -751,7 +757,7 @@ async def test_the_wait_asked_for_is_kept_by_the_next_wait() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         stage.emulator.fault(endpoint="query", kind="status", code=429, retry_after=40)
-        for _ in range(12):
+        for _ in range(20):
             await stage.editor.wait(str(edit.task_id), timeout=5)
         first, second = stage.looks[:2]
         assert second - first >= 40
@@ -861,7 +867,7 @@ async def test_an_edit_nobody_knows_the_end_of_blocks_its_repeat_beyond_the_wind
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_no_step_of_an_edit_blocks_the_event_loop(tmp_path: Path, no_blocking: None) -> None:
     journal = SqlJournal(tmp_path / "data" / "journal.sqlite3")
-    async with open_stage(journal=journal, run_seconds=0.01) as stage:
+    async with open_stage(journal=journal, is_emulator=True, speed=30.0, run_seconds=45) as stage:
         with anyio.fail_after(20):
             started = await stage.editor.edit(request())
             done = await stage.editor.wait(str(started.task_id), timeout=10)

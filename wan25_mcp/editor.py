@@ -22,13 +22,10 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
+from wan25_mcp.callbacks import Address, Callbacks, new_address
 from wan25_mcp.client import Client
-from wan25_mcp.edits import Edit, PastEdit, expiry, seen, unseen
-from wan25_mcp.errors import (
-    InvalidRequest,
-    ReadFailed,
-    Wan25Error,
-)
+from wan25_mcp.edits import Edit, PastEdit, Progress, expiry, seen, unseen
+from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
 from wan25_mcp.images import download, make_previews
 from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
@@ -45,10 +42,9 @@ from wan25_mcp.journal import (
 from wan25_mcp.keeping import LEASE_SECONDS as LEASE_OF_A_SAVE
 from wan25_mcp.keeping import PATIENCE as KEEPING_PATIENCE
 from wan25_mcp.keeping import Keeper
-from wan25_mcp.lifecycle import is_settled
-from wan25_mcp.models import EditRequest, Task
+from wan25_mcp.models import EditRequest
 from wan25_mcp.submitting import LEASE_SECONDS, Submitter
-from wan25_mcp.waiting import Known, Watch, Watchers
+from wan25_mcp.waiting import LOOK_PATIENCE, Following, Watch
 
 if TYPE_CHECKING:
     import httpx2
@@ -67,8 +63,19 @@ _ELSEWHERE_PAUSE: Final = 1.0
 _WAKING_PAUSE: Final = 2.0
 """Seconds after which edits of an earlier process are looked after: answers come first."""
 
+_ROUND_SECONDS: Final = 30.0
 _UNSEEN_FOR: Final = 60.0
-"""Tasks nobody has looked at for so long are looked at, though nobody asks."""
+"""A task that was not looked at for so long is followed from here, whoever submitted it."""
+
+_PROGRESS_SECONDS: Final = 5.0
+"""How often a waiting call is told how it stands, looks or none: some clients else give up."""
+
+_MARGIN: Final = 1.0
+_MARGIN_SHARE: Final = 0.1
+"""A wait ends so much before its time is up: the answer must arrive by then."""
+
+_CALLBACK_HOPE: Final = 900.0
+"""A submit of unknown outcome younger than this may yet be resolved by a callback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 OpenJournal = Callable[[], Awaitable[Journal]]
 
 
-OnProgress = Callable[[Edit], Awaitable[None]]
+OnProgress = Callable[[Progress], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,8 @@ class _Host:
     """For what may not happen without it."""
     tolerant: TolerantJournal
     submitter: Submitter
-    watchers: Watchers
+    following: Following
+    callbacks: Callbacks
     keeper: Keeper | None
 
     async def download(self, link: str) -> bytes:
@@ -128,6 +136,7 @@ class Rules:
         output_dir: Where results are saved; None for the default folder.
         save: Whether completed edits are saved.
         attends: Whether tasks nobody asks about are looked at, and their images saved.
+        callback_url: The public address under which `called_back` is reached; None: it is not.
         run: Where blocking work on images runs.
         clock: Epoch seconds.
         chance: Random numbers in [0, 1).
@@ -140,6 +149,7 @@ class Rules:
     output_dir: Path | None = None
     save: bool = True
     attends: bool = True
+    callback_url: str | None = None
     run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     clock: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -162,6 +172,7 @@ class Editor:
         self._awake = False
         self._intake = Intake(rules.input_dirs, run=rules.run)
         self._hosting = anyio.Lock()
+        self._in_use = anyio.Event()
         self._holder = uuid.uuid4().hex
 
     @property
@@ -172,6 +183,10 @@ class Editor:
     async def connection(self) -> Connection:
         """The way to the provider, opened when first needed."""
         return (await self._hosted()).connection
+
+    async def in_use(self) -> None:
+        """Wait until something was asked for that needs the provider."""
+        await self._in_use.wait()
 
     async def read_images(self, sources: Sequence[str]) -> tuple[str | Picture, ...]:
         """What a caller named as images: links as they are, local images as bytes.
@@ -207,9 +222,12 @@ class Editor:
         # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
         began = anyio.current_time()
         with anyio.CancelScope(shield=True):
-            claim = await self._claim(host, wish, force_new=force_new)
+            handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
+            address = self._address(wish, handle)
+            claim = await self._claim(host, wish, handle, address, force_new=force_new)
             if not claim.joined:
-                submit = host.submitter.start(claim.intent, partial(self._prepare, host, wish))
+                prepare = partial(self._prepare, host, wish, address)
+                submit = host.submitter.start(claim.intent, prepare)
         patience = max(patience - (anyio.current_time() - began), 0.0)
         if claim.joined:
             return await self._join(host, claim.intent.handle, patience)
@@ -218,64 +236,60 @@ class Editor:
         edit = seen(submit.sighting) if submit.sighting else unseen(submit.intent)
         return replace(edit, notes=submit.changes)
 
-    async def _prepare(self, host: _Host, wish: Wish) -> Prepared:
-        return await self._intake.prepare(
-            wish, host.connection.publisher, host.journal, now=self._rules.clock()
-        )
-
-    async def _join(self, host: _Host, handle: str, patience: float) -> Edit:
-        """What is known of the edit that an equal call started."""
-        with anyio.move_on_after(patience):
-            await self._submitted(host, handle)
-            await self._refresh(host, handle)
-        return replace(await self._kept(host, await self._report(host, handle)), joined=True)
-
     async def get(self, edit: Edit | str) -> Edit:
-        """Look at an edit once, by what `edit` returned, a task id or a handle."""
+        """Look at an edit once, by what `edit` returned, a task id or a handle.
+
+        What was seen in the last 2 seconds is not looked at again.
+        """
         name = _name_of(edit)
         host = await self._hosted()
-        task_id = await self._task_id(host, name)
+        intent = await self._find(host, name)
+        task_id = _task_id(intent, name)
         if task_id is None:
             return await self._report(host, name)
-        sighting = await host.tolerant.last_seen(task_id)
-        if sighting is None or not is_settled(sighting.task.status):
-            try:
-                await self._look(host, task_id)
-            except Wan25Error as error:
-                return await self._look_failed(host, task_id, error)
-        return await self._kept(host, await self._report(host, task_id))
+        return await self._kept(host, await self._look(host, task_id, intent))
 
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
     ) -> Edit:
-        """Wait until an edit is settled, at most `timeout` seconds; with 0, look once.
+        """Wait until an edit is settled; with a `timeout` of 0, look once.
 
-        Stopping to wait, by the timeout or by cancellation, changes nothing about the edit.
+        Returns within `timeout` seconds, a little before they are over. Stopping to wait, by the
+        timeout or by cancellation, changes nothing about the edit.
 
         Args:
-            on_progress: Called after each look, with what it showed.
+            on_progress: Called after each look, and every 5 seconds.
         """
         name = _name_of(edit)
         if timeout <= 0:
             return await self.get(name)
+        until = anyio.current_time() + timeout
         host = await self._hosted()
-        failure: Wan25Error | None = None
-        with anyio.move_on_after(timeout):
-            await self._submitted(host, name)
-            task_id = await self._task_id(host, name)
-            if task_id is None:
-                return await self._report(host, name)
-            known = self._known(await host.tolerant.last_seen(task_id))
-            async with host.watchers.watching(task_id, known) as watch:
-                while not watch.over:
-                    failure = watch.failure
-                    await self._tell(host, watch, on_progress)
-                    await watch.news()
-                failure = watch.failure
-        task_id = await self._task_id(host, name)
-        if failure is not None and task_id is not None:
-            return await self._look_failed(host, task_id, failure)
-        return await self._kept(host, await self._report(host, name))
+        found: Edit | None = None
+        with anyio.move_on_at(until - min(_MARGIN, timeout * _MARGIN_SHARE)):
+            intent = await self._submitted(host, name, in_hope=True)
+            if (task_id := _task_id(intent, name)) is not None:
+                async with host.following.watching(task_id, intent) as watch:
+                    try:
+                        await self._wait(host, watch, intent, on_progress)
+                    finally:
+                        found = _seen_by(watch)
+        if found is None:
+            found = await self._report(host, name)
+        return await self._kept(host, found, patience=max(until - anyio.current_time(), 0.0))
+
+    async def called_back(self, handle: str, secret: str, hint: str | None) -> bool:
+        """Somebody called the address of a submit: if they know its secret, its task is looked at.
+
+        Returns at once whether they did; what they say is never believed.
+
+        Args:
+            hint: The task id they named, if any.
+
+        Raises:
+            JournalUnusable: The journal cannot be read.
+        """
+        return await (await self._hosted()).callbacks.called(handle, secret, hint)
 
     async def keep(self, edit: Edit) -> Edit:
         """See to it that a completed edit's images are saved, however long that takes."""
@@ -353,15 +367,24 @@ class Editor:
 
     # --- submits ----------------------------------------------------------------------------
 
-    async def _claim(self, host: _Host, wish: Wish, *, force_new: bool) -> Claim:
+    def _address(self, wish: Wish, handle: str) -> Address | None:
+        """Where the provider is to call us, unless the caller wants to be called."""
+        if self._rules.callback_url is None or wish.callback_url is not None:
+            return None
+        return new_address(self._rules.callback_url, handle)
+
+    async def _claim(
+        self, host: _Host, wish: Wish, handle: str, address: Address | None, *, force_new: bool
+    ) -> Claim:
         return await host.journal.claim(
             Ask(
-                handle=HANDLE_PREFIX + uuid.uuid4().hex[:16],
+                handle=handle,
                 owner=host.connection.owner,
                 fingerprint=fingerprint(wish.content()),
                 n=wish.n,
                 prompt=wish.prompt,
                 holder=self._holder,
+                callback=address.digest if address else None,
             ),
             now=self._rules.clock(),
             window=0.0 if force_new else self._rules.duplicate_window,
@@ -370,68 +393,85 @@ class Editor:
             refusal=host.submitter.refusal(),
         )
 
-    async def _submitted(self, host: _Host, name: str) -> None:
-        """Wait until the submit behind a name has ended, whichever process makes it."""
-        if host.submitter.is_under_way(name):
-            await host.submitter.ended(name)
-            return
+    async def _prepare(self, host: _Host, wish: Wish, address: Address | None) -> Prepared:
+        if address is not None:
+            wish = replace(wish, callback_url=address.url)
+        return await self._intake.prepare(
+            wish, host.connection.publisher, host.journal, now=self._rules.clock()
+        )
+
+    async def _join(self, host: _Host, handle: str, patience: float) -> Edit:
+        """What is known of the edit that an equal call started."""
+        edit: Edit | None = None
+        with anyio.move_on_after(patience):
+            intent = await self._submitted(host, handle)
+            if (task_id := intent.task_id if intent else None) is not None:
+                # What was last seen stands, if nothing newer can be.
+                edit = replace(await self._look(host, task_id, intent), error=None)
+        edit = edit or await self._report(host, handle)
+        return replace(await self._kept(host, edit), joined=True)
+
+    async def _submitted(self, host: _Host, name: str, *, in_hope: bool = False) -> Intent | None:
+        """Wait until the submit behind a name has ended, whichever process makes it.
+
+        Args:
+            in_hope: Wait also for a callback that may still tell what came of it.
+        """
+        await host.submitter.ended(name)
         while True:
             intent = await self._find(host, name)
-            if intent is None or intent.stage not in ("intent", "sending"):
-                return
-            await anyio.sleep(_ELSEWHERE_PAUSE)  # another process sends it: the journal will tell
+            if intent is None or not (_is_open(intent) or (in_hope and self._may_tell(intent))):
+                return intent
+            await anyio.sleep(_ELSEWHERE_PAUSE)  # the journal will tell
+
+    def _may_tell(self, intent: Intent) -> bool:
+        is_unknown = intent.stage == "unknown" and intent.callback is not None
+        return is_unknown and self._rules.clock() - intent.created_at < _CALLBACK_HOPE
 
     async def _find(self, host: _Host, name: str) -> Intent | None:
         return await host.tolerant.find(name, now=self._rules.clock())
 
-    async def _task_id(self, host: _Host, name: str) -> str | None:
-        """The provider's id behind a name, or None while (or because) there is none."""
-        intent = await self._find(host, name)
-        if intent is not None:
-            return intent.task_id
-        if name.startswith(HANDLE_PREFIX):
-            raise ReadFailed(
-                "The journal does not know this handle.",
-                code="not_found",
-                charged="unknown",
-                fix="Pass the task_id exactly as edit_image returned it; `wan25-mcp tasks` lists "
-                "recent edits.",
-            )
-        return name
+    def _accepted(self, intent: Intent, sighting: Sighting) -> None:
+        if self._host is not None and self._rules.attends:
+            self._tasks.start_soon(self._host.following.follow, sighting.task.id, intent)
 
     # --- looking ----------------------------------------------------------------------------
 
-    async def _look(self, host: _Host, task_id: str) -> Task:
-        task = await host.connection.client.query(task_id)
-        return (await host.tolerant.record(task, now=self._rules.clock())).task
+    async def _look(self, host: _Host, task_id: str, intent: Intent | None) -> Edit:
+        """What a task looks like now, or what was last known with the reason why that is all."""
+        error: Wan25Error = _too_slow()
+        try:
+            with anyio.move_on_after(LOOK_PATIENCE):
+                return seen(await host.following.refresh(task_id, intent))
+        except Wan25Error as reason:
+            error = reason
+        return replace(await self._report(host, task_id), task_id=task_id, error=error)
 
-    async def _refresh(self, host: _Host, handle: str) -> None:
-        """Look at the task that a repeated call joins; if that fails, what was last seen stands."""
-        intent = await self._find(host, handle)
-        if intent is None or intent.task_id is None:
+    async def _wait(
+        self,
+        host: _Host,
+        watch: Watch,
+        intent: Intent | None,
+        on_progress: OnProgress | None,
+    ) -> None:
+        if on_progress is None:
+            while not watch.over:
+                await watch.news()
             return
-        sighting = await host.tolerant.last_seen(intent.task_id)
-        if sighting is None or not is_settled(sighting.task.status):
-            with suppress(Wan25Error):
-                await self._look(host, intent.task_id)
-
-    def _known(self, sighting: Sighting | None) -> Known | None:
-        if sighting is None:
-            return None
-        now, began = self._rules.clock(), sighting.task.created or sighting.seen_at
-        return Known(sighting.task, max(now - began, 0.0), max(now - sighting.seen_at, 0.0))
-
-    async def _tell(self, host: _Host, watch: Watch, on_progress: OnProgress | None) -> None:
-        if on_progress is not None and watch.latest is not None:
-            await on_progress(await self._report(host, watch.task_id))
+        typical = await host.following.typical(intent)
+        while not watch.over:
+            if watch.sighting is not None:
+                await on_progress(Progress(seen(watch.sighting), watch.age, typical))
+            with anyio.move_on_after(_PROGRESS_SECONDS):
+                await watch.news()
 
     # --- keeping ----------------------------------------------------------------------------
 
-    async def _kept(self, host: _Host, edit: Edit) -> Edit:
+    async def _kept(self, host: _Host, edit: Edit, *, patience: float = KEEPING_PATIENCE) -> Edit:
         """An edit whose images were saved, as far as that goes quickly."""
         if host.keeper is None or edit.status != "completed" or edit.task_id is None:
             return edit
-        await self._keep(host, edit.task_id, patience=KEEPING_PATIENCE)
+        await self._keep(host, edit.task_id, patience=min(patience, KEEPING_PATIENCE))
         return await self._with_files(host, edit)
 
     async def _keep(self, host: _Host, task_id: str, *, patience: float) -> None:
@@ -452,17 +492,21 @@ class Editor:
         notes = (f"Not saved yet: {problem}",) if problem and missing else ()
         return replace(edit, saved=saved, notes=tuple(dict.fromkeys((*edit.notes, *notes))))
 
+    def _settled(self, watch: Watch) -> None:
+        """Save the images of a task that this process saw end, whoever waits."""
+        if self._host is not None and self._rules.attends:
+            task_id, patience = watch.task_id, LEASE_OF_A_SAVE
+            self._tasks.start_soon(partial(self._keep, self._host, task_id, patience=patience))
+
     async def _attend(self, host: _Host) -> None:
-        """Look now and then at tasks nobody asks about: after a crash, or when callers are gone."""
+        """Take up now and then what others left: after a crash, or when callers are gone."""
         while True:
-            unattended = await host.tolerant.unattended(
-                now=self._rules.clock(), unseen_for=_UNSEEN_FOR
-            )
-            for task_id in unattended:
-                with suppress(Wan25Error):
-                    await self._look(host, task_id)
+            now = self._rules.clock()
+            for task_id in await host.tolerant.unattended(now=now, unseen_for=_UNSEEN_FOR):
+                if not host.following.is_followed(task_id):
+                    await host.following.follow(task_id, await self._find(host, task_id))
             await self._keep_unsaved(host)
-            await anyio.sleep(_UNSEEN_FOR / 2)
+            await anyio.sleep(_ROUND_SECONDS)
 
     async def _keep_unsaved(self, host: _Host) -> None:
         """Save what was completed while nobody asked, or could not be saved before."""
@@ -487,17 +531,13 @@ class Editor:
             return unseen(intent)
         return Edit(task_id=name, status="unknown", charged="unknown")
 
-    async def _look_failed(self, host: _Host, task_id: str, error: Wan25Error) -> Edit:
-        """What was known before, with the reason why nothing newer is."""
-        known = await self._report(host, task_id)
-        return replace(known, task_id=task_id, error=error)
-
     # --- what the editor holds --------------------------------------------------------------
 
     async def _hosted(self) -> _Host:
         async with self._hosting:
             if self._host is None:
                 self._host = await self._tasks.start(self._hold)
+                self._in_use.set()
             return self._host
 
     async def _hold(self, *, task_status: TaskStatus[_Host]) -> None:
@@ -505,6 +545,15 @@ class Editor:
         async with self._connect() as connection:
             journal = await self._open_journal()
             tolerant = TolerantJournal(journal, connection.owner)
+            following = Following(
+                connection.client,
+                tolerant,
+                self._tasks,
+                clock=self._rules.clock,
+                chance=self._rules.chance,
+                settled=self._settled,
+                is_emulator=self.is_emulator,
+            )
             submitter = Submitter(
                 connection.client,
                 journal,
@@ -512,15 +561,23 @@ class Editor:
                 self._tasks,
                 clock=self._rules.clock,
                 chance=self._rules.chance,
+                accepted=self._accepted,
             )
 
-            async def look(task_id: str) -> Task:
-                return await self._look(host, task_id)
+            async def submitted(handle: str) -> Intent | None:
+                return await self._submitted(host, handle)
 
+            callbacks = Callbacks(
+                connection.client,
+                tolerant,
+                following,
+                submitted,
+                self._tasks,
+                clock=self._rules.clock,
+            )
             keeper = self._keeper(connection, journal)
-            host = _Host(
-                connection, journal, tolerant, submitter, Watchers(look, self._tasks), keeper
-            )
+            host = _Host(connection, journal, tolerant, submitter, following, callbacks, keeper)
+            self._tasks.start_soon(following.run)
             task_status.started(host)
             if self._rules.attends:
                 await self._attend(host)
@@ -571,3 +628,40 @@ def _name_of(edit: Edit | str) -> str:
     if edit.task_id is None:  # refused: there is nothing to look at
         raise edit.error or InvalidRequest("This edit has no task.", fix="Edit again.")
     return edit.task_id
+
+
+def _task_id(intent: Intent | None, name: str) -> str | None:
+    """The provider's id behind a name, or None while (or because) there is none."""
+    if intent is not None:
+        return intent.task_id
+    if name.startswith(HANDLE_PREFIX):
+        raise ReadFailed(
+            "The journal does not know this handle.",
+            code="not_found",
+            charged="unknown",
+            fix="Pass the task_id exactly as edit_image returned it; `wan25-mcp tasks` lists "
+            "recent edits.",
+        )
+    return name
+
+
+def _is_open(intent: Intent) -> bool:
+    return intent.stage in ("intent", "sending")
+
+
+def _seen_by(watch: Watch) -> Edit | None:
+    """What a wait has come to, with the reason why nothing newer is known, if so."""
+    known = seen(watch.sighting) if watch.sighting else None
+    if watch.failure is None:
+        return known
+    unknown = Edit(task_id=watch.task_id, status="unknown", charged="unknown")
+    return replace(known or unknown, error=watch.failure)
+
+
+def _too_slow() -> ReadFailed:
+    return ReadFailed(
+        f"The provider has not answered within {LOOK_PATIENCE:.0f} seconds.",
+        code="read_failed",
+        fix="Ask again; looking at a task costs nothing and does not change it.",
+        retryable=True,
+    )

@@ -45,6 +45,20 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How a wait stands.
+
+    Args:
+        elapsed: Seconds since the edit began.
+        typical: How many seconds such edits took here, if there were a few.
+    """
+
+    edit: Edit
+    elapsed: float
+    typical: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PastEdit:
     """An edit as the journal lists it."""
 

@@ -83,7 +83,8 @@ class Keeper:
 
     def problem(self, task_id: str) -> str | None:
         """Why an image of a task is not saved yet."""
-        return self._problems.get(task_id)
+        is_under_way = "It is being saved at this moment. Ask again to learn where."
+        return self._problems.get(task_id, is_under_way if task_id in self._saving else None)
 
     async def keep(self, task: Task, prompt: str, *, patience: float = PATIENCE) -> None:
         """See to it that a completed task's images are saved; wait a little for it."""

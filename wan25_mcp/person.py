@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from wan25_mcp import arguments
+from wan25_mcp import arguments, edits
 from wan25_mcp.arguments import EditArguments, TaskArguments
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.editor import Editor
@@ -154,8 +154,8 @@ async def _finish(editor: Editor, edit: Edit) -> int:
 async def _wait(editor: Editor, started: Edit) -> Edit:
     with Progress() as progress:
 
-        async def tell(edit: Edit) -> None:
-            progress.tell(edit.status, edit.progress)
+        async def tell(news: edits.Progress) -> None:
+            progress.tell(news.edit.status, news.edit.progress)
 
         try:
             edit = await editor.wait(started.task_id or "", timeout=PATIENCE, on_progress=tell)

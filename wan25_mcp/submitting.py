@@ -7,6 +7,7 @@ came of it before anybody is told. What may have been accepted is never sent aga
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,7 +30,6 @@ from wan25_mcp.journal import (
 )
 from wan25_mcp.models import EditRequest
 from wan25_mcp.money import MOST_RESENDS
-from wan25_mcp.waiting import resend_pause
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Submitter:
         tasks: The task group they run in; it outlives every call.
         clock: Epoch seconds.
         chance: Random numbers in [0, 1).
+        accepted: Told of each submit that became a task.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Submitter:
         *,
         clock: Callable[[], float],
         chance: Callable[[], float],
+        accepted: Callable[[Intent, Sighting], None],
     ) -> None:
         self._client = client
         self._journal = journal
@@ -95,6 +97,7 @@ class Submitter:
         self._tasks = tasks
         self._clock = clock
         self._chance = chance
+        self._accepted = accepted
         self._breaker = Breaker()
         self._under_way: dict[str, Submit] = {}
 
@@ -242,6 +245,7 @@ class Submitter:
             now = self._clock()
             submit.intent = await self._tolerant.accept(submit.intent, task, now=now)
             submit.sighting = sight(None, task, now)
+        self._accepted(submit.intent, submit.sighting)
         return None
 
     def _note(self, error: Wan25Error) -> None:
@@ -253,6 +257,17 @@ class Submitter:
     def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
         asked = error.retry_after_seconds or 0.0
         return error.retryable and attempt < MOST_RESENDS and asked <= LONGEST_WAIT_FOR_RESEND
+
+
+def resend_pause(attempt: int, asked: float | None, chance: float) -> float:
+    """Seconds before a submit that was surely not accepted is sent again.
+
+    Args:
+        attempt: 0 for the first resend.
+        asked: What the provider asked for; never undercut.
+        chance: A random number in [0, 1), for full jitter.
+    """
+    return (asked or 0.0) + min(math.ldexp(1.0, attempt), 30.0) * chance
 
 
 def _broke(error: Exception) -> OutcomeUnknown:

@@ -13,7 +13,7 @@ from wan25_mcp.emulator.limits import Gauge, RateLimit
 from wan25_mcp.emulator.records import Submit
 from wan25_mcp.emulator.refusals import Generation, Refusal, unknown_task
 from wan25_mcp.emulator.rules import Order, read_json, read_order
-from wan25_mcp.emulator.tasks import Task, progress, reading
+from wan25_mcp.emulator.tasks import ESTIMATED_SECONDS, Task, progress, reading
 
 if TYPE_CHECKING:
     from wan25_mcp.emulator.emulator import Emulator
@@ -86,6 +86,7 @@ class Gateway:
             run_seconds=self._emulator.run_seconds(fate),
             fate=fate,
             started=anyio.current_time(),
+            estimated_seconds=max(1, round(ESTIMATED_SECONDS / self._emulator.speed)),
         )
 
     def query(self, key: str, task_id: str) -> dict[str, Any]:

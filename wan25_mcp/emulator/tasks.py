@@ -11,6 +11,7 @@ from wan25_mcp.emulator.refusals import MODEL
 from wan25_mcp.emulator.rules import Order
 
 ESTIMATED_SECONDS = 30
+"""What every task of the provider is said to take; of a faster one, so much less."""
 # The share of a task's run time it spends waiting for its turn.
 PENDING_SHARE = 0.06
 NEXT: dict[str, frozenset[str]] = {
@@ -36,6 +37,7 @@ class Task:
     started: float | None = None
     settled_at: float | None = None
     duration: int | None = None
+    estimated_seconds: int = ESTIMATED_SECONDS
     images: int = 0
     error: dict[str, str] | None = None
     sources: list[bytes] = field(default_factory=list)
@@ -100,4 +102,4 @@ def reading(
 def _task_info(task: Task) -> dict[str, Any]:
     if task.is_settled:
         return {"can_cancel": False}
-    return {"can_cancel": True, "estimated_time": ESTIMATED_SECONDS}
+    return {"can_cancel": True, "estimated_time": task.estimated_seconds}

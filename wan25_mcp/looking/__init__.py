@@ -12,7 +12,7 @@ change the belief. A callback to come, or nobody waiting, is but a higher price 
 What the provider refuses slows all tasks of a process together (`Pace`).
 """
 
-from wan25_mcp.looking.belief import Belief, Guess, expected
+from wan25_mcp.looking.belief import TOLD_SECONDS, Belief, Guess, expected
 from wan25_mcp.looking.pace import Pace
 from wan25_mcp.looking.schedule import (
     A_CALLBACK_WILL_TELL,
@@ -28,6 +28,7 @@ __all__ = [
     "A_CALLBACK_WILL_TELL",
     "NOBODY_WAITS",
     "SOMEBODY_WAITS",
+    "TOLD_SECONDS",
     "Belief",
     "Guess",
     "Haste",

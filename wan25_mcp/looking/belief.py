@@ -12,8 +12,10 @@ TYPICAL: Final = math.log(69.0)
 TYPICAL_SPREAD: Final = 0.43
 """Such edits take 40 to 120 s, read as: four of five, lognormal around 69 s."""
 
-_OPTIMISM: Final = math.log(69.0 / 30.0)
-"""The provider says 30 s where runs take the typical time."""
+TOLD_SECONDS: Final = 30.0
+"""What the provider says of every run."""
+_OPTIMISM: Final = math.log(69.0 / TOLD_SECONDS)
+"""It says so where runs take the typical time."""
 
 _ANYWHERE: Final = ((0.77, 0.0, TYPICAL_SPREAD), (0.2, -0.3, 1.0), (0.03, -2.0, 0.7))
 """As usual; anything else, as the provider hopes or much longer; refused early.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import anyio
 from mcp.server.mcpserver import Context
 
-from wan25_mcp.edits import Edit
+from wan25_mcp.edits import Progress
 
 _STEP: Final = 0.1
 """What is added when the percent has not risen: the protocol wants every report to rise."""
@@ -18,13 +17,17 @@ class Reporter:
 
     def __init__(self, context: Context[Any, Any]) -> None:
         self._context = context
-        self._began = anyio.current_time()
         self._last = -_STEP
 
-    async def report(self, edit: Edit) -> None:
+    async def report(self, progress: Progress) -> None:
         """Tell how far the edit is."""
-        self._last = max(float(edit.progress or 0), self._last + _STEP)
-        elapsed = anyio.current_time() - self._began
-        percent = f", {edit.progress} %" if edit.progress is not None else ""
-        message = f"{edit.status}{percent}; waited {elapsed:.0f} s, usually 40-120 s in all"
-        await self._context.report_progress(self._last, 100, message)
+        self._last = max(float(progress.edit.progress or 0), self._last + _STEP)
+        await self._context.report_progress(self._last, 100, message_of(progress))
+
+
+def message_of(progress: Progress) -> str:
+    """How a wait stands, in words: "processing, 40 %; 31 s so far, such edits took 68 s"."""
+    edit, typical = progress.edit, progress.typical
+    percent = f", {edit.progress} %" if edit.progress else ""
+    usual = f"such edits took {typical:.0f} s" if typical else "usually 40-120 s in all"
+    return f"{edit.status}{percent}; {progress.elapsed:.0f} s so far, {usual}"

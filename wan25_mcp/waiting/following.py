@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.client import Client
 from wan25_mcp.journal import Intent, Sighting, TolerantJournal
-from wan25_mcp.looking import Belief, expected
+from wan25_mcp.looking import TOLD_SECONDS, Belief, expected
 from wan25_mcp.waiting.watch import Watch
 from wan25_mcp.waiting.watchers import Watchers
 
@@ -35,6 +35,9 @@ _LAST_WORDS: Final = 1.0
 _PAST_RUNS_FRESH: Final = 60.0
 _LEAST_RUNS: Final = 3
 """From so many on, what is typical is told from this account's own runs."""
+
+
+_USUAL: Final = expected()
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class Following:
         clock: Epoch seconds.
         chance: Random numbers in [0, 1).
         settled: Told of each task that is seen to be settled.
+        is_emulator: Whether the far side may play faster than the provider; its estimate tells.
     """
 
     def __init__(
@@ -73,11 +77,13 @@ class Following:
         clock: Callable[[], float],
         chance: Callable[[], float],
         settled: Callable[[Watch], None],
+        is_emulator: bool = False,
     ) -> None:
         self._client = client
         self._journal = journal
         self._clock = clock
         self._watchers = Watchers(self._look, tasks, chance=chance, settled=settled)
+        self._is_emulator = is_emulator
         self._past: dict[int | None, _Past] = {}
         self._waited_for = anyio.Event()
 
@@ -97,21 +103,25 @@ class Following:
         with self._watchers.waiting(watch):
             yield watch
 
-    async def refresh(self, task_id: str, intent: Intent | None = None) -> Sighting | None:
+    async def refresh(self, task_id: str, intent: Intent | None = None) -> Sighting:
         """What a task looks like now, or looked like a moment ago.
 
         Raises:
             Wan25Error: The look failed.
         """
         async with self.watching(task_id, intent) as watch:
-            await self._watchers.refresh(watch)
-            return watch.sighting
+            return await self._watchers.refresh(watch)
 
     async def follow(self, task_id: str, intent: Intent | None = None) -> None:
         """Look at a task now and then until it is settled, though nobody waits."""
         watch = await self._open(task_id, intent)
         is_called_back = intent is not None and intent.callback is not None
         self._watchers.follow(watch, is_called_back=is_called_back)
+
+    def is_followed(self, task_id: str) -> bool:
+        """Whether `follow` would change nothing: this process looks, or may not."""
+        watch = self._watchers.get(task_id)
+        return watch is not None and (watch.is_followed or watch.over)
 
     async def wake(self, task_id: str, intent: Intent | None = None) -> None:
         """Somebody says that a task is settled: see."""
@@ -126,9 +136,9 @@ class Following:
         sighting = await self._journal.last_seen(task_id)
         watch = self._watchers.get(task_id)
         if watch is None:
-            prior = await self._prior(intent, sighting)
+            prior, speed = await self._prior(intent, sighting), self._speed(sighting)
             began = anyio.current_time() - self._age(intent, sighting)
-            watch = self._watchers.open(task_id, began=began, prior=prior)
+            watch = self._watchers.open(task_id, began=began, prior=prior, speed=speed)
         if sighting is not None:
             self._take_in(watch, sighting)
         return watch
@@ -144,8 +154,13 @@ class Following:
 
     async def _prior(self, intent: Intent | None, sighting: Sighting | None) -> Belief:
         """How long such an edit takes."""
-        info = sighting.task.task_info if sighting else None
-        return (await self._past_runs(intent)).belief(info.estimated_time if info else None)
+        if self._is_emulator:
+            return _USUAL
+        return (await self._past_runs(intent)).belief(_estimated(sighting))
+
+    def _speed(self, sighting: Sighting | None) -> float:
+        estimated = _estimated(sighting) if self._is_emulator else None
+        return TOLD_SECONDS / estimated if estimated else 1.0
 
     async def _past_runs(self, intent: Intent | None) -> _Past:
         """Runs that made as many images; of any number for a task that is not of our making."""
@@ -173,7 +188,9 @@ class Following:
             with anyio.move_on_after(_LAST_WORDS, shield=True):
                 await self._journal.end_look(task_id)
             raise
-        return await self._journal.record(task, now=self._clock())
+        sighting = await self._journal.record(task, now=self._clock())
+        watch.speed = self._speed(sighting)
+        return sighting
 
     # --- what other processes see -----------------------------------------------------------
 
@@ -197,6 +214,11 @@ class Following:
 
     def _take_in(self, watch: Watch, sighting: Sighting) -> None:
         self._watchers.hear(watch, sighting, ago=max(self._clock() - sighting.seen_at, 0.0))
+
+
+def _estimated(sighting: Sighting | None) -> float | None:
+    info = sighting.task.task_info if sighting else None
+    return info.estimated_time if info else None
 
 
 def _is_news(watch: Watch, seen_at: float | None) -> bool:

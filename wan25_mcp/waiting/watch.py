@@ -27,11 +27,13 @@ class Watch:
     Args:
         began: The moment the task began.
         prior: How long such edits take.
+        speed: How much faster than the provider the far side plays; only an emulator does.
     """
 
     task_id: str
     began: float
     prior: Belief
+    speed: float = 1.0
 
     sighting: Sighting | None = None
     """What was seen last."""
@@ -95,7 +97,7 @@ class Watch:
         self.sighting, self.failure, self.failures = sighting, None, 0
         self.heard = anyio.current_time() - ago
         self.over = is_settled(sighting.task.status)
-        age = self.age - ago
+        age = (self.age - ago) * self.speed
         if not self.over and age >= _LEAST_AGE:
             report = Report(age, sighting.task.progress)
             self.reports = (*self.reports[1 - _MOST_REPORTS :], report)

@@ -103,11 +103,11 @@ class Watchers:
         """The tasks that calls wait for."""
         return [watch for watch in self._watches.values() if watch.waiters and not watch.over]
 
-    def open(self, task_id: str, *, began: float, prior: Belief) -> Watch:
+    def open(self, task_id: str, *, began: float, prior: Belief, speed: float = 1.0) -> Watch:
         """What this process knows of a task, from now on. Causes no look."""
         if task_id not in self._watches:
             self._forget()
-            self._watches[task_id] = Watch(task_id, began, prior)
+            self._watches[task_id] = Watch(task_id, began, prior, speed)
         return self._watches[task_id]
 
     @contextmanager
@@ -161,21 +161,24 @@ class Watchers:
             self._take_in(watch, sighting, ago=ago)
             watch.tell()
 
-    async def refresh(self, watch: Watch) -> None:
+    async def refresh(self, watch: Watch) -> Sighting:
         """Have a task looked at now, unless it was seen just now; within `waiting`.
 
         Raises:
             Wan25Error: The look failed, or the provider wants to be left alone.
         """
         now = anyio.current_time()
-        if watch.over or now - watch.heard < FRESH_SECONDS:
-            return
+        if watch.sighting and (watch.over or now - watch.heard < FRESH_SECONDS):
+            return watch.sighting
         self._check_open(watch, now)
         if not watch.is_looking:
             self._line.put(watch, now)
-        await watch.news()
-        if watch.failure is not None:
-            raise watch.failure
+        while True:
+            await watch.news()
+            if watch.failure is not None:
+                raise watch.failure
+            if watch.sighting is not None:
+                return watch.sighting
 
     def _check_open(self, watch: Watch, now: float) -> None:
         until = max(watch.asked_until, self._line.closed_until)
@@ -233,8 +236,9 @@ class Watchers:
             return
         if watch.is_called_back and not watch.wakes:
             self._missed_callbacks += 1
+        if watch.is_followed or watch.waiters:
+            self._settled(watch)
         watch.is_followed = watch.is_urgent = False
-        self._settled(watch)
         if not watch.waiters:
             self._drop_or_slow(watch)
 
@@ -270,14 +274,14 @@ class Watchers:
         if watch.sighting is None:
             return max(now, watch.not_before) if watch.failures else now
         age = next_look(
-            now - watch.began,
+            (now - watch.began) * watch.speed,
             watch.prior,
             watch.reports,
             haste=self._haste(watch),
-            not_before=watch.not_before - watch.began if watch.failures else 0.0,
+            not_before=(watch.not_before - watch.began) * watch.speed if watch.failures else 0.0,
             chance=self._chance(),
         )
-        return max(watch.began + age, now)
+        return max(watch.began + age / watch.speed, now)
 
     def _haste(self, watch: Watch) -> Haste:
         if not watch.waiters:
