@@ -37,11 +37,11 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
         connection.execute(insert(tasks).values(task_id=task.id, followed_until=0.0, **values))
     else:
         connection.execute(update(tasks).where(tasks.c.task_id == task.id).values(**values))
-    _settle_credits(connection, task)
+    settle_credits(connection, task)
     return seen
 
 
-def _settle_credits(connection: Connection, task: Task) -> None:
+def settle_credits(connection: Connection, task: Task) -> None:
     """Count what the provider says an edit costs, instead of what was assumed."""
     usage = task.usage or Usage()
     facts: dict[str, Any] = {}

@@ -358,7 +358,7 @@ def _write_ahead(cursor: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    kind: Kind = connection.get_execution_options()["wan25"]
+    kind: Kind = connection.get_execution_options().get("wan25", "read")
     if kind == "read":
         connection.exec_driver_sql("BEGIN")
         return

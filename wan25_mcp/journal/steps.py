@@ -27,7 +27,7 @@ from wan25_mcp.journal.records import (
     error_to_json,
 )
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
-from wan25_mcp.journal.sightings import last_seen, record
+from wan25_mcp.journal.sightings import last_seen, record, settle_credits
 from wan25_mcp.models import Task
 
 KEPT_FOR: Final = 30 * DAY
@@ -225,7 +225,8 @@ def accept(connection: Connection, handle: str, task: Task, *, now: float) -> No
     if connection.execute(others).first() is not None:
         return
     _move(connection, handle, ("sending", "unknown"), "accepted", task_id=task.id, error=None)
-    record(connection, task, now=now)
+    seen = record(connection, task, now=now)
+    settle_credits(connection, seen.task)  # which may have been seen, settled, before
 
 
 def refuse(connection: Connection, handle: str, error: Wan25Error) -> None:
