@@ -122,7 +122,7 @@ def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Itera
         select(tasks, intents.c.sent_at)
         .join(intents, intents.c.task_id == tasks.c.task_id)
         .where(*mine, tasks.c.settled_at.is_not(None))
-        .order_by(tasks.c.settled_at.desc())
+        .order_by(intents.c.created_at.desc())  # as an index has it: no sorting of a month
         .limit(most * _RUNS_READ)
     )
     for row in rows:
