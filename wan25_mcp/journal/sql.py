@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import schema, sightings, steps
+from wan25_mcp.journal import files, schema, sightings, steps
 from wan25_mcp.journal.records import (
     Allowance,
     Ask,
@@ -155,25 +155,25 @@ class SqlJournal:
         return await self._read([], sightings.unattended, owner, now=now, unseen_for=unseen_for)
 
     async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
-        return await self._write(steps.take_on, task_id, now=now, lease=lease)
+        return await self._write(files.take_on, task_id, now=now, lease=lease)
 
     async def let_go(self, task_id: str) -> None:
-        await self._write(steps.let_go, task_id)
+        await self._write(files.let_go, task_id)
 
     async def unsaved(self, owner: str, *, now: float) -> Sequence[str]:
-        return await self._read([], steps.unsaved, owner, now=now)
+        return await self._read([], files.unsaved, owner, now=now)
 
     async def note_saved(self, task_id: str, number: int, path: str) -> None:
-        await self._write(steps.note_saved, task_id, number, path)
+        await self._write(files.note_saved, task_id, number, path)
 
     async def saved(self, task_id: str) -> Mapping[int, str]:
-        return await self._read({}, steps.saved, task_id)
+        return await self._read({}, files.saved, task_id)
 
     async def uploaded(self, sha256: str, place: str, *, now: float) -> Upload | None:
-        return await self._read(None, steps.uploaded, sha256, place, now=now)
+        return await self._read(None, files.uploaded, sha256, place, now=now)
 
     async def note_upload(self, sha256: str, place: str, upload: Upload) -> None:
-        await self._write(steps.note_upload, sha256, place, upload)
+        await self._write(files.note_upload, sha256, place, upload)
 
     async def recent(
         self, owner: str, *, now: float, most: int
