@@ -18,6 +18,7 @@ import anyio
 import pytest
 import sqlalchemy
 
+from tests.journal.conftest import empty_place
 from tests.stage import T0
 from wan25_mcp.errors import OutcomeUnknown, Refused, Unreachable, Wan25Error
 from wan25_mcp.journal import (
@@ -199,7 +200,7 @@ async def test_one_owners_edits_are_nobody_elses(journal: SqlJournal) -> None:
     for name in ("edit-1", "task-1"):
         assert await journal.find(name, "you", now=T0) is None
     assert [i.handle for i, _ in await journal.recent("you", now=T0, most=9)] == ["edit-2"]
-    assert await journal.unattended("you", now=T0 + 99, unseen_for=60, lease=60) == ()
+    assert list(await journal.unattended("you", now=T0 + 99, unseen_for=60)) == []
 
 
 @pytest.mark.parametrize(
@@ -507,7 +508,146 @@ async def test_a_task_settled_on_acceptance_is_noted_as_such(journal: SqlJournal
     assert await journal.last_seen("task-1") == Sighting(
         Task.model_validate(WHOLE), seen_at=T0, settled_at=T0
     )
-    assert await journal.unattended("me", now=T0 + 999, unseen_for=60, lease=60) == ()
+    assert list(await journal.unattended("me", now=T0 + 999, unseen_for=60)) == []
+
+
+async def test_a_task_of_another_intent_is_not_accepted_again(journal: SqlJournal) -> None:
+    """A submit resolved late may name a task that is known by then."""
+    await accepted(journal)
+    await sent(journal, ask("edit-2", "b"))
+    await journal.lose("edit-2", LOST)
+    await journal.accept("edit-2", task("processing"), now=T0 + 9)
+    assert await stage_and_error(journal, "edit-2") == ("unknown", "outcome_unknown")
+    assert await found(journal, "task-1") == intent(stage="accepted", task_id="task-1")
+    assert await journal.last_seen("task-1") == Sighting(
+        task("pending"), seen_at=T0, unfinished_at=T0
+    )
+    await journal.accept("edit-2", task("pending", "task-2"), now=T0 + 10)
+    assert await stage_and_error(journal, "edit-2") == ("accepted", None)
+
+
+async def test_a_task_accepted_again_by_its_own_intent_is_looked_at(journal: SqlJournal) -> None:
+    await accepted(journal)
+    await journal.accept("edit-1", task("processing"), now=T0 + 9)
+    assert await found(journal) == intent(stage="accepted", task_id="task-1")
+    assert await journal.last_seen("task-1") == Sighting(
+        task("processing"), seen_at=T0 + 9, unfinished_at=T0 + 9
+    )
+
+
+async def test_a_task_seen_before_it_was_accepted_keeps_what_was_seen(journal: SqlJournal) -> None:
+    """A callback may tell of a task, even of its end, before the submit is answered."""
+    await sent(journal)
+    done = Task.model_validate(WHOLE)
+    settled = await journal.record(done, now=T0 + 1)
+    await journal.accept("edit-1", task("pending"), now=T0 + 2)
+    assert await journal.last_seen("task-1") == settled
+    assert await found(journal) == intent(stage="accepted", task_id="task-1", credits=3.0)
+
+
+async def test_the_hash_of_a_callbacks_secret_is_kept_with_its_intent(journal: SqlJournal) -> None:
+    wish = replace(ask(), callback="c" * 64)
+    assert (await claim(journal, wish)).intent.callback == "c" * 64
+    kept = await found(journal)
+    assert kept == intent(callback="c" * 64)
+    again = await claim(journal, replace(ask("edit-2"), callback="d" * 64), now=T0 + 1)
+    assert again == Claim(intent(callback="c" * 64), joined=True)
+
+
+# --- who looks -------------------------------------------------------------------------------
+
+
+async def test_one_at_a_time_looks_until_it_has_seen_or_failed_or_is_dead(
+    journal: SqlJournal,
+) -> None:
+    await accepted(journal)
+    take = partial(journal.take_look, "task-1", lease=20.0)
+    assert [await take(seen_at=T0, now=T0 + 1) for _ in range(2)] == [True, False]
+    assert await take(seen_at=T0, now=T0 + 21) is False
+    assert await take(seen_at=T0, now=T0 + 21.1) is True  # who had it is dead
+    await journal.end_look("task-1")
+    assert await take(seen_at=T0, now=T0 + 22) is True  # it had failed
+    await journal.record(task("processing"), now=T0 + 23)
+    assert await take(seen_at=T0, now=T0 + 24) is False  # seen since
+    assert await take(seen_at=T0 + 23, now=T0 + 24) is True
+    await journal.record(task("processing"), now=T0 + 25)
+    assert await take(seen_at=None, now=T0 + 26) is True  # whatever was seen
+
+
+async def test_a_look_at_a_settled_task_ends_as_well(journal: SqlJournal) -> None:
+    await completed(journal)
+    for moment in (T0 + 1, T0 + 2):
+        assert await journal.take_look("task-1", seen_at=T0, now=moment, lease=20.0) is True
+        await journal.record(task("pending"), now=moment)
+
+
+async def test_anybody_may_look_at_what_was_never_seen(journal: SqlJournal) -> None:
+    for seen_at in (None, T0):
+        assert await journal.take_look("task-9", seen_at=seen_at, now=T0, lease=20.0) is True
+    await journal.end_look("task-9")
+    assert await journal.last_seen("task-9") is None
+
+
+async def test_what_was_seen_lately_is_told_by_task(journal: SqlJournal) -> None:
+    assert await journal.seen_since(0.0) == {}
+    for number in range(4):
+        await journal.record(task("pending", f"task-{number}"), now=T0 + number)
+    await journal.record(task("completed", "task-0"), now=T0 + 9)
+    assert await journal.seen_since(T0 + 2) == {
+        "task-0": T0 + 9,
+        "task-2": T0 + 2,
+        "task-3": T0 + 3,
+    }
+    assert await journal.seen_since(T0 + 10) == {}
+
+
+async def test_many_sightings_are_read_at_once(journal: SqlJournal) -> None:
+    assert await journal.sightings([]) == {}
+    first = await journal.record(task("pending", "task-0"), now=T0)
+    last = await journal.record(Task.model_validate(WHOLE | {"id": "task-1999"}), now=T0 + 1)
+    names = [f"task-{number}" for number in range(2000)]
+    assert await journal.sightings([*names, "task-0"]) == {"task-0": first, "task-1999": last}
+
+
+async def run_once(
+    journal: SqlJournal, number: int, *, seen: Sequence[float], end: Task | None = None, n: int = 1
+) -> None:
+    """An edit sent at T0 + 1000 * number, seen unfinished and in the end settled at `seen` s."""
+    began, name = T0 + 1000.0 * number, f"task-{number}"
+    await sent(journal, ask(f"edit-{number}", str(number), n=n), now=began)
+    await journal.accept(f"edit-{number}", task("pending", name), now=began + seen[0])
+    for after in seen[1:-1]:
+        await journal.record(task("processing", name), now=began + after)
+    if len(seen) > 1:
+        await journal.record(end or task("completed", name), now=began + seen[-1])
+
+
+async def test_how_long_runs_took_is_told_newest_first_where_it_is_known(
+    journal: SqlJournal,
+) -> None:
+    assert list(await journal.past_runs("me")) == []
+    await run_once(journal, 1, seen=[0.5, 48, 52])
+    await run_once(journal, 2, seen=[0.5, 45, 55], end=task("failed", "task-2"))  # a fifth
+    await run_once(journal, 3, seen=[0.5, 44, 55])  # known too vaguely
+    await run_once(journal, 4, seen=[0.5, 300], end=task("completed", "task-4", duration=41))
+    await run_once(journal, 5, seen=[0.5, 49, 50], end=task("completed", "task-5", duration=0))
+    await run_once(journal, 6, seen=[0.5, 60, 61], n=2)
+    await run_once(journal, 7, seen=[0.5])  # not settled
+    await journal.record(task("completed", "task-of-another", duration=7), now=T0)
+    assert list(await journal.past_runs("me")) == [60.5, 49.5, 41.0, 50.0, 50.0]
+    assert list(await journal.past_runs("me", n=1, most=3)) == [49.5, 41.0, 50.0]
+    assert list(await journal.past_runs("me", n=2)) == [60.5]
+    assert list(await journal.past_runs("you")) == []
+
+
+async def test_a_run_that_was_never_seen_unfinished_is_known_only_if_the_provider_tells(
+    journal: SqlJournal,
+) -> None:
+    await sent(journal)
+    await journal.accept("edit-1", task("completed"), now=T0 + 30)
+    await sent(journal, ask("edit-2", "b"))
+    await journal.accept("edit-2", task("completed", "task-2", duration=12.5), now=T0 + 30)
+    assert list(await journal.past_runs("me")) == [12.5]
 
 
 # --- money -----------------------------------------------------------------------------------
@@ -713,30 +853,31 @@ async def test_an_unknown_edit_is_in_flight_for_an_hour_and_no_longer(journal: S
 # --- what nobody looks at --------------------------------------------------------------------
 
 
-async def test_what_nobody_looked_at_is_taken_on_by_one(journal: SqlJournal) -> None:
+async def test_what_nobody_looked_at_is_named_until_somebody_looks(journal: SqlJournal) -> None:
     await accepted(journal)
-    take = partial(journal.unattended, "me", unseen_for=60.0, lease=60.0)
-    assert list(await take(now=T0 + 60)) == []
-    assert list(await take(now=T0 + 60.1)) == ["task-1"]
-    assert list(await take(now=T0 + 61)) == []
-    assert list(await take(now=T0 + 120)) == []
-    assert list(await take(now=T0 + 120.2)) == ["task-1"]
+    await accepted(journal, ask("edit-2", "b"), now=T0 + 5, task_id="task-2")
+    named = partial(journal.unattended, "me", unseen_for=60.0)
+    assert list(await named(now=T0 + 60)) == []
+    assert list(await named(now=T0 + 60.1)) == ["task-1"]
+    assert await journal.take_on("task-1", now=T0 + 60, lease=600.0)  # to save: not to look
+    assert await journal.take_look("task-1", seen_at=None, now=T0 + 60, lease=600.0)
+    assert list(await named(now=T0 + 66)) == ["task-1", "task-2"]
     await journal.record(task("processing"), now=T0 + 200)
-    assert list(await take(now=T0 + 250)) == []
+    assert list(await named(now=T0 + 250)) == ["task-2"]
     await journal.record(task("completed"), now=T0 + 251)
-    assert list(await take(now=T0 + 999)) == []
+    assert list(await named(now=T0 + 999)) == ["task-2"]
 
 
 async def test_what_has_not_settled_in_a_day_is_not_looked_at_unasked(journal: SqlJournal) -> None:
     await accepted(journal)
     late = T0 + DAY
-    assert list(await journal.unattended("me", now=late, unseen_for=60, lease=60)) == []
-    assert list(await journal.unattended("me", now=late - 1, unseen_for=60, lease=60)) == ["task-1"]
+    assert list(await journal.unattended("me", now=late, unseen_for=60)) == []
+    assert list(await journal.unattended("me", now=late - 1, unseen_for=60)) == ["task-1"]
 
 
 async def test_a_task_that_is_only_looked_at_is_nobodys_to_follow(journal: SqlJournal) -> None:
     await journal.record(task("pending", "task-of-another-server"), now=T0)
-    assert list(await journal.unattended("me", now=T0 + 99, unseen_for=60, lease=60)) == []
+    assert list(await journal.unattended("me", now=T0 + 99, unseen_for=60)) == []
 
 
 async def test_recent_edits_come_newest_first_with_what_was_last_seen(journal: SqlJournal) -> None:
@@ -920,18 +1061,111 @@ async def test_a_journal_of_this_version_is_opened_with_all_it_holds(
     assert execute(place, "SELECT version FROM wan25_version") == [(schema.VERSION,)]
 
 
-async def test_a_journal_of_the_first_version_is_brought_forward_with_all_it_holds(
-    journal: SqlJournal, place: Place
+VERSION_1: Final = """
+CREATE TABLE wan25_version (version INTEGER NOT NULL, PRIMARY KEY (version));
+CREATE TABLE wan25_intents (
+  handle VARCHAR(64) NOT NULL, owner VARCHAR(64) NOT NULL, fingerprint VARCHAR(64) NOT NULL,
+  stage VARCHAR(16) NOT NULL, created_at FLOAT(53) NOT NULL, sent_at FLOAT(53),
+  lease_until FLOAT(53) NOT NULL, holder VARCHAR(64) NOT NULL, n INTEGER NOT NULL, prompt TEXT,
+  credits FLOAT(53) NOT NULL, price FLOAT(53), task_id VARCHAR(255), error TEXT,
+  PRIMARY KEY (handle), UNIQUE (task_id));
+CREATE INDEX wan25_intents_equal ON wan25_intents (owner, fingerprint, created_at);
+CREATE INDEX wan25_intents_stage ON wan25_intents (stage, lease_until);
+CREATE INDEX wan25_intents_latest ON wan25_intents (owner, created_at);
+CREATE TABLE wan25_tasks (
+  task_id VARCHAR(255) NOT NULL, settled INTEGER NOT NULL, status VARCHAR(16) NOT NULL,
+  answer TEXT NOT NULL, seen_at FLOAT(53) NOT NULL, unfinished_at FLOAT(53),
+  settled_at FLOAT(53), followed_until FLOAT(53) NOT NULL, PRIMARY KEY (task_id));
+CREATE INDEX wan25_tasks_unsettled ON wan25_tasks (settled, seen_at);
+INSERT INTO wan25_version VALUES (1);
+"""
+VERSION_2: Final = (
+    VERSION_1
+    + """
+CREATE TABLE wan25_files (
+  task_id VARCHAR(255) NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL,
+  PRIMARY KEY (task_id, number));
+CREATE TABLE wan25_uploads (
+  sha256 VARCHAR(64) NOT NULL, place VARCHAR(255) NOT NULL, url TEXT NOT NULL,
+  expires_at FLOAT(53) NOT NULL, changes TEXT NOT NULL, PRIMARY KEY (sha256, place));
+INSERT INTO wan25_version VALUES (2);
+"""
+)
+HELD: Final = """
+INSERT INTO wan25_intents VALUES ('edit-1', 'me', '{equal}', 'accepted', {now}, {now},
+  {now}, 'a process', 1, 'night', 1.5, NULL, 'task-1', NULL);
+"""
+OLD_TASK: Final = """
+INSERT INTO wan25_tasks VALUES ('{name}', 0, 'pending',
+  '{{"id": "{name}", "status": "pending", "results": []}}', {now}, {now}, NULL, 0.0);
+"""
+
+
+def held() -> str:
+    """An accepted intent, as an older version kept it."""
+    return HELD.format(equal=fingerprint({"prompt": "night"}), now=T0)
+
+
+def make_older(place: Place, statements: str) -> None:
+    """Tables as an older version made them, and what it kept."""
+    if isinstance(place, Path):
+        place.parent.mkdir()
+    for statement in filter(str.strip, statements.split(";")):
+        execute(place, statement.replace(":", "\\:"))
+
+
+def shape(place: Place) -> dict[str, Any]:
+    """The columns and indexes of each table, in any order."""
+    engine = engine_of(place)
+    inspector = sqlalchemy.inspect(engine)
+    found = {}
+    for table in set(inspector.get_table_names()) - {"wan25_version"}:
+        columns = inspector.get_columns(table)
+        indexes = inspector.get_indexes(table)
+        found[table] = (
+            sorted((c["name"], str(c["type"]), c["nullable"], c["default"]) for c in columns),
+            sorted((str(index["name"]), index["column_names"]) for index in indexes),
+        )
+    engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize("older", [VERSION_1, VERSION_2], ids=["1", "2"])
+async def test_an_older_journal_is_brought_forward_with_all_it_holds(
+    place: Place, journal: SqlJournal, older: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    await accepted(journal)
-    journal.close()
-    for table in ("wan25_files", "wan25_uploads"):  # which the first version had not
-        execute(place, f"DROP TABLE {table}")
-    execute(place, "UPDATE wan25_version SET version = 1")
+    make_older(place, older + held() + OLD_TASK.format(name="task-1", now=T0))
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
+    assert await journal.seen_since(T0) == {"task-1": T0}
+    for taken in (True, False):
+        look = journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0)
+        assert await look is taken
+    again = await claim(journal, replace(ask("edit-2", "b"), callback="c" * 64))
+    assert again.intent.callback == "c" * 64
     await journal.note_saved("task-1", 1, "/pictures/1.png")
     assert await journal.saved("task-1") == {1: "/pictures/1.png"}
     assert execute(place, "SELECT max(version) FROM wan25_version") == [(schema.VERSION,)]
+    if isinstance(place, Path):
+        fresh: Place = tmp_path / "fresh.sqlite3"
+    else:
+        fresh = empty_place(request.getfixturevalue("postgres"))
+    another = SqlJournal(fresh, run=inline)
+    await claim(another)
+    another.close()
+    assert shape(place) == shape(fresh)
+
+
+async def test_an_older_program_that_had_the_journal_open_can_go_on(
+    place: Place, journal: SqlJournal
+) -> None:
+    """An upgrade meets servers that still run: what they add is read."""
+    make_older(place, VERSION_2 + held())
+    assert await journal.seen_since(0.0) == {}
+    columns = "task_id, settled, status, answer, seen_at, unfinished_at, settled_at, followed_until"
+    added = OLD_TASK.format(name="task-1", now=T0).replace("tasks", f"tasks ({columns})")
+    execute(place, added.strip().rstrip(";").replace(":", "\\:"))
+    assert await journal.seen_since(0.0) == {"task-1": T0}
+    assert await journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0) is True
 
 
 async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_alone(
@@ -963,8 +1197,11 @@ async def test_reading_a_journal_that_was_never_written_creates_nothing(tmp_path
     journal = SqlJournal(tmp_path / "data" / "journal.sqlite3", run=inline)
     assert await found(journal) is None
     assert await journal.last_seen("task-1") is None
+    assert await journal.sightings(["task-1"]) == {}
+    assert await journal.seen_since(0.0) == {}
+    assert list(await journal.past_runs("me")) == []
     assert list(await journal.recent("me", now=T0, most=9)) == []
-    assert list(await journal.unattended("me", now=T0, unseen_for=1, lease=1)) == []
+    assert list(await journal.unattended("me", now=T0, unseen_for=1)) == []
     assert names_in(tmp_path) == []
 
 
@@ -1013,6 +1250,36 @@ async def test_every_step_is_on_the_disk_before_the_next(tmp_path: Path) -> None
         ]
     journal.close()
     assert modes == ["wal", 2]
+
+
+def synchronous_of(journal: SqlJournal) -> list[str]:
+    """How each change of a journal is brought to the disk, noted where its transaction begins."""
+    seen: list[str] = []
+    assert journal._engine is not None
+
+    def note(connection: sqlalchemy.Connection) -> None:
+        name = "synchronous" if connection.dialect.name == "sqlite" else "synchronous_commit"
+        show = "PRAGMA" if connection.dialect.name == "sqlite" else "SHOW"
+        seen.append(str(connection.exec_driver_sql(f"{show} {name}").scalar()))
+
+    sqlalchemy.event.listen(journal._engine, "commit", note)
+    return seen
+
+
+async def test_only_what_the_next_look_says_again_does_not_wait_for_the_disk(
+    journal: SqlJournal,
+) -> None:
+    await claim(journal)
+    seen = synchronous_of(journal)
+    await journal.begin("edit-1", now=T0, lease=LEASE)
+    await journal.accept("edit-1", task("pending"), now=T0)
+    await journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0)
+    await journal.record(task("processing"), now=T0 + 2)
+    await journal.end_look("task-1")
+    await journal.record(task("completed"), now=T0 + 3)
+    await journal.note_saved("task-1", 1, "/pictures/1.png")
+    on, off = ("2", "1") if journal._engine and journal._engine.name == "sqlite" else ("on", "off")
+    assert seen == [on, on, off, off, off, on, on]
 
 
 # --- at once ---------------------------------------------------------------------------------
@@ -1111,15 +1378,16 @@ def test_of_many_who_would_save_the_same_images_at_once_one_may(
     assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
 
 
-def test_what_nobody_looks_at_is_taken_on_by_one_of_many_at_once(
-    two: tuple[SqlJournal, SqlJournal],
+@pytest.mark.parametrize("seen_at", [T0, None])
+def test_of_many_who_would_look_at_once_one_may(
+    two: tuple[SqlJournal, SqlJournal], seen_at: float | None
 ) -> None:
     anyio.run(accepted, two[0])
     outcomes = at_once(
-        [partial(two[i % 2].unattended, "me", now=T0 + 99, unseen_for=60.0, lease=60.0)
+        [partial(two[i % 2].take_look, "task-1", seen_at=seen_at, now=T0 + 1, lease=20.0)
          for i in range(AT_ONCE)]
     )  # fmt: skip
-    assert sorted(map(list, outcomes)) == [[]] * (AT_ONCE - 1) + [["task-1"]]
+    assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
 
 
 def test_threads_that_open_new_files_at_once_are_all_let_in(tmp_path: Path) -> None:
@@ -1181,6 +1449,7 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
         "price": None,
         "task_id": "task-1",
         "error": None,
+        "callback": None,
     }
     [row] = execute(place, "SELECT * FROM wan25_tasks")
     assert row._asdict() | {"answer": json.loads(row.answer)} == {
@@ -1192,4 +1461,5 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
         "unfinished_at": T0,
         "settled_at": None,
         "followed_until": 0.0,
+        "looking_until": 0.0,
     }

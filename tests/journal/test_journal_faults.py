@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,9 +31,11 @@ from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, virtual
 from wan25_mcp.edits import Edit
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
-from wan25_mcp.journal import JournalUnusable
+from wan25_mcp.journal import JournalUnusable, TolerantJournal
+from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
-from wan25_mcp.journal.sql import _ADVISORY_LOCK, SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.models import Task
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -375,7 +378,7 @@ def _locked(path: Path) -> Iterator[None]:
 @contextmanager
 def _locked_database(url: str) -> Iterator[None]:
     with psycopg.connect(url, connect_timeout=10) as holder:
-        holder.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
         yield
 
 
@@ -405,7 +408,7 @@ WAYS: Final = ["disk full", "no quota", "file locked", "database stopped", "data
 def broken(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Broken]:
-    monkeypatch.setattr("wan25_mcp.journal.sql.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("wan25_mcp.journal.engine.BUSY_SECONDS", 0.1)
     path = tmp_path / "journal.sqlite3"
     give: dict[str, Callable[[], Broken]] = {
         "disk full": lambda: _on_disk(request.getfixturevalue("small_disk")),
@@ -571,6 +574,38 @@ async def test_two_who_look_at_once_after_the_journal_works_again_are_both_answe
             for _ in range(5):
                 tasks.start_soon(look)
     assert answers == [(task_id, "processing")] * 5
+
+
+async def test_when_the_journal_fails_whoever_wants_to_look_may_and_what_is_seen_is_kept(
+    broken: Broken,
+) -> None:
+    tolerant = TolerantJournal(broken.journal, OWNER)
+    pending, done = (
+        Task.model_validate({"id": "task-1", "status": status})
+        for status in ("pending", "completed")
+    )
+    before = await tolerant.record(pending, now=T0)
+    await broken.journal.note_saved("task-1", 1, "x")  # on the disk, and all before it
+    look = partial(tolerant.take_look, "task-1", seen_at=T0, lease=20.0)
+    with broken.harm():
+        assert [await look(now=T0 + 1) for _ in range(2)] == [True, True]
+        await tolerant.end_look("task-1")
+        seen = await tolerant.record(done, now=T0 + 2)
+        assert seen.settled_at == T0 + 2
+        assert await tolerant.sightings(["task-1", "task-9"]) == {"task-1": seen}
+    assert await tolerant.sightings(["task-1", "task-9"]) == {"task-1": seen}
+    assert await broken.journal.sightings(["task-1"]) == {"task-1": before}
+    assert [await look(now=T0 + 1) for _ in range(2)] == [True, False]
+
+
+async def test_a_journal_that_cannot_be_read_tells_nothing_of_looks(folder: Path) -> None:
+    tolerant = TolerantJournal(SqlJournal(_garbage(folder), run=inline), OWNER)
+    assert await tolerant.take_look("task-1", seen_at=None, now=T0, lease=20.0) is True
+    await tolerant.end_look("task-1")
+    assert await tolerant.seen_since(0.0) == {}
+    assert await tolerant.sightings(["task-1"]) == {}
+    assert list(await tolerant.past_runs(n=1)) == []
+    assert list(await tolerant.unattended(now=T0, unseen_for=60.0)) == []
 
 
 @pytest.mark.parametrize(

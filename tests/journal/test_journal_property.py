@@ -92,7 +92,7 @@ class _CutJournal(SqlJournal):
         self._forced = forced
         self._claimed = claimed
 
-    def _transact(self, kind: str, step: Any) -> Any:
+    def _transact(self, kind: Any, step: Any) -> Any:
         if self.cut:
             raise JournalUnusable("the process was killed")
         return super()._transact(kind, step)

@@ -232,7 +232,7 @@ class Journal(Protocol):
     async def past_runs(
         self, owner: str, *, n: int | None = None, most: int = 100
     ) -> Sequence[float]:
-        """How long the latest settled tasks of an account took, in seconds, newest first.
+        """How long the latest settled tasks of an account took, in seconds, last made first.
 
         Failures are among them; a task whose end is not known closely is not.
 

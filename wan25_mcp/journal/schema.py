@@ -69,14 +69,6 @@ tasks: Final = Table(
     Index("wan25_tasks_unsettled", "settled", "seen_at"),
     Index("wan25_tasks_seen", "seen_at", "task_id"),
 )
-# Of settled tasks only, so that the others, which are written most, do not pay for it.
-Index(
-    "wan25_tasks_ended",
-    tasks.c.settled_at,
-    sqlite_where=tasks.c.settled_at.is_not(None),
-    postgresql_where=tasks.c.settled_at.is_not(None),
-)
-
 
 files: Final = Table(
     "wan25_files",

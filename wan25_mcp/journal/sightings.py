@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Float, Row, bindparam, insert, select, update
 
 from wan25_mcp.journal.records import DAY, Sighting, sight, took
 from wan25_mcp.journal.schema import intents, tasks
@@ -16,6 +17,12 @@ from wan25_mcp.models import Task, Usage
 
 _AT_ONCE: Final = 500
 """Task ids in one question: databases limit how many parameters one may have."""
+
+# --- what was seen --------------------------------------------------------------------------
+
+_SEEN: Final = select(tasks).where(tasks.c.task_id == bindparam("task_id"))
+_NOTE: Final = insert(tasks)
+_CHANGE: Final = update(tasks).where(tasks.c.task_id == bindparam("which"))
 
 
 def record(connection: Connection, task: Task, *, now: float) -> Sighting:
@@ -34,19 +41,26 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
         "looking_until": 0.0,
     }
     if before is None:
-        connection.execute(insert(tasks).values(task_id=task.id, followed_until=0.0, **values))
+        connection.execute(_NOTE, {"task_id": task.id, "followed_until": 0.0, **values})
     else:
-        connection.execute(update(tasks).where(tasks.c.task_id == task.id).values(**values))
-    _settle_credits(connection, task)
+        connection.execute(_CHANGE, {"which": task.id, **values})
+    settle_credits(connection, task)
     return seen
 
 
-def _settle_credits(connection: Connection, task: Task) -> None:
+_COUNT: Final = update(intents).where(intents.c.task_id == bindparam("which"))
+_RESERVE: Final = _COUNT.values(
+    credits=bindparam("reserved", type_=Float),
+    price=bindparam("reserved", type_=Float) / intents.c.n,
+)
+
+
+def settle_credits(connection: Connection, task: Task) -> None:
     """Count what the provider says an edit costs, instead of what was assumed."""
     usage = task.usage or Usage()
-    facts: dict[str, Any] = {}
+    facts: dict[str, float] = {}
     if usage.credits_reserved is not None and not is_settled(task.status):
-        facts = {"credits": usage.credits_reserved, "price": usage.credits_reserved / intents.c.n}
+        connection.execute(_RESERVE, {"which": task.id, "reserved": usage.credits_reserved})
     elif usage.credits_used is not None:
         facts = {"credits": usage.credits_used}
         if task.image_urls and usage.credits_used > 0:
@@ -54,7 +68,7 @@ def _settle_credits(connection: Connection, task: Task) -> None:
     elif task.status in ("failed", "cancelled"):
         facts = {"credits": 0.0}
     if facts:
-        connection.execute(update(intents).where(intents.c.task_id == task.id).values(**facts))
+        connection.execute(_COUNT, {"which": task.id, **facts})
 
 
 def _answer(task: Task) -> dict[str, Any]:
@@ -64,7 +78,7 @@ def _answer(task: Task) -> dict[str, Any]:
 
 
 def last_seen(connection: Connection, task_id: str) -> Sighting | None:
-    row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).first()
+    row = connection.execute(_SEEN, {"task_id": task_id}).first()
     return _sighting(row) if row else None
 
 
@@ -83,31 +97,43 @@ def sightings(connection: Connection, task_ids: Collection[str]) -> dict[str, Si
     return found
 
 
+_LATELY: Final = select(tasks.c.task_id, tasks.c.seen_at).where(
+    tasks.c.seen_at >= bindparam("since")
+)
+
+
 def seen_since(connection: Connection, since: float) -> dict[str, float]:
-    rows = connection.execute(
-        select(tasks.c.task_id, tasks.c.seen_at).where(tasks.c.seen_at >= since)
-    )
+    rows = connection.execute(_LATELY, {"since": since})
     return {row.task_id: row.seen_at for row in rows}
+
+
+# --- who looks ------------------------------------------------------------------------------
+
+_TAKE: Final = update(tasks).where(
+    tasks.c.task_id == bindparam("which"),
+    tasks.c.looking_until < bindparam("now"),
+    tasks.c.seen_at <= bindparam("known"),
+)
+_END: Final = update(tasks).where(tasks.c.task_id == bindparam("which"), tasks.c.looking_until != 0)
 
 
 def take_look(
     connection: Connection, task_id: str, *, seen_at: float | None, now: float, lease: float
 ) -> bool:
-    free = [tasks.c.task_id == task_id, tasks.c.looking_until < now]
-    if seen_at is not None:
-        free.append(tasks.c.seen_at <= seen_at)
-    taken = connection.execute(update(tasks).where(*free).values(looking_until=now + lease))
-    return taken.rowcount == 1 or not _is_known(connection, task_id)
-
-
-def _is_known(connection: Connection, task_id: str) -> bool:
-    found = select(tasks.c.task_id).where(tasks.c.task_id == task_id)
-    return connection.execute(found).first() is not None
+    known = math.inf if seen_at is None else seen_at
+    taken = connection.execute(
+        _TAKE, {"which": task_id, "now": now, "known": known, "looking_until": now + lease}
+    )
+    if taken.rowcount == 1:
+        return True
+    return connection.execute(_SEEN, {"task_id": task_id}).first() is None
 
 
 def end_look(connection: Connection, task_id: str) -> None:
-    looking = (tasks.c.task_id == task_id, tasks.c.looking_until != 0)
-    connection.execute(update(tasks).where(*looking).values(looking_until=0.0))
+    connection.execute(_END, {"which": task_id, "looking_until": 0.0})
+
+
+# --- over many ------------------------------------------------------------------------------
 
 
 def past_runs(connection: Connection, owner: str, *, n: int | None, most: int) -> list[float]:
@@ -122,7 +148,7 @@ def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Itera
         select(tasks, intents.c.sent_at)
         .join(intents, intents.c.task_id == tasks.c.task_id)
         .where(*mine, tasks.c.settled_at.is_not(None))
-        .order_by(tasks.c.settled_at.desc())
+        .order_by(intents.c.created_at.desc())  # as an index has it: no sorting of a month
         .limit(most * _RUNS_READ)
     )
     for row in rows:

@@ -1,0 +1,120 @@
+"""What the operator's limits have room for, as SQL inside one transaction. Synchronous."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
+
+from wan25_mcp.journal.records import DAY, Allowance, Withheld
+from wan25_mcp.journal.schema import intents, tasks
+
+_OVERDUE: Final = 3600.0
+"""An unsettled task this old no longer counts as in flight: some never settle."""
+
+_IN_FLIGHT: Final = (
+    select(func.count())
+    .select_from(intents)
+    .outerjoin(tasks, tasks.c.task_id == intents.c.task_id)
+    .where(
+        intents.c.owner == bindparam("owner"),
+        intents.c.created_at > bindparam("since"),
+        or_(
+            intents.c.stage.in_(("intent", "sending", "unknown")),
+            and_(intents.c.stage == "accepted", tasks.c.settled == 0),
+        ),
+    )
+)
+_LATEST_PRICE: Final = (
+    select(intents.c.price)
+    .where(intents.c.owner == bindparam("owner"), intents.c.price.is_not(None))
+    .order_by(intents.c.created_at.desc())
+    .limit(1)
+)
+_COUNTED: Final = (
+    select(intents.c.created_at, intents.c.credits)
+    .where(
+        intents.c.owner == bindparam("owner"),
+        intents.c.created_at > bindparam("since"),
+        intents.c.credits > 0,
+    )
+    .order_by(intents.c.created_at)
+)
+
+
+def check_in_flight(connection: Connection, owner: str, allowance: Allowance, now: float) -> None:
+    if allowance.max_in_flight is None:
+        return
+    counted = {"owner": owner, "since": now - _OVERDUE}
+    count = connection.execute(_IN_FLIGHT, counted).scalar_one()
+    if count >= allowance.max_in_flight:
+        raise Withheld(
+            f"{count} edits are under way, and WAN25_MAX_IN_FLIGHT allows "
+            f"{allowance.max_in_flight}; nothing was sent.",
+            code="too_many_in_flight",
+            fix="Wait for one of them (wait_for_task), then call edit_image again.",
+            retryable=True,
+        )
+
+
+def price(connection: Connection, owner: str) -> float | None:
+    """Credits an image, as the provider last said; None before it has."""
+    return connection.execute(_LATEST_PRICE, {"owner": owner}).scalar()
+
+
+def check_credits(
+    connection: Connection, owner: str, allowance: Allowance, needed: float, now: float
+) -> None:
+    limit = allowance.credit_limit
+    if limit is None:
+        return
+    rows = connection.execute(_COUNTED, {"owner": owner, "since": now - DAY}).all()
+    counted = [_Counted(row.created_at, row.credits) for row in rows]
+    spent = sum(row.credits for row in counted)
+    if spent + needed <= limit + 1e-9:
+        return
+    raise over_limit(spent, needed, limit, _room_in(counted, spent, needed, limit, now))
+
+
+class _Counted(NamedTuple):
+    """One edit of the last 24 hours, and what it is counted with."""
+
+    created_at: float
+    credits: float
+
+
+def _room_in(
+    counted: Sequence[_Counted], spent: float, needed: float, limit: float, now: float
+) -> float | None:
+    """Seconds until enough of what was spent is older than a day; None: never."""
+    for row in counted:
+        spent -= row.credits
+        if spent + needed <= limit + 1e-9:
+            return max(row.created_at + DAY - now, 0.0)
+    return 0.0 if needed <= limit else None
+
+
+def over_limit(spent: float, needed: float, limit: float, room_in: float | None) -> Withheld:
+    """What is said when the credit limit has no room."""
+    state = f"{spent:g} of the {limit:g} credits that WAN25_CREDIT_LIMIT allows in 24 hours"
+    message = f"This edit needs about {needed:g} credits, and {state} are spent or reserved; "
+    if room_in is None:
+        message += "it alone is more than the limit; nothing was sent."
+        fix = "Ask for fewer images (n), or raise WAN25_CREDIT_LIMIT."
+    else:
+        message += f"there is room again in {_span(room_in)}; nothing was sent."
+        fix = f"Call again in {_span(room_in)}, or raise WAN25_CREDIT_LIMIT."
+    return Withheld(
+        message,
+        code="credit_limit",
+        fix=fix,
+        retryable=room_in is not None,
+        retry_after_seconds=None if room_in is None else round(room_in, 1),
+    )
+
+
+def _span(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} minutes"
+    )
