@@ -206,7 +206,8 @@ def _words(rule: dict[str, Any]) -> str:
         case "boolean":
             return "true or false"
     kind = "whole number" if rule["type"] == "integer" else "number"
-    return f"{kind} from {rule['minimum']:g} to {rule['maximum']:g}"
+    most = f" to {rule['maximum']:g}" if "maximum" in rule else " up"
+    return f"{kind} from {rule['minimum']:g}{most}"
 
 
 def _settings() -> str:

@@ -194,8 +194,7 @@ def test_a_bad_setting_is_a_sentence_from_the_real_command_too() -> None:
 
 
 @pytest.mark.parametrize("command", [["edit", "https://a.example/b", "--prompt", "p"],
-                                     ["task", "task-1"], ["task", "task-1", "--wait"],
-                                     ["tasks"]])  # fmt: skip
+                                     ["task", "task-1"], ["task", "task-1", "--wait"]])  # fmt: skip
 def test_without_a_key_a_command_says_how_to_set_one(
     command: list[str], environ: dict[str, str | None]
 ) -> None:
@@ -203,6 +202,17 @@ def test_without_a_key_a_command_says_how_to_set_one(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: No API key is set")
     assert "WAN25_API_KEY" in result.stderr
+
+
+def test_without_a_key_the_list_says_why_it_needs_one(environ: dict[str, str | None]) -> None:
+    result = invoke(environ, "tasks")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "Error: No API key is set. Nothing else tells whose edits to list: the journal keeps those "
+        "of each key apart, in case it is shared.",
+        "To do: Set WAN25_API_KEY (and WAN25_BASE_URL, if it was set) as when the edits were made. "
+        "Nothing will be sent.",
+    ]
 
 
 @pytest.mark.parametrize(

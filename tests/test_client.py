@@ -472,8 +472,28 @@ async def test_an_unknown_task_is_said_to_be_unknown() -> None:
             await stage.client.query("task-unified-1-abc")
         assert told(refused.value) == (Refused, "not_found", "no", False)
         assert refused.value.message == (
-            "The provider does not know what was asked for (HTTP 404): Task not found or expired."
+            "The provider does not know this task id (HTTP 404): Task not found or expired."
         )
+        assert refused.value.fix == (
+            "Pass the task_id exactly as edit_image returned it (a handle begins with edit-). Only "
+            "the account that made an edit can ask about it: check that WAN25_API_KEY and "
+            "WAN25_BASE_URL are those it was made with; `wan25-mcp tasks` lists their recent edits."
+        )
+
+
+async def test_a_404_to_anything_else_does_not_speak_of_task_ids() -> None:
+    async with open_stage() as stage:
+        stage.emulator.fault(Fault("submit", "status", 404, message="No such model"))
+        stage.emulator.fault(Fault("credits", "status", 404, message="No such page"))
+        errors = [await submit(stage.client)]
+        with pytest.raises(Refused) as refused:
+            await stage.client.credits()
+        errors.append(refused.value)
+    assert [error.message for error in errors] == [
+        "The provider does not know what was asked for (HTTP 404): No such model.",
+        "The provider does not know what was asked for (HTTP 404): No such page.",
+    ]
+    assert {error.fix for error in errors} == {"Check the model name and WAN25_BASE_URL."}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.abc
 import pytest
 
+from wan25_mcp import doctor
 from wan25_mcp.doctor import Finding, examine
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.settings import Settings
@@ -115,3 +120,104 @@ async def test_the_emulator_needs_no_key(tmp_path: Path) -> None:
     findings = await found(tmp_path, WAN25_EMULATOR="1")
     assert [finding.good for finding in findings] == [True] * len(findings)
     assert findings[0].what.startswith("The emulator stands in for the provider")
+
+
+# --- where local images go --------------------------------------------------------------------
+
+
+def local_images(findings: list[Finding]) -> Finding:
+    """What was found of the place for local images: it is tried after the journal."""
+    [journal] = [finding for finding in findings if finding.what == "The journal can be read."]
+    return findings[findings.index(journal) + 1]
+
+
+@pytest.fixture
+def no_cloud(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Nothing of a cloud in the environment."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+async def test_a_buckets_credentials_are_looked_for_and_not_shown(
+    tmp_path: Path, no_cloud: pytest.MonkeyPatch
+) -> None:
+    no_cloud.setenv("AWS_ACCESS_KEY_ID", "an-id")
+    no_cloud.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+    no_cloud.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody there: nobody is asked
+    finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures/prefix"))
+    assert finding == Finding(
+        True,
+        "Credentials for the bucket s3://pictures/prefix are there; that it exists and takes "
+        "images was not tried.",
+    )
+
+
+async def test_a_bucket_without_credentials_is_found(
+    tmp_path: Path, no_cloud: pytest.MonkeyPatch
+) -> None:
+    finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="az://pictures"))
+    assert not finding.good
+    assert finding.what == (
+        "The bucket's links cannot be signed: its credentials are not set, or incomplete."
+    )
+    assert "WAN25_BUCKET_URL" in finding.fix
+
+
+async def test_credentials_that_do_not_come_are_given_up(
+    tmp_path: Path, no_cloud: pytest.MonkeyPatch
+) -> None:
+    no_cloud.setattr(doctor, "PROBE_SECONDS", 0.2)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:
+        port = silent.extra(anyio.abc.SocketAttribute.local_port)
+        no_cloud.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{port}")
+        began = anyio.current_time()
+        finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures"))
+        assert anyio.current_time() - began < 5
+    assert not finding.good
+    assert finding.what == "The bucket's credentials were not found within 0.2 seconds."
+
+
+async def test_a_bucket_without_what_speaks_to_it_is_found(
+    tmp_path: Path, no_cloud: pytest.MonkeyPatch
+) -> None:
+    no_cloud.setitem(sys.modules, "obstore", None)
+    finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures"))
+    assert not finding.good
+    assert finding.what == ("WAN25_BUCKET_URL is set, but what speaks to buckets is not installed.")
+    assert "wan25-mcp[buckets]" in finding.fix
+
+
+async def test_what_is_no_bucket_is_found(tmp_path: Path) -> None:
+    finding = local_images(await found(tmp_path, WAN25_BUCKET_URL=f"s3://id:{KEY}@pictures"))
+    assert not finding.good
+    assert finding.what == "WAN25_BUCKET_URL is not a bucket's URL (without user name and query)."
+
+
+async def test_a_file_service_is_asked_whether_it_answers_and_given_nothing(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    values = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": emulator.base_url}
+    findings = await found(tmp_path, WAN25_FILES_URL=emulator.files_url, **values)
+    assert local_images(findings) == Finding(
+        True, f"The file service {emulator.files_url} answers; an upload was not tried."
+    )
+    assert emulator.leaked_keys == []
+
+
+async def test_a_file_service_that_does_not_answer_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "PROBE_SECONDS", 0.2)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:
+        port = silent.extra(anyio.abc.SocketAttribute.local_port)
+        urls = [f"http://127.0.0.1:{port}", "http://127.0.0.1:9", "http://no-such.invalid"]
+        findings = [local_images(await found(tmp_path, WAN25_FILES_URL=url)) for url in urls]
+    assert findings == [
+        Finding(
+            False,
+            f"The file service {url} does not answer, so local images get no address.",
+            "Check the network and WAN25_FILES_URL.",
+        )
+        for url in urls
+    ]

@@ -103,7 +103,7 @@ class TaskArguments(BaseModel):
 class WaitArguments(TaskArguments):
     """The arguments of `wait_for_task`."""
 
-    timeout_seconds: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] | None = Field(
+    timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         default=None, description="How long to wait."
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -24,11 +24,13 @@ from pydantic import SecretStr, ValidationError
 from wan25_mcp import money
 from wan25_mcp.errors import (
     LOOK_FIRST,
+    Advice,
     InvalidRequest,
     OutcomeUnknown,
     ReadFailed,
     Refused,
     Unreachable,
+    query_advice,
     status_advice,
 )
 from wan25_mcp.models import TASK_ID, CreditReport, EditRequest, ErrorBody, Task
@@ -42,6 +44,9 @@ TIMEOUTS: Final = httpx2.Timeout(connect=10, write=30, read=60, pool=10)
 MAX_EXCHANGE_SECONDS: Final = 120.0
 MAX_BODY_BYTES: Final = 1_000_000
 _MAX_WAIT_ASKED: Final = 24 * 3600.0
+
+Advise = Callable[[int], Advice]
+"""What a status asks of the caller, by what was asked for."""
 
 
 def open_http() -> httpx2.AsyncClient:
@@ -156,7 +161,7 @@ class Client:
                 "task_id is not a task id.",
                 fix="Pass the task_id exactly as edit_image returned it.",
             )
-        exchange = await self._read(f"/v1/tasks/{quote(task_id, safe='')}")
+        exchange = await self._read(f"/v1/tasks/{quote(task_id, safe='')}", query_advice)
         body = exchange.json
         if not isinstance(body, dict) or "status" not in body:
             raise _unreadable(exchange)  # also an error under a 200
@@ -180,14 +185,14 @@ class Client:
             raise _unreadable(exchange)
         return CreditReport.model_validate(body["data"])
 
-    async def _read(self, path: str) -> Exchange:
+    async def _read(self, path: str, advise: Advise = status_advice) -> Exchange:
         exchange = Exchange()
         try:
             await self._send(exchange, "GET", path)
         except httpx2.HTTPError as error:
             _read_broke(exchange, error)
         if exchange.status is None or not 200 <= exchange.status < 300:
-            _read_answered(exchange)
+            _read_answered(exchange, advise(exchange.status or 0))
         return exchange
 
     async def _send(
@@ -281,11 +286,12 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
 
 def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     status = exchange.status or 0
+    advice = status_advice(status)
     verdict = money.verdict(sent=True, status=status)
     if verdict.charged == "no":
-        return _refusal(exchange, retryable=verdict.resend)
+        return _refusal(exchange, advice, retryable=verdict.resend)
     return OutcomeUnknown(
-        f"{_what_was_said(exchange)} The edit may or may not have been accepted.",
+        f"{_what_was_said(exchange, advice)} The edit may or may not have been accepted.",
         code="outcome_unknown",
         fix=LOOK_FIRST,
         request_id=exchange.request_id,
@@ -305,19 +311,18 @@ def _read_broke(exchange: Exchange, error: httpx2.HTTPError) -> NoReturn:
     ) from error
 
 
-def _read_answered(exchange: Exchange) -> NoReturn:
+def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
     status = exchange.status or 0
     if status >= 500 or status in (408, 429):
-        advice = status_advice(status)
         raise ReadFailed(
-            _what_was_said(exchange),
+            _what_was_said(exchange, advice),
             code=advice.code,
             fix="Ask again later; looking at a task costs nothing and does not change it.",
             retryable=True,
             retry_after_seconds=_wait_asked(exchange),
             request_id=exchange.request_id,
         )
-    raise _refusal(exchange, retryable=False)
+    raise _refusal(exchange, advice, retryable=False)
 
 
 def _unreadable(exchange: Exchange) -> ReadFailed:
@@ -339,10 +344,9 @@ def _unreachable(error: httpx2.HTTPError) -> Unreachable:
     )
 
 
-def _refusal(exchange: Exchange, *, retryable: bool) -> Refused:
-    advice = status_advice(exchange.status or 0)
+def _refusal(exchange: Exchange, advice: Advice, *, retryable: bool) -> Refused:
     return Refused(
-        _what_was_said(exchange),
+        _what_was_said(exchange, advice),
         code=advice.code,
         fix=advice.fix,
         retryable=retryable,
@@ -351,10 +355,10 @@ def _refusal(exchange: Exchange, *, retryable: bool) -> Refused:
     )
 
 
-def _what_was_said(exchange: Exchange) -> str:
+def _what_was_said(exchange: Exchange, advice: Advice) -> str:
     """Our sentence for the status, with the provider's own words where it had any."""
     said = ErrorBody.model_validate(exchange.json)
-    sentence = f"{status_advice(exchange.status or 0).sentence} (HTTP {exchange.status})"
+    sentence = f"{advice.sentence} (HTTP {exchange.status})"
     words = _one_line(said.message, 300).rstrip(".")
     about = f" [{_one_line(said.param, 40)}]" if said.param else ""
     return f"{sentence}: {words}{about}." if words else f"{sentence}."

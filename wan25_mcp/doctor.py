@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+import anyio
 import anyio.to_thread
+import httpx2
 
 from wan25_mcp.addresses import NotPublic, check_public
+from wan25_mcp.client import open_http
 from wan25_mcp.connecting import connect_as, default_data_dir, key_of, open_journal
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.images import default_directory
+from wan25_mcp.images.buckets import Bucket
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.models import CreditReport
 from wan25_mcp.settings import Settings
+
+PROBE_SECONDS: Final = 5.0
+"""How long the place for local images may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     for check in (_output_directory, _data_directory):
         yield await anyio.to_thread.run_sync(check, settings)
     yield await _journal(settings)
-    yield _local_images(settings)
+    yield await _local_images(settings)
     async for finding in _provider(settings):
         yield finding
 
@@ -88,14 +97,54 @@ async def _journal(settings: Settings) -> Finding:
     return Finding(True, "The journal can be read.")
 
 
-def _local_images(settings: Settings) -> Finding:
-    if settings.emulator or settings.files_url or settings.bucket_url:
-        return Finding(True, "Local images can be given an address.")
+async def _local_images(settings: Settings) -> Finding:
+    """Try the place local images go to, as far as that leaves nothing there."""
+    if settings.emulator:
+        return Finding(True, "Local images can be given an address: the emulator takes them.")
+    if settings.bucket_url:  # first, as when an edit is made
+        return await _bucket(settings.bucket_url)
+    if settings.files_url:
+        return await _file_service(settings.files_url)
     return Finding(
         True,
         "Only public links can be edited: for local images set WAN25_FILES_URL or "
         "WAN25_BUCKET_URL.",
     )
+
+
+async def _bucket(url: str) -> Finding:
+    try:
+        with anyio.fail_after(PROBE_SECONDS):
+            await Bucket(url, clock=time.time).check()
+    except Wan25Error as error:
+        return Finding(False, error.message, error.fix)
+    except TimeoutError:
+        return Finding(
+            False,
+            f"The bucket's credentials were not found within {PROBE_SECONDS:g} seconds.",
+            "Set them in the environment of this server, or check the network to the cloud's "
+            "service for credentials.",
+        )
+    return Finding(
+        True,
+        f"Credentials for the bucket {url} are there; that it exists and takes images was not "
+        "tried.",
+    )
+
+
+async def _file_service(url: str) -> Finding:
+    """Whether it answers at all. The key is not sent; an upload would leave a file."""
+    try:
+        with anyio.fail_after(PROBE_SECONDS):
+            async with open_http() as http, http.stream("HEAD", url):
+                pass
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, TimeoutError):
+        return Finding(
+            False,
+            f"The file service {url} does not answer, so local images get no address.",
+            "Check the network and WAN25_FILES_URL.",
+        )
+    return Finding(True, f"The file service {url} answers; an upload was not tried.")
 
 
 async def _provider(settings: Settings) -> AsyncIterator[Finding]:

@@ -132,7 +132,7 @@ STATUS_ADVICE: dict[int, Advice] = {
     404: Advice(
         "not_found",
         "The provider does not know what was asked for",
-        "Check the task id or the model name, and WAN25_BASE_URL.",
+        "Check the model name and WAN25_BASE_URL.",
     ),
     413: Advice("too_large", "The request is too large", "Shorten the prompt or the links."),
     422: Advice(
@@ -162,6 +162,20 @@ def status_advice(status: int) -> Advice:
     Unknown 5xx are the service's; unknown others are a refusal.
     """
     return STATUS_ADVICE.get(status, _OTHER_FAILURE if status >= 500 else _OTHER_REFUSAL)
+
+
+_UNKNOWN_TASK = Advice(
+    "not_found",
+    "The provider does not know this task id",
+    "Pass the task_id exactly as edit_image returned it (a handle begins with edit-). Only the "
+    "account that made an edit can ask about it: check that WAN25_API_KEY and WAN25_BASE_URL are "
+    "those it was made with; `wan25-mcp tasks` lists their recent edits.",
+)
+
+
+def query_advice(status: int) -> Advice:
+    """What an HTTP status other than 2xx asks of one who asked about a task."""
+    return _UNKNOWN_TASK if status == 404 else status_advice(status)
 
 
 _NEW_EDIT = "Call edit_image again later for a new try."

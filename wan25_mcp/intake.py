@@ -20,7 +20,7 @@ from wan25_mcp.images.reading import Picture, is_link, read_source
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
 from wan25_mcp.models import EditRequest, ModelName
 
-_CONVERTERS: Final = 2
+MOST_CONVERTED: Final = 2
 """Images converted at one time; each may take a few hundred megabytes."""
 
 Run = Callable[..., Awaitable[Any]]
@@ -93,7 +93,7 @@ class Intake:
     def __init__(self, allowed: Sequence[Path], *, run: Run = anyio.to_thread.run_sync) -> None:
         self._allowed = tuple(allowed)
         self._run = run
-        self._converters = anyio.CapacityLimiter(_CONVERTERS)
+        self._converters = anyio.CapacityLimiter(MOST_CONVERTED)
 
     async def read(self, sources: Sequence[str]) -> tuple[str | Picture, ...]:
         """What a caller named: links as they are, local images as bytes.

@@ -117,7 +117,12 @@ async def show_task(settings: Settings, name: str, directory: Path | None, *, wa
 
 
 async def list_tasks(settings: Settings, most: int) -> None:
-    """List recent edits of this account."""
+    """List recent edits of this account.
+
+    Raises:
+        SettingsError: No key says which account that is.
+    """
+    _check_whose(settings)
     async with _editor(settings) as editor:
         _say_if_emulated(editor)
         past = await editor.recent(most)
@@ -130,6 +135,24 @@ async def list_tasks(settings: Settings, most: int) -> None:
             f"{one.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
             f"{one.credits:>6g} credits ({edit.charged})  {edit.task_id or '-'}  {what[:60]}"
         )
+
+
+def _check_whose(settings: Settings) -> None:
+    """Listing asks nobody, yet needs the key: a journal may be shared, and keeps keys' edits apart.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if settings.emulator or settings.key is not None:
+        return
+    problem = settings.key_problem or "No API key is set."
+    raise SettingsError(
+        f"{problem} Nothing else tells whose edits to list: the journal keeps those of each key "
+        "apart, in case it is shared.",
+        code="missing_api_key",
+        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if it was set) as when the edits were made. "
+        "Nothing will be sent.",
+    )
 
 
 def _say_if_emulated(editor: Editor) -> None:

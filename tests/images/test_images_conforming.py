@@ -5,12 +5,8 @@ from __future__ import annotations
 import io
 import random
 import struct
-import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
-import anyio
 import PIL
 import pytest
 from hypothesis import given, settings
@@ -35,15 +31,7 @@ from tests.images.corpus import (
     with_segment,
 )
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.images.conforming import (
-    AT_A_TIME,
-    MAX_BYTES,
-    Conformed,
-    conform,
-    conform_in_thread,
-    in_thread,
-    inline,
-)
+from wan25_mcp.images.conforming import MAX_BYTES, Conformed, conform
 from wan25_mcp.images.decoding import LEAST_SIDE, MOST_SIDE, fitting
 
 
@@ -480,72 +468,6 @@ def test_any_image_conforms_or_is_too_narrow(content: bytes) -> None:
         return
     with pytest.raises(InvalidRequest, match="too narrow"):
         conform(picture(content))
-
-
-# --- off the event loop ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Real time: threads."""
-    return getattr(request, "param", "asyncio")
-
-
-both = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
-
-
-@both
-@pytest.mark.anyio
-@pytest.mark.usefixtures("no_blocking")
-async def test_the_event_loop_goes_on_while_an_image_is_made() -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await anyio.sleep(0.001)
-            ticks += 1
-
-    content = picture(saved(quarters(6000, 3000), "JPEG"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(tick)
-        made = await conform_in_thread(content)
-        group.cancel_scope.cancel()
-    assert made.width == 5000
-    assert ticks > 10
-
-
-@both
-@pytest.mark.anyio
-async def test_no_more_than_two_images_are_in_memory_at_once() -> None:
-    at_once, most = 0, 0
-    lock, release = threading.Lock(), threading.Event()
-
-    def job() -> None:
-        nonlocal at_once, most
-        with lock:
-            at_once += 1
-            most = max(most, at_once)
-        release.wait(5)
-        with lock:
-            at_once -= 1
-
-    async with anyio.create_task_group() as group:
-        for _ in range(5):
-            group.start_soon(partial(in_thread, job))
-        await anyio.sleep(0.1)
-        release.set()
-    assert most == AT_A_TIME
-
-
-@both
-@pytest.mark.anyio
-@pytest.mark.parametrize("run", [in_thread, inline])
-async def test_a_refusal_comes_out_of_the_thread(run: Callable[..., Any]) -> None:
-    with pytest.raises(InvalidRequest, match="is empty"):
-        await conform_in_thread(picture(b""), run=run)
-    made = await conform_in_thread(picture(saved(quarters(), "PNG")), run=run)
-    assert made.changes == ()
 
 
 def test_the_colours_of_the_corpus_are_told_apart() -> None:

@@ -335,14 +335,19 @@ def test_the_mount_is_found_without_its_id_too() -> None:
         assert opening.mounted_as(held, opening._mount_id(held.descriptor)) == "proc"
 
 
-def test_a_file_that_is_too_large_is_refused_unread(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("size", "told"), [(MAX_FILE_BYTES + 1, "100.1"), (4_321_000_000, "4321.0")]
+)
+def test_a_file_that_is_too_large_is_refused_unread(place: Place, size: int, told: str) -> None:
     picture = place.allowed / "cat.png"
     with picture.open("wb") as file:
-        file.truncate(MAX_FILE_BYTES + 1)  # sparse
+        file.truncate(size)  # sparse
     refusal = place.refusal(picture)
-    assert (refusal.code, refusal.message) == (
+    assert (refusal.code, refusal.message, refusal.fix) == (
         "image_unusable",
-        'The image "cat.png" is larger than 100 MB.',
+        f'The image "cat.png" has {told} MB, and files above 100 MB are not read.',
+        "Save a smaller copy of it, such as a JPEG of at most 5000 pixels on each side (more the "
+        "model does not take), and give that. Nothing was sent or charged.",
     )
 
 

@@ -1,182 +1,33 @@
-"""Downloads against a real server on loopback that plays the whole internet, and plays it badly.
-
-Names are resolved by a resolver of the test's, and every public address is answered by that server.
-"""
+"""Downloads against a server that plays the whole internet: only whole images come back."""
 
 from __future__ import annotations
 
-import ssl
 import struct
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from io import BytesIO
+from collections.abc import Callable
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.abc
-import anyio.streams.tls
-import httpcore2
 import httpx2
 import pytest
-from blockbuster import blockbuster_ctx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
+from tests.images_out.internet import PNG, PUBLIC, Answer, Stream, answer, moved, picture, world
 from tests.stage import virtual
 from wan25_mcp.addresses import is_public
 from wan25_mcp.client import USER_AGENT
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.images import NotDownloaded, download, ending_of, open_downloads
-from wan25_mcp.images.downloading import PinnedTransport, resolve
 
 pytestmark = pytest.mark.anyio
-
-PUBLIC: Final = "93.184.216.34"
-OTHER: Final = "8.8.8.8"
-NEW: Final = "2606:4700::1111"
-Stream = anyio.abc.ByteStream
-Answer = bytes | Callable[[Stream], Awaitable[None]]
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Real time: these connections are real."""
     return str(request.param)
-
-
-def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48)) -> bytes:
-    packed = BytesIO()
-    Image.effect_noise(size, 60).convert("RGB").save(packed, kind)
-    return packed.getvalue()
-
-
-PNG: Final = picture()
-
-
-def answer(
-    body: bytes = PNG, *headers: str, status: str = "200 OK", length: int | None = None
-) -> bytes:
-    said = len(body) if length is None else length
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {said}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def moved(to: str, status: str = "302 Found") -> bytes:
-    return answer(b"", f"Location: {to}", status=status)
-
-
-class _Dial(httpcore2.AsyncNetworkBackend):
-    """Connects to the test's server whatever public address is dialled."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._real = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        self._world.dialled.append(host)
-        if host in self._world.silent:
-            await anyio.sleep_forever()
-        if host in self._world.dead:
-            raise httpcore2.ConnectError
-        if is_public(ip_address(host)):
-            host, port = "127.0.0.1", self._world.port
-        return await self._real.connect_tcp(host, port, timeout)
-
-
-@dataclass
-class World:
-    """The server, the resolver, and what they saw."""
-
-    answers: dict[str, Answer]
-    names: dict[str, list[list[str]]] = field(default_factory=dict)
-    port: int = 0
-    heard: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    dialled: list[str] = field(default_factory=list)
-    dead: frozenset[str] = frozenset()
-    silent: frozenset[str] = frozenset()
-    tls: ssl.SSLContext | None = None
-
-    @property
-    def here(self) -> str:
-        """The server's own, internal origin."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def paths(self) -> list[str]:
-        return [head.split(" ")[1] for head in self.heard]
-
-    async def resolve(self, host: str, port: int) -> list[str]:
-        self.asked.append(host)
-        if host in self.names:
-            turns = self.names[host]
-            return turns.pop(0) if len(turns) > 1 else turns[0]
-        return [PUBLIC] if host.endswith(".example") else await resolve(host, port)
-
-    async def get(self, link: str, **options: Any) -> bytes:
-        transport = PinnedTransport(resolve=self.resolve, dial=_Dial(self), tls=self.tls)
-        async with open_downloads(transport) as http:
-            http.timeout = httpx2.Timeout(5, read=options.pop("read", 5))
-            return await download(link, http=http, **options)
-
-    async def fails(self, link: str = "http://a.example/", **options: Any) -> NotDownloaded:
-        with pytest.raises(NotDownloaded) as caught:
-            await self.get(link, **options)
-        assert caught.value.charged == "yes"
-        assert caught.value.fix
-        return caught.value
-
-
-@asynccontextmanager
-async def world(
-    answers: dict[str, Answer] | Answer, *, server_tls: ssl.SSLContext | None = None, **known: Any
-) -> AsyncIterator[World]:
-    seen = World(answers if isinstance(answers, dict) else {"/": answers}, **known)
-
-    async def serve(stream: Stream) -> None:
-        async with stream:
-            try:
-                if server_tls is not None:
-                    stream = await anyio.streams.tls.TLSStream.wrap(
-                        stream, ssl_context=server_tls, standard_compatible=False, server_side=True
-                    )
-                await _speak(stream, seen)
-            except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError):
-                return
-
-    async with (
-        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-        anyio.create_task_group() as tasks,
-    ):
-        seen.port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        tasks.start_soon(listener.serve, serve)
-        with anyio.fail_after(20):
-            yield seen
-        tasks.cancel_scope.cancel()
-
-
-async def _speak(stream: Stream, seen: World) -> None:
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += await stream.receive()
-    seen.heard.append(head.decode())
-    say = seen.answers[seen.paths[-1].split("?")[0]]
-    if callable(say):
-        await say(stream)
-    else:
-        await stream.send(say)
 
 
 # --- what comes back --------------------------------------------------------------------------
@@ -206,14 +57,6 @@ async def test_a_download_names_the_product_and_carries_no_key_and_no_cookie() -
             "accept-encoding": "identity",
             "connection": "keep-alive",
         }
-
-
-async def test_the_loop_is_not_blocked() -> None:
-    async with world(answer()) as internet:
-        transport = PinnedTransport(resolve=internet.resolve, dial=_Dial(internet))
-        async with open_downloads(transport) as http:
-            with blockbuster_ctx():
-                assert await download("http://cdn.example/", http=http) == PNG
 
 
 @pytest.mark.parametrize(
@@ -430,81 +273,6 @@ async def test_a_redirect_inward_is_not_followed(to: str) -> None:
     assert internet.dialled == [PUBLIC]
 
 
-@pytest.mark.parametrize(
-    "found",
-    [
-        ["127.0.0.1"],
-        ["10.1.2.3"],
-        ["169.254.169.254"],
-        ["100.64.0.1"],
-        ["0.0.0.0"],
-        ["::1"],
-        ["fe80::1%lo"],
-        ["fd00::1"],
-        ["::ffff:127.0.0.1"],
-        ["64:ff9b::7f00:1"],
-        ["224.0.0.1"],
-        [PUBLIC, "127.0.0.1"],
-        ["127.0.0.1", PUBLIC],
-        [PUBLIC] * 9 + ["::1"],
-    ],
-)
-async def test_a_public_name_with_an_internal_address_is_not_dialled(found: list[str]) -> None:
-    async with world(answer(), names={"a.example": [found]}) as internet:
-        error = await internet.fails()
-    assert internet.dialled == []
-    assert error.retryable  # a captive portal answers so; the next network may not
-    assert "internal or reserved" in error.message
-
-
-async def test_a_name_that_really_resolves_to_loopback_is_not_dialled() -> None:
-    async with world(answer()) as internet:
-        transport = PinnedTransport(resolve=resolve, dial=_Dial(internet))
-        async with open_downloads(transport) as http:
-            request = http.build_request("GET", f"http://localhost:{internet.port}/")
-            with pytest.raises(ValueError, match="internal or reserved"):
-                await http.send(request)  # below the check of the link's text
-    assert internet.heard == []
-
-
-async def test_a_name_is_resolved_once_and_the_answer_is_what_is_dialled() -> None:
-    known = {"a.example": [[PUBLIC], ["127.0.0.1"]]}
-    async with world(answer(), names=known) as internet:
-        assert await internet.get("http://a.example/") == PNG
-        assert (internet.asked, internet.dialled) == (["a.example"], [PUBLIC])
-        await internet.fails()
-    assert internet.dialled == [PUBLIC]
-
-
-async def test_a_name_that_turns_inward_between_two_hops_is_not_followed() -> None:
-    known = {"a.example": [[PUBLIC], ["127.0.0.1"]]}
-    async with world({"/": moved("/again"), "/again": answer()}, names=known) as internet:
-        await internet.fails()
-    assert (internet.paths, internet.dialled) == (["/"], [PUBLIC])
-
-
-@pytest.mark.parametrize(
-    "how", [{"dead": frozenset({PUBLIC, NEW})}, {"silent": frozenset({PUBLIC, NEW})}]
-)
-async def test_the_next_address_is_tried_when_one_does_not_answer(how: dict[str, Any]) -> None:
-    known = {"a.example": [[NEW, NEW, PUBLIC, OTHER]]}
-    async with world(answer(), names=known, **how) as internet:
-        assert await internet.get("http://a.example/") == PNG
-    assert internet.dialled == [NEW, PUBLIC, OTHER]
-
-
-async def test_no_connection_may_be_tried_again() -> None:
-    async with world(answer(), dead=frozenset({PUBLIC})) as internet:
-        error = await internet.fails()
-    assert error.message == "The image could not be downloaded: no connection to its server."
-    assert error.retryable
-
-
-async def test_a_name_nobody_knows_may_be_tried_again() -> None:
-    async with world(answer(), names={"a.example": [[]]}) as internet:
-        assert (await internet.fails()).retryable
-
-
 async def test_the_trusted_origin_is_reached_wherever_it_is() -> None:
     routes: dict[str, Answer] = {"/": moved("/b"), "/b": answer()}
     async with world(routes) as internet:
@@ -544,37 +312,6 @@ async def test_redirects_have_an_end() -> None:
         internet.heard.clear()
         await internet.fails("http://a.example/")
     assert len(internet.heard) == 5
-
-
-# --- TLS --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for pictures.example, with its key."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    named = ["-subj", "/CN=pictures.example", "-addext", "subjectAltName=DNS:pictures.example"]
-    where = ["-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
-    subprocess.run([*made.split(), *named, *where], check=True, capture_output=True)
-    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
-    return path
-
-
-async def test_the_certificate_is_checked_against_the_name_not_the_address(
-    certificate: Path,
-) -> None:
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(certificate)
-    client = ssl.create_default_context(cafile=str(certificate.with_suffix(".crt")))
-    async with world(answer(), server_tls=server, tls=client) as internet:
-        assert await internet.get("https://pictures.example/") == PNG
-        error = await internet.fails("https://other.example/")
-        assert "certificate could not be verified" in error.message
-        assert error.retryable
-        internet.tls = ssl.create_default_context()
-        assert "certificate" in (await internet.fails("https://pictures.example/")).message
-    assert len(internet.heard) == 1
 
 
 # --- without a network ------------------------------------------------------------------------

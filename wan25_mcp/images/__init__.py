@@ -9,7 +9,6 @@ from wan25_mcp.images.saving import (
     output_directory,
     save_image,
     save_images,
-    stem_of,
 )
 
 __all__ = [
@@ -25,5 +24,4 @@ __all__ = [
     "save_image",
     "save_images",
     "shows_images",
-    "stem_of",
 ]

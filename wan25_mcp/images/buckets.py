@@ -28,8 +28,8 @@ image need not be uploaded again, against how long a link that leaked stays good
 edit live as long."""
 
 SCHEMES: Final = ("s3", "gs", "az")
-_RETRIES: Final = 2
-_RETRY_TIME: Final = timedelta(seconds=60)
+_RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
+_ONE_QUICK_TRY: Final[RetryConfig] = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
 
 
 class Bucket:
@@ -63,11 +63,34 @@ class Bucket:
         )
         return Published(link, began + LIFE_SECONDS - MARGIN_SECONDS)
 
+    async def check(self) -> None:
+        """See that what speaks to buckets is installed and finds credentials to sign links with.
+
+        The bucket itself is not spoken to: looking may be forbidden where writing is not, and
+        writing would leave an object. A cloud's service for credentials may be asked.
+
+        Raises:
+            NotPublished: With what to install or set.
+        """
+        await anyio.to_thread.run_sync(self._sign_nothing, abandon_on_cancel=True)
+
+    def _sign_nothing(self) -> None:
+        obstore = _obstore()
+        try:
+            store = _opened(self._url, _ONE_QUICK_TRY)
+            obstore.sign(store, "GET", "no-such-object", timedelta(seconds=60))
+        except Exception:  # noqa: BLE001 - whatever it is, no link can be signed
+            raise NotPublished(
+                "The bucket's links cannot be signed: its credentials are not set, or incomplete.",
+                code="missing_credentials",
+                fix=_CREDENTIALS,
+            ) from None
+
     def _put(self, image: Conformed, name: str) -> str:
         obstore = _obstore()
         path = published_name(image)
         try:
-            store = self._store = self._store or _opened(self._url)
+            store = self._store = self._store or _opened(self._url, _RETRIES)
             kind = {"Content-Type": image.mime_type}
             obstore.put(store, path, image.content, attributes=kind, use_multipart=False)
             link: str = obstore.sign(store, "GET", path, timedelta(seconds=LIFE_SECONDS))
@@ -103,11 +126,10 @@ def _obstore() -> Any:
     return obstore
 
 
-def _opened(url: str) -> S3Store | GCSStore | AzureStore:
+def _opened(url: str, retry: RetryConfig) -> S3Store | GCSStore | AzureStore:
     from obstore.store import AzureStore, GCSStore, S3Store
 
     # No client options: they would replace those from the environment, such as AWS_ALLOW_HTTP.
-    retry: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": _RETRY_TIME}
     match urlsplit(url).scheme:
         case "s3":
             return S3Store.from_url(url, retry_config=retry)
@@ -125,13 +147,18 @@ _CAUSES: Final = {
 }
 
 
+_CREDENTIALS: Final = (
+    "Check WAN25_BUCKET_URL and the cloud's credentials in the environment of this server (such as "
+    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL)."
+)
+
+
 def _failed(name: str, kind: str) -> NotPublished:
     """By the kind of error alone: a cloud's own text holds addresses and key ids."""
     why = _CAUSES.get(kind, "it could not be reached, or its credentials are not set")
     return NotPublished(
         f'The image "{name}" was not uploaded to the bucket: {why}.',
         code="upload_refused" if kind in _CAUSES else "upload_failed",
-        fix="Check WAN25_BUCKET_URL and the cloud's credentials in the environment of this server "
-        "(such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL).",
+        fix=_CREDENTIALS,
         retryable=kind not in _CAUSES,
     )

@@ -6,28 +6,20 @@ the file without touching the picture. An image has its place at a public addres
 what is not picture does not belong there.
 
 Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
-take about 300); two are made at a time.
+take about 300); `intake` makes two at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, TypeVar
-
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
+from typing import Final
 
 from wan25_mcp.images import decoding, encoding
 from wan25_mcp.images.reading import Picture
 from wan25_mcp.images.recognising import Format, damaged, recognise
 from wan25_mcp.images.stripping import stripped
 
-T = TypeVar("T")
 MAX_BYTES: Final = encoding.MAX_BYTES
-AT_A_TIME: Final = 2
 _TYPES: Final[dict[Format, tuple[str, str]]] = {
     "JPEG": ("image/jpeg", ".jpg"),
     "PNG": ("image/png", ".png"),
@@ -48,7 +40,7 @@ class Conformed:
 
 
 def conform(picture: Picture) -> Conformed:
-    """Make an image conform. Blocks, for seconds when it is large: see `conform_in_thread`.
+    """Make an image conform. Blocks, for seconds when it is large.
 
     Raises:
         InvalidRequest: `image_unusable` or `image_unreadable`, naming the fault and the remedy.
@@ -83,33 +75,3 @@ def _anew(picture: Picture, decoded: decoding.Decoded) -> Conformed:
         before, after = (f"{size[0]}×{size[1]}" for size in (image.size, made.size))
         changes.insert(-1, f"scaled from {before} to {after} to stay below 10 MB")
     return Conformed(made.content, made.mime_type, made.extension, *made.size, tuple(changes))
-
-
-# --- off the event loop ---------------------------------------------------------------------
-
-Run = Callable[[Callable[[], T]], Awaitable[T]]
-_limiter: Final = anyio.lowlevel.RunVar[anyio.CapacityLimiter]("images in memory")
-
-
-async def in_thread(job: Callable[[], T]) -> T:
-    """Run a job that holds an image in memory, two at a time on each event loop.
-
-    A call that is cancelled waits for its thread, or the bound on memory would not hold.
-    """
-    try:
-        limiter = _limiter.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(AT_A_TIME)
-        _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(job, limiter=limiter)
-
-
-async def inline(job: Callable[[], T]) -> T:
-    """Run a job on the event loop: a virtual clock does not wait for threads."""
-    await anyio.lowlevel.checkpoint()
-    return job()
-
-
-async def conform_in_thread(picture: Picture, *, run: Run[Conformed] = in_thread) -> Conformed:
-    """`conform`, without blocking the event loop. Raises: InvalidRequest."""
-    return await run(partial(conform, picture))

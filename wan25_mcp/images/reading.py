@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import sys
 import unicodedata
@@ -193,9 +194,8 @@ def _judged(held: Held, path: str, folders: _Folders) -> bytes:
 
 
 def _bounded(held: Held, path: str) -> bytes:
-    most = f"{MAX_FILE_BYTES // 1_000_000} MB"
     if held.status.st_size > MAX_FILE_BYTES:
-        raise _refused_file(path, f"is larger than {most}", code="image_unusable")
+        raise _too_large(path, held.status.st_size)
     content = held.read(MAX_FILE_BYTES + 1)
     if len(content) > held.status.st_size:
         raise _refused_file(
@@ -215,6 +215,18 @@ def _refused_file(
     fix: str = "Copy the image itself into an ordinary folder and give that path.",
 ) -> InvalidRequest:
     return refused(f'The image "{_display_name(path)}" {why}.', code, fix)
+
+
+def _too_large(path: str, size: int) -> InvalidRequest:
+    # Rounded up, or a file just above the limit would seem to be at it.
+    megabytes = math.ceil(size / 100_000) / 10
+    return _refused_file(
+        path,
+        f"has {megabytes:.1f} MB, and files above {MAX_FILE_BYTES // 1_000_000} MB are not read",
+        code="image_unusable",
+        fix="Save a smaller copy of it, such as a JPEG of at most 5000 pixels on each side (more "
+        "the model does not take), and give that.",
+    )
 
 
 def _not_read(path: str, error: Exception) -> InvalidRequest:

@@ -1,0 +1,168 @@
+"""A folder images are written into: whole or not at all, never over a file, never through a link.
+
+Where the system can (not on Windows), the folder is opened once and everything happens inside what
+was opened, so that nobody can put a link in its place on the way. Knows nothing of images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+STALE_SECONDS: Final = 3600.0
+"""A write takes seconds: a temporary file this old belongs to a process that died."""
+
+_TEMPORARY: Final = re.compile(r"\.wan25-[0-9a-f]{16}\.part")
+_CAN_HOLD_FOLDERS: Final = {
+    os.open,
+    os.link,
+} <= os.supports_dir_fd and os.link in os.supports_follow_symlinks
+
+
+def temporary_name() -> str:
+    """A name for a file that is not whole yet; `Folder.remove_stale` knows it again."""
+    return f".wan25-{secrets.token_hex(8)}.part"
+
+
+class Folder:
+    """The folder as it was opened. Names are relative to it, and are never followed if links."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def _place(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self.path / name)
+
+    def write(self, name: str, body: bytes) -> None:
+        """A new file with the body, on the disk when this returns."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        file = os.open(self._place(name), flags, 0o666, dir_fd=self._descriptor)
+        with open(file, "wb", buffering=0) as opened:  # noqa: PTH123  a descriptor, not a path
+            left = memoryview(body)
+            while left:
+                left = left[opened.write(left) :]
+            os.fsync(file)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file its final name.
+
+        Raises:
+            FileExistsError: Another file, or a link, holds the name.
+        """
+        if os.name == "nt":
+            os.rename(self._place(old), self._place(new))  # noqa: PTH104  refuses to overwrite
+            return
+        try:
+            self._link(old, new)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            self._claim(old, new)
+        else:
+            self.remove(old)
+
+    def _link(self, old: str, new: str) -> None:
+        where = self._descriptor
+        os.link(
+            self._place(old),
+            self._place(new),
+            src_dir_fd=where,
+            dst_dir_fd=where,
+            follow_symlinks=where is None,  # where it matters; some systems only know one way
+        )
+
+    def _claim(self, old: str, new: str) -> None:
+        """For file systems without hard links (exFAT, some network shares): an empty file takes
+        the name first. A process killed in between leaves that, never half an image."""
+        where = self._descriptor
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        os.close(os.open(self._place(new), flags, 0o666, dir_fd=where))
+        try:
+            os.replace(self._place(old), self._place(new), src_dir_fd=where, dst_dir_fd=where)
+        except OSError:
+            self.remove(new)
+            raise
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._place(name), dir_fd=self._descriptor)
+
+    def settle(self) -> None:
+        """Force the names to the disk too, where the file system knows how."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._descriptor)
+
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to what was opened."""
+        if self._descriptor is None:
+            return True
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.lstat(self.path), os.fstat(self._descriptor))
+        return False
+
+    def remove_stale(self) -> None:
+        """Remove what processes that died left behind."""
+        eldest = time.time() - STALE_SECONDS
+        with contextlib.suppress(OSError):
+            where = self.path if self._descriptor is None else self._descriptor
+            with os.scandir(where) as entries:
+                old = [entry.name for entry in entries if _is_stale(entry, eldest)]
+            for name in old:
+                self.remove(name)
+
+
+_NO_HARD_LINKS: Final = {
+    errno.EPERM,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.EINVAL,
+}
+
+
+def _is_stale(entry: os.DirEntry[str], eldest: float) -> bool:
+    if not _TEMPORARY.fullmatch(entry.name):
+        return False
+    with contextlib.suppress(OSError):
+        found = entry.stat(follow_symlinks=False)
+        return stat.S_ISREG(found.st_mode) and found.st_mtime < eldest
+    return False
+
+
+@contextlib.contextmanager
+def opened(directory: Path) -> Iterator[Folder]:
+    """The folder, made if need be and held open while the block runs.
+
+    Raises:
+        OSError: It cannot be made or opened, or is a link.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if not _CAN_HOLD_FOLDERS:
+        if _leads_elsewhere(directory):
+            raise OSError(errno.ELOOP, "is a link")
+        yield Folder(directory, None)
+        return
+    # The folders above may be links (pictures on another disk); our own must be no link, or
+    # whoever may write there decides where images go.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield Folder(directory, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _leads_elsewhere(directory: Path) -> bool:
+    """Whether it is a link or a junction; a folder kept in a cloud is neither."""
+    real, expected = os.path.realpath(directory), os.path.realpath(directory.parent)
+    return os.path.normcase(real) != os.path.normcase(os.path.join(expected, directory.name))  # noqa: PTH118  of texts
