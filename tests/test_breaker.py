@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.stage import Stage, open_stage, request
 from wan25_mcp.breaker import FAILURES_TO_OPEN, LONGEST_PAUSE, Breaker
 from wan25_mcp.journal import Withheld
+from wan25_mcp.waiting import FRESH_SECONDS
 
 NOW: Final = 1000.0
 
@@ -225,6 +226,7 @@ async def test_failed_looks_hold_no_edit_back() -> None:
     async with open_stage() as stage:
         made = await stage.editor.edit(request("before"))
         stage.emulator.fault(endpoint="query", kind="status", code=503, times=0)
+        await anyio.sleep(FRESH_SECONDS)
         for _ in range(10):
             assert (await stage.editor.get(made.task_id or "")).error is not None
         assert (await stage.editor.edit(request("next"))).status == "pending"

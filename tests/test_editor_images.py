@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from tests.stage import T0, open_stage, request
+from tests.stage import T0, names_in, open_stage, request
 from wan25_mcp.editor import Editor
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.intake import Wish

@@ -30,6 +30,7 @@ from wan25_mcp.lifecycle import Status
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.settings import Settings
+from wan25_mcp.waiting import FRESH_SECONDS
 
 pytestmark = pytest.mark.anyio
 WAYS: Final = ["memory", "stdio", "streamable-http", "sse"]
@@ -460,6 +461,7 @@ async def test_an_unknown_task_is_an_error_that_says_nothing_of_money(caller: Ca
 
 async def test_a_failed_look_keeps_what_was_known(caller: Caller) -> None:
     started = await caller.edit("Look away")
+    await anyio.sleep(FRESH_SECONDS)
     caller.emulator.fault(endpoint="query", kind="html", code=502)
     answer = await caller.call("get_task", task_id=started["task_id"])
     assert (answer["task_id"], answer["status"], answer["charged"]) == (

@@ -1,65 +1,101 @@
-"""When to look again: paces as numbers, and one watcher for each task."""
+"""One watcher for each task of a process: who is told what, when it looks, and what slows it."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wan25_mcp.errors import ReadFailed, Refused
+from wan25_mcp.errors import ReadFailed, Refused, Wan25Error
+from wan25_mcp.journal import Sighting
+from wan25_mcp.looking import expected
 from wan25_mcp.models import Task
-from wan25_mcp.waiting import (
-    LONGEST_PAUSE,
-    LONGEST_PAUSE_AFTER_FAILURE,
-    SHORTEST_PAUSE,
-    Known,
-    Watch,
-    Watchers,
-    pause_after_failure,
-    pause_before_look,
-    resend_pause,
-)
+from wan25_mcp.submitting import resend_pause
+from wan25_mcp.waiting import FRESH_SECONDS, LOOKS_AT_ONCE, Watch, Watchers
 
-RUNNING = Task.model_validate({"id": "t", "status": "processing", "progress": 10})
-DONE = Task.model_validate({"id": "t", "status": "completed", "progress": 100})
+PRIOR = expected([70.0] * 100)
+"""Runs of 70 seconds, a hundred times."""
 
 
-@pytest.mark.parametrize(
-    ("age", "progress", "pause"),
-    [
-        (0, None, 2),
-        (0, 0, 2),
-        (20, None, 3),
-        (60, 0, 9),
-        (1000, None, 10),
-        (30, 50, 10),
-        (30, 75, 6),
-        (50, 90, 10 / 3),
-        (50, 99, 2),
-        (50, 100, 2),
-        (5, 1, 10),
-    ],
-)
-def test_the_pause_follows_what_is_likely_left(
-    age: float, progress: int | None, pause: float
-) -> None:
-    assert pause_before_look(age, progress) == pytest.approx(pause)
+def seen(status: str, at: float = 0.0, **fields: Any) -> Sighting:
+    task = Task.model_validate({"id": "t", "status": status, **fields})
+    return Sighting(task, seen_at=at)
 
 
-@given(st.floats(0, 1e9), st.none() | st.integers(0, 100))
-def test_a_pause_is_between_its_bounds(age: float, progress: int | None) -> None:
-    assert SHORTEST_PAUSE <= pause_before_look(age, progress) <= LONGEST_PAUSE
+@dataclass
+class World:
+    """What there is to look at: tasks that run for a time, and answers that fail."""
+
+    run: float = 70.0
+    failures: list[Wan25Error | None] = field(default_factory=list)
+    takes: float = 0.0
+    began: float = 0.0
+    looks: list[tuple[float, str]] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)
+    most_at_once: int = 0
+    _at_once: int = 0
+
+    async def look(self, watch: Watch, anyway: bool) -> Sighting | None:
+        now = anyio.current_time()
+        self.looks.append((round(now - self.began, 3), watch.task_id))
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        await anyio.sleep(self.takes)
+        self._at_once -= 1
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        is_done = now - watch.began >= self.run
+        return seen("completed" if is_done else "processing", at=now)
+
+    @property
+    def times(self) -> list[float]:
+        return [time for time, _ in self.looks]
 
 
-@given(st.integers(1, 10_000), st.none() | st.floats(0, 1e6))
-def test_after_failures_the_pause_grows_and_is_never_shorter_than_asked(
-    failures: int, asked: float | None
-) -> None:
-    pause = pause_after_failure(failures, asked)
-    assert pause >= (asked or 0)
-    assert pause <= max(LONGEST_PAUSE_AFTER_FAILURE, asked or 0)
-    assert pause >= pause_after_failure(max(failures - 1, 1), asked)
+@asynccontextmanager
+async def watchers(
+    world: World, chance: Callable[[], float] = lambda: 0.5
+) -> AsyncIterator[Watchers]:
+    world.began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        watchers = Watchers(
+            world.look,
+            tasks,
+            chance=chance,
+            settled=lambda watch: world.settled.append(watch.task_id),
+        )
+        tasks.start_soon(watchers.run)
+        yield watchers
+        tasks.cancel_scope.cancel()
+
+
+def begun(watchers: Watchers, task_id: str = "t", *, ago: float = 0.0) -> Watch:
+    """A task that was submitted so long ago."""
+    watch = watchers.open(task_id, began=anyio.current_time() - ago, prior=PRIOR)
+    watchers.hear(watch, seen("pending"), ago=ago)
+    return watch
+
+
+async def until_over(watchers: Watchers, watch: Watch) -> None:
+    with watchers.waiting(watch):
+        while not watch.over:
+            await watch.news()
+
+
+def limited(asked: float | None = None) -> ReadFailed:
+    return ReadFailed("No.", code="rate_limit", fix="y", retryable=True, retry_after_seconds=asked)
+
+
+def failed(asked: float | None = None) -> ReadFailed:
+    return ReadFailed("No.", code="x", fix="y", retryable=True, retry_after_seconds=asked)
 
 
 @given(st.integers(0, 3), st.none() | st.floats(0, 1e6), st.floats(0, 1, exclude_max=True))
@@ -70,101 +106,325 @@ def test_a_resend_waits_at_least_what_was_asked(
     assert (asked or 0) <= pause < (asked or 0) + 8.001
 
 
-class Looks:
-    """What a watcher will see, look by look."""
-
-    def __init__(self, *seen: Task | Exception) -> None:
-        self._seen = list(seen)
-        self.times: list[float] = []
-
-    async def __call__(self, task_id: str) -> Task:
-        self.times.append(anyio.current_time())
-        seen = self._seen.pop(0)
-        if isinstance(seen, Exception):
-            raise seen
-        return seen
-
-
-def failed(after: float | None = None) -> ReadFailed:
-    return ReadFailed("No.", code="x", fix="y", retryable=True, retry_after_seconds=after)
-
-
-async def until_over(watch: Watch) -> None:
-    while not watch.over:
-        await watch.news()
+# --- one watcher -----------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
-async def test_without_knowledge_the_first_look_is_at_once() -> None:
-    look = Looks(DONE)
-    async with anyio.create_task_group() as tasks, Watchers(look, tasks).watching("t") as watch:
-        began = anyio.current_time()
-        await until_over(watch)
-    assert (watch.latest, watch.failure) == (DONE, None)
-    assert look.times[0] - began < 0.1
+async def test_a_task_never_seen_is_looked_at_at_once() -> None:
+    world = World(run=0.0)
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        await until_over(ours, watch)
+        assert watch.sighting is not None
+        assert (watch.sighting.task.status, watch.failure) == ("completed", None)
+    assert world.times == [0.0]
 
 
 @pytest.mark.anyio
-async def test_with_knowledge_the_first_look_waits_its_turn() -> None:
-    look = Looks(DONE)
-    async with anyio.create_task_group() as tasks:
-        began = anyio.current_time()
-        known = Known(RUNNING, age=60, seen_ago=4)
-        async with Watchers(look, tasks).watching("t", known) as watch:
-            assert watch.latest == RUNNING
-            await until_over(watch)
-    assert look.times[0] - began == pytest.approx(6, abs=0.1)
+async def test_a_known_task_is_looked_at_when_such_edits_end() -> None:
+    world = World()
+    async with watchers(world) as ours:
+        await until_over(ours, begun(ours))
+    assert len(world.times) <= 4
+    assert world.times[-1] == pytest.approx(70, abs=3)
+
+
+@pytest.mark.anyio
+async def test_fifty_who_wait_are_told_by_the_looks_of_one() -> None:
+    alone, many = World(), World()
+    async with watchers(alone) as ours:
+        await until_over(ours, begun(ours))
+    async with watchers(many) as ours, anyio.create_task_group() as tasks:
+        watch = begun(ours)
+        for _ in range(50):
+            tasks.start_soon(until_over, ours, watch)
+    assert many.times == alone.times
 
 
 @pytest.mark.anyio
 async def test_a_task_known_to_be_settled_is_not_looked_at() -> None:
-    look = Looks()
-    async with (
-        anyio.create_task_group() as tasks,
-        Watchers(look, tasks).watching("t", Known(DONE, 60, 60)) as watch,
-    ):
-        assert (watch.over, watch.latest) == (True, DONE)
-        await anyio.sleep(1000)
-    assert look.times == []
+    world = World()
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        ours.hear(watch, seen("completed"), ago=60)
+        with ours.waiting(watch):
+            assert watch.over
+            await anyio.sleep(1000)
+    assert world.times == []
+
+
+@pytest.mark.anyio
+async def test_when_the_last_waiter_leaves_no_more_looks_are_made_and_reports_are_kept() -> None:
+    world = World(run=500)
+    async with watchers(world) as ours:
+        watch = begun(ours)
+        with anyio.move_on_after(80):
+            await until_over(ours, watch)
+        made = len(world.times)
+        await anyio.sleep(370)
+        assert len(world.times) == made
+        assert ours.get("t") is watch
+        assert len(watch.reports) == made
+        await until_over(ours, watch)
+    assert world.times[made] == pytest.approx(450, abs=1)
+    assert world.times[-1] >= 500
+
+
+@pytest.mark.anyio
+async def test_what_nobody_asks_about_any_more_is_forgotten() -> None:
+    world = World(run=1e6)
+    async with watchers(world) as ours:
+        for number in range(150):
+            with anyio.move_on_after(1):
+                await until_over(ours, begun(ours, f"t{number}"))
+        await anyio.sleep(700)
+        for number in range(60):
+            begun(ours, f"late{number}")
+        assert ours.get("t0") is None
+        assert ours.get("late0") is not None
+
+
+@pytest.mark.anyio
+async def test_a_followed_task_is_looked_at_seldom_until_it_is_settled() -> None:
+    world = World(run=300)
+    async with watchers(world) as ours:
+        ours.follow(begun(ours))
+        await anyio.sleep(5000)
+    assert 1 <= len(world.times) <= 5
+    assert min(b - a for a, b in pairwise([0.0, *world.times])) >= 60
+    assert world.times[-1] <= 1300
+    assert world.settled == ["t"]
+
+
+@pytest.mark.anyio
+async def test_who_comes_to_wait_for_a_followed_task_speeds_it_up() -> None:
+    world = World(run=71)
+    async with watchers(world) as ours:
+        watch = begun(ours)
+        ours.follow(watch)
+        await anyio.sleep(50)
+        assert world.times == []
+        await until_over(ours, watch)
+        assert anyio.current_time() - world.began < 75
+
+
+# --- asking at once --------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_question_just_after_a_look_is_answered_from_it() -> None:
+    world = World()
+    async with watchers(world) as ours:
+        watch = begun(ours, ago=30)
+        for pause in (0.0, FRESH_SECONDS - 0.1, FRESH_SECONDS + 0.1, 0.0):
+            await anyio.sleep(pause)
+            with ours.waiting(watch):
+                shown = await ours.refresh(watch)
+            assert shown.task.status == "processing"
+    assert world.times == [0.0, 2 * FRESH_SECONDS]
+
+
+@pytest.mark.anyio
+async def test_questions_at_once_are_one_look() -> None:
+    world = World(takes=1.0)
+    answers: list[str] = []
+
+    async def ask(ours: Watchers, watch: Watch) -> None:
+        with ours.waiting(watch):
+            answers.append((await ours.refresh(watch)).task.status)
+
+    async with watchers(world) as ours:
+        watch = begun(ours, ago=30)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(ask, ours, watch)
+    assert (answers, len(world.times)) == (["processing"] * 50, 1)
+
+
+@pytest.mark.anyio
+async def test_a_question_while_the_provider_wants_to_be_left_alone_does_not_reach_it() -> None:
+    world = World(failures=[limited(40)])
+    async with watchers(world) as ours:
+        watch, other = begun(ours, ago=30), begun(ours, "other", ago=30)
+        for asked in (watch, watch, other):
+            with ours.waiting(asked), pytest.raises(ReadFailed) as refused:
+                await ours.refresh(asked)
+        assert (refused.value.code, refused.value.retry_after_seconds) == ("rate_limit", 40.0)
+        assert len(world.times) == 1
+        await anyio.sleep(40.1)
+        with ours.waiting(other):
+            assert (await ours.refresh(other)).task.status == "completed"
+
+
+# --- failures --------------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
 async def test_failures_are_told_and_looked_past() -> None:
-    look = Looks(failed(), failed(30), failed(), DONE)
+    world = World(failures=[failed(), failed(30), failed()], run=40)
     heard: list[bool] = []
-    async with anyio.create_task_group() as tasks, Watchers(look, tasks).watching("t") as watch:
-        while not watch.over:
-            await watch.news()
-            heard.append(watch.failure is not None)
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        with ours.waiting(watch):
+            while not watch.over:
+                await watch.news()
+                heard.append(watch.failure is not None)
     assert heard == [True, True, True, False]
-    pauses = [b - a for a, b in zip(look.times, look.times[1:], strict=False)]
-    assert pauses == pytest.approx([4, 30, 16], abs=0.1)
+    assert [b - a for a, b in pairwise(world.times)] == pytest.approx([4, 30, 16], rel=0.07)
 
 
 @pytest.mark.anyio
-async def test_a_refusal_ends_the_watch() -> None:
+async def test_a_refusal_ends_the_watch_and_who_asks_later_asks_anew() -> None:
     refusal = Refused("No.", code="authentication", fix="y")
-    async with (
-        anyio.create_task_group() as tasks,
-        Watchers(Looks(refusal), tasks).watching("t") as watch,
-    ):
-        await until_over(watch)
-    assert (watch.failure, watch.latest) == (refusal, None)
+    world = World(failures=[refusal], run=0.0)
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        await until_over(ours, watch)
+        assert (watch.failure, watch.sighting) == (refusal, None)
+        ours.follow(watch)
+        await anyio.sleep(100)
+        assert len(world.times) == 1  # not followed against the provider's will
+        await until_over(ours, watch)
+        assert (watch.failure, len(world.times)) == (None, 2)
 
 
 @pytest.mark.anyio
-async def test_the_watcher_ends_with_its_last_waiter_and_starts_again() -> None:
-    look = Looks(RUNNING, RUNNING, RUNNING, RUNNING, DONE)
+async def test_a_fault_of_our_own_is_told_and_looked_past() -> None:
+    world = World(run=0.0)
+    broken = [ValueError("a bug"), None]
+
+    async def look(watch: Watch, anyway: bool) -> Sighting | None:
+        if (error := broken.pop(0)) is not None:
+            raise error
+        return await world.look(watch, anyway)
+
     async with anyio.create_task_group() as tasks:
-        watchers = Watchers(look, tasks)
-        async with watchers.watching("t") as first:
-            async with watchers.watching("t") as second:
-                assert first is second
-                await first.news()
-            await first.news()
-        count = len(look.times)
-        await anyio.sleep(1000)
-        assert len(look.times) == count
-        async with watchers.watching("t", Known(RUNNING, 10, 1)) as third:
-            assert third is not first
-            await until_over(third)
+        ours = Watchers(look, tasks, chance=lambda: 0.0)
+        tasks.start_soon(ours.run)
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        await until_over(ours, watch)
+        tasks.cancel_scope.cancel()
+    assert (watch.failure, watch.over) == (None, True)
+
+
+@pytest.mark.anyio
+async def test_while_another_process_looks_it_is_tried_again_after_a_second() -> None:
+    world = World(run=0.0)
+    elsewhere = [True, True, False]
+
+    async def look(watch: Watch, anyway: bool) -> Sighting | None:
+        answer = await world.look(watch, anyway)
+        return None if elsewhere.pop(0) else answer
+
+    async with anyio.create_task_group() as tasks:
+        ours = Watchers(look, tasks, chance=lambda: 0.0)
+        tasks.start_soon(ours.run)
+        world.began = anyio.current_time()
+        await until_over(ours, ours.open("t", began=world.began, prior=PRIOR))
+        tasks.cancel_scope.cancel()
+    assert world.times == pytest.approx([0, 1, 2])
+
+
+# --- all tasks together ----------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_few_looks_are_under_way_at_once() -> None:
+    world = World(takes=1.0, run=0.0)
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        for number in range(100):
+            watch = ours.open(f"t{number}", began=anyio.current_time(), prior=PRIOR)
+            tasks.start_soon(until_over, ours, watch)
+    assert (len(world.times), world.most_at_once) == (100, LOOKS_AT_ONCE)
+
+
+@pytest.mark.anyio
+async def test_a_rate_limit_on_one_task_slows_the_looks_at_all() -> None:
+    world = World(run=0.0, failures=[None] * 30 + [limited(5)])
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        for number in range(60):
+            watch = ours.open(f"t{number}", began=anyio.current_time(), prior=PRIOR)
+            tasks.start_soon(until_over, ours, watch)
+            await anyio.sleep(0.1)
+    limit = world.times[30]
+    after = [time for time in world.times if time > limit]
+    assert after[0] - limit >= 5
+    assert len(after) == 30  # the refused one again, and all the others
+    assert min(b - a for a, b in pairwise(after)) >= 0.09  # one after the other, not in a heap
+    assert max(b - a for a, b in pairwise(after)) <= 1.0
+
+
+# --- callbacks -------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_callback_is_followed_by_a_look_at_once_and_few_came_before() -> None:
+    world = World(run=70)
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        watch = begun(ours)
+        watch.is_called_back = True
+        ours.follow(watch)
+        tasks.start_soon(until_over, ours, watch)
+        await anyio.sleep(70)
+        ours.wake(watch)
+    assert len(world.times) <= 2
+    assert world.times[-1] == 70.0
+
+
+@pytest.mark.anyio
+async def test_a_callback_is_not_put_off_by_a_look_just_made() -> None:
+    world = World(run=70)
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        watch = begun(ours)
+        tasks.start_soon(until_over, ours, watch)
+        await anyio.sleep(69.5)
+        await ours.refresh(watch)
+        await anyio.sleep(0.5)
+        ours.wake(watch)
+    assert world.times[-2:] == [69.5, 70.0]
+
+
+@pytest.mark.anyio
+async def test_a_flood_of_untrue_callbacks_changes_only_the_pace_and_that_within_bounds() -> None:
+    world = World(run=600)
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        watch = begun(ours)
+        watch.is_called_back = True
+        ours.follow(watch)
+        tasks.start_soon(until_over, ours, watch)
+        for _ in range(3000):
+            ours.wake(watch)
+            await anyio.sleep(0.1)
+        flooded = [time for time in world.times if time <= 300]
+        assert flooded[:6] == pytest.approx([0, 2, 6, 14, 30, 62], abs=0.2)
+        assert len(flooded) <= 20
+    assert watch.sighting is not None
+    assert watch.sighting.task.status == "completed"
+
+
+@pytest.mark.anyio
+async def test_callbacks_that_never_come_are_not_counted_on() -> None:
+    lateness = []
+    world = World(run=70)
+    async with watchers(world) as ours:
+        for number in range(4):
+            watch = begun(ours, f"t{number}")
+            watch.is_called_back = True
+            ours.follow(watch)
+            began = anyio.current_time()
+            await until_over(ours, watch)
+            lateness.append(anyio.current_time() - began - 70)
+    assert max(lateness[2:]) < 5
+    assert max(lateness[:2]) <= 60  # looking is the safety net
+
+
+@pytest.mark.anyio
+async def test_a_callback_about_what_is_settled_causes_no_look() -> None:
+    world = World(run=0.0)
+    async with watchers(world) as ours:
+        watch = begun(ours)
+        await until_over(ours, watch)
+        made = len(world.times)
+        ours.wake(watch)
+        await anyio.sleep(100)
+        assert len(world.times) == made

@@ -28,7 +28,7 @@ class Haste:
 
 
 SOMEBODY_WAITS: Final = Haste(price=0.007, shortest=2.0, longest=60.0)
-A_CALLBACK_WILL_TELL: Final = Haste(price=0.1, shortest=10.0, longest=120.0)
+A_CALLBACK_WILL_TELL: Final = Haste(price=0.6, shortest=60.0, longest=300.0)
 NOBODY_WAITS: Final = Haste(price=0.5, shortest=60.0, longest=900.0)
 """An image nobody waits for must only be saved, and its link lives for a day."""
 

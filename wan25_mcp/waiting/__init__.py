@@ -6,8 +6,18 @@ makes the looks: over the client, written in the journal, in turns with other pr
 it.
 """
 
-from wan25_mcp.waiting.following import Following
+from wan25_mcp.waiting.following import HEAR_SECONDS, LOOK_LEASE_SECONDS, Following
+from wan25_mcp.waiting.line import LOOKS_AT_ONCE
 from wan25_mcp.waiting.watch import Watch
 from wan25_mcp.waiting.watchers import FRESH_SECONDS, LOOK_PATIENCE, Watchers
 
-__all__ = ["FRESH_SECONDS", "LOOK_PATIENCE", "Following", "Watch", "Watchers"]
+__all__ = [
+    "FRESH_SECONDS",
+    "HEAR_SECONDS",
+    "LOOKS_AT_ONCE",
+    "LOOK_LEASE_SECONDS",
+    "LOOK_PATIENCE",
+    "Following",
+    "Watch",
+    "Watchers",
+]

@@ -114,9 +114,7 @@ class Following:
 
     async def follow(self, task_id: str, intent: Intent | None = None) -> None:
         """Look at a task now and then until it is settled, though nobody waits."""
-        watch = await self._open(task_id, intent)
-        is_called_back = intent is not None and intent.callback is not None
-        self._watchers.follow(watch, is_called_back=is_called_back)
+        self._watchers.follow(await self._open(task_id, intent))
 
     def is_followed(self, task_id: str) -> bool:
         """Whether `follow` would change nothing: this process looks, or may not."""
@@ -139,6 +137,7 @@ class Following:
             prior, speed = await self._prior(intent, sighting), self._speed(sighting)
             began = anyio.current_time() - self._age(intent, sighting)
             watch = self._watchers.open(task_id, began=began, prior=prior, speed=speed)
+        watch.is_called_back = intent is not None and intent.callback is not None
         if sighting is not None:
             self._take_in(watch, sighting)
         return watch

@@ -126,9 +126,8 @@ class Watchers:
             if not watch.waiters:
                 self._drop_or_slow(watch)
 
-    def follow(self, watch: Watch, *, is_called_back: bool = False) -> None:
+    def follow(self, watch: Watch) -> None:
         """Have a task looked at now and then until it is settled, though nobody waits."""
-        watch.is_called_back = watch.is_called_back or is_called_back
         if watch.over and anyio.current_time() < watch.not_before:
             return  # the provider refused to show it
         watch.over = _is_settled(watch)
