@@ -55,6 +55,19 @@ async def test_no_key_is_found(tmp_path: Path) -> None:
     assert "WAN25_API_KEY" in finding.fix
 
 
+async def test_names_nobody_reads_are_found(tmp_path: Path, emulator: Emulator) -> None:
+    values = {"WAN25_EMULATOR": emulator.base_url, "WAN25_SAVES": "off", "WAN25_XYZZY": KEY}
+    findings = await found(tmp_path, **values)
+    assert [finding for finding in findings if not finding.good] == [
+        Finding(
+            False,
+            "Nothing reads WAN25_SAVES.",
+            "Set WAN25_SAVE instead, if that is what you meant.",
+        ),
+        Finding(False, "Nothing reads WAN25_XYZZY.", "Unset it."),
+    ]
+
+
 async def test_a_placeholder_for_a_key_is_found(tmp_path: Path) -> None:
     finding = bad(await found(tmp_path, WAN25_API_KEY="${user_config.api_key}"))
     assert finding.what == "WAN25_API_KEY holds a placeholder that the host did not replace."

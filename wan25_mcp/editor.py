@@ -162,12 +162,17 @@ class Editor:
         self._awake = False
         self._intake = Intake(rules.input_dirs, run=rules.run)
         self._hosting = anyio.Lock()
+        self._used = anyio.Event()
         self._holder = uuid.uuid4().hex
 
     @property
     def is_emulator(self) -> bool:
         """Whether the far side only plays the provider."""
         return self._rules.is_emulator
+
+    async def in_use(self) -> None:
+        """Return when something was first asked of the editor that needed the provider."""
+        await self._used.wait()
 
     async def connection(self) -> Connection:
         """The way to the provider, opened when first needed."""
@@ -499,6 +504,7 @@ class Editor:
         async with self._hosting:
             if self._host is None:
                 self._host = await self._tasks.start(self._hold)
+                self._used.set()
             return self._host
 
     async def _hold(self, *, task_status: TaskStatus[_Host]) -> None:
