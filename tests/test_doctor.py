@@ -56,8 +56,8 @@ async def test_no_key_is_found(tmp_path: Path) -> None:
 
 
 async def test_names_nobody_reads_are_found(tmp_path: Path, emulator: Emulator) -> None:
-    values = {"WAN25_EMULATOR": emulator.base_url, "WAN25_SAVES": "off", "WAN25_XYZZY": KEY}
-    findings = await found(tmp_path, **values)
+    values = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": emulator.base_url}
+    findings = await found(tmp_path, **values, WAN25_SAVES="off", WAN25_XYZZY="x")
     assert [finding for finding in findings if not finding.good] == [
         Finding(
             False,

@@ -174,6 +174,10 @@ class Editor:
         """Return when something was first asked of the editor that needed the provider."""
         await self._used.wait()
 
+    async def called_back(self, handle: str, secret: str, hint: str | None) -> bool:  # noqa: ARG002  no submit carries a secret yet
+        """Whether a callback is one of ours. Not one is yet: no submit carries a secret."""
+        return False
+
     async def connection(self) -> Connection:
         """The way to the provider, opened when first needed."""
         return (await self._hosted()).connection

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 
@@ -17,8 +18,7 @@ from wan25_mcp.editor import Editor
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
 
-
-Beside = Callable[[Editor], Awaitable[None]]
+Beside = Callable[[Editor], Coroutine[Any, Any, None]]
 
 
 async def serve_stdio(settings: Settings, beside: Beside | None = None) -> None:
