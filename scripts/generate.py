@@ -31,7 +31,8 @@ from wan25_mcp.models import Usage
 from wan25_mcp.money import BY_STATUS, MOST_RESENDS, Verdict, verdict
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import answer_of, text_of
-from wan25_mcp.settings import VARIABLES, Settings, Variable
+from wan25_mcp.settings import Settings
+from wan25_mcp.variables import VARIABLES, Variable
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "io.github.wan25-mcp/wan25-mcp"

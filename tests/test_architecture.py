@@ -36,9 +36,9 @@ LAYERS: Final = (
     {"journal", "images", "breaker"},
     {"client"},
     {"models"},
-    {"lifecycle", "money", "addresses", "looking"},
+    {"lifecycle", "money", "looking"},
     {"settings", "logs"},
-    {"errors"},
+    {"errors", "addresses", "variables"},
 )
 RANK: Final = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
@@ -115,12 +115,9 @@ def test_imports_point_down(module: Module) -> None:
     assert not upward, f"{module.where} imports {sorted(upward)}, which are not below it"
 
 
-def test_settings_is_a_leaf() -> None:
-    assert _of("settings").ours() <= {"errors"}
-
-
-def test_errors_import_nothing_of_ours() -> None:
-    assert _of("errors").ours() == set()
+@pytest.mark.parametrize("part", ["errors", "addresses", "variables"])
+def test_the_lowest_row_imports_nothing_of_ours(part: str) -> None:
+    assert _of(part).ours() == set()
 
 
 def test_the_emulator_imports_nothing_of_ours() -> None:

@@ -26,7 +26,7 @@ from tests.stage import environment, run, started, until
 from wan25_mcp.cli import main
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.emulator.pictures import sample
-from wan25_mcp.settings import VARIABLES
+from wan25_mcp.variables import VARIABLES
 
 KEY = "emulator-key"
 
@@ -159,6 +159,8 @@ BAD = {
     "WAN25_CREDIT_LIMIT": "much",
     "WAN25_CREDITS_PER_IMAGE": "much",
     "WAN25_MAX_IN_FLIGHT": "many",
+    "WAN25_CALLBACK_URL": "http://a.example",
+    "WAN25_CALLBACK_LISTEN": "8787",
     "WAN25_SERVER_TOKEN": "${TOKEN}",
     "WAN25_LOG_LEVEL": "LOUD",
     "WAN25_EMULATOR": "perhaps",

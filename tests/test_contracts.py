@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 from scripts import generate
-from wan25_mcp.settings import VARIABLES, Settings
+from wan25_mcp.settings import Settings
+from wan25_mcp.variables import VARIABLES
 
 CONTRACTS: Final = Path(__file__).parent / "contracts"
 MOST_TOKENS: Final = 1200

@@ -60,6 +60,19 @@ async def test_no_key_is_found(tmp_path: Path) -> None:
     assert "WAN25_API_KEY" in finding.fix
 
 
+async def test_names_nobody_reads_are_found(tmp_path: Path, emulator: Emulator) -> None:
+    values = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": emulator.base_url}
+    findings = await found(tmp_path, **values, WAN25_SAVES="off", WAN25_XYZZY="x")
+    assert [finding for finding in findings if not finding.good] == [
+        Finding(
+            False,
+            "Nothing reads WAN25_SAVES.",
+            "Set WAN25_SAVE instead, if that is what you meant.",
+        ),
+        Finding(False, "Nothing reads WAN25_XYZZY.", "Unset it."),
+    ]
+
+
 async def test_a_placeholder_for_a_key_is_found(tmp_path: Path) -> None:
     finding = bad(await found(tmp_path, WAN25_API_KEY="${user_config.api_key}"))
     assert finding.what == "WAN25_API_KEY holds a placeholder that the host did not replace."

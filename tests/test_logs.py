@@ -25,6 +25,10 @@ SECRET = "sk-live-SECRET0123456789"
         ("'https://a.example/?a=b'", "'https://a.example/?***'"),
         ("postgresql is https://user:pass@a.example/x", "postgresql is https://***@a.example/x"),
         ("https://a.example/plain", "https://a.example/plain"),
+        (
+            f"POST https://a.example/cb/edit-{'0a' * 8}/{'s_-S' * 10}sss 204",
+            f"POST https://a.example/cb/edit-{'0a' * 8}/*** 204",
+        ),
         ("nothing to hide?", "nothing to hide?"),
     ],
 )

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wan25_mcp.errors import SettingsError
-from wan25_mcp.settings import DEFAULT_BASE_URL, VARIABLES, Settings
+from wan25_mcp.settings import Settings
+from wan25_mcp.variables import DEFAULT_BASE_URL, VARIABLES, nearest
 
 SECRET = "sk-live-SECRET0123456789"
 
@@ -47,6 +48,8 @@ def test_every_value_is_read() -> None:
         WAN25_CREDIT_LIMIT="20.5",
         WAN25_CREDITS_PER_IMAGE="1.2",
         WAN25_MAX_IN_FLIGHT="3",
+        WAN25_CALLBACK_URL="https://edits.example.com/wan25-callbacks/",
+        WAN25_CALLBACK_LISTEN="[::1]:8787",
         WAN25_SERVER_TOKEN="a-token",
         WAN25_ALLOWED_HOSTS="a.example, b.example,,",
         WAN25_LOG_LEVEL="debug",
@@ -61,6 +64,9 @@ def test_every_value_is_read() -> None:
     assert settings.duplicate_window_seconds == 0
     assert (settings.credit_limit, settings.credits_per_image) == (20.5, 1.2)
     assert settings.max_in_flight == 3
+    assert settings.callback_url == "https://edits.example.com/wan25-callbacks"
+    assert settings.callback_listen == ("::1", 8787)
+    assert settings.unread == ()
     assert settings.allowed_hosts == ("a.example", "b.example")
     assert (settings.log_level, settings.emulator) == ("DEBUG", False)
     assert settings.secrets == (SECRET, "a-token", "postgresql://u:p@h/d")
@@ -91,6 +97,19 @@ WRONG: list[tuple[str, str]] = [
       for value in ("edits", "./edits", "/", "~", "~nobody-of-that-name/edits")),
     *(("WAN25_SERVER_TOKEN", value) for value in ("${TOKEN}", "a b", "tökén", "x" * 5000)),
     *(("WAN25_DATABASE_URL", value) for value in ("sqlite:///x", "mysql://a/b", "db")),
+    *(("WAN25_CALLBACK_URL", url) for url in (
+        "edits.example.com/cb", "http://edits.example.com/cb", "https://edits.example.com",
+        "https://edits.example.com/", "https://u:p@a.example/cb", "https://a.example/cb?x=1",
+        "https://127.0.0.1/cb", "https://0x7f.1/cb", "https://10.0.0.1/cb", "https://intranet/cb",
+        "https://[::1]/cb", "https://a.local/cb", "http://localhost:8787/cb",
+        "https://a.example//cb", "https://a.example/../cb",
+        "https://a.example/cb/.", "https://a.example/c%62", "https://a.example/c;b",
+        "https://a.example/" + "c" * 2000,
+    )),
+    *(("WAN25_CALLBACK_LISTEN", value) for value in (
+        "8787", ":8787", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:8787",
+        "http://127.0.0.1:8787", "127.0.0.1:8787/cb", "a b:8787",
+    )),
     ("WAN25_LOG_LEVEL", "LOUD"),
 ]  # fmt: skip
 
@@ -195,3 +214,67 @@ def read_or_refuse(values: dict[str, str]) -> Settings | SettingsError:
         return read(**values)
     except SettingsError as error:
         return error
+
+
+# --- callbacks -------------------------------------------------------------------------------
+
+LOCAL = ["http://127.0.0.1:8787/cb", "http://localhost:8787/cb", "http://[::1]:8787/cb",
+         "https://127.0.0.1/cb"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", LOCAL)
+def test_the_emulator_may_call_back_on_this_machine_and_the_provider_may_not(url: str) -> None:
+    assert read(WAN25_CALLBACK_URL=url, WAN25_EMULATOR="1").callback_url == url
+    assert Settings.from_mapping({"WAN25_CALLBACK_URL": url}, emulator=True).callback_url == url
+    with pytest.raises(SettingsError):
+        read(WAN25_CALLBACK_URL=url)
+
+
+@pytest.mark.parametrize("url", ["http://edits.example.com/cb", "http://10.0.0.1/cb"])
+def test_the_emulator_too_calls_nobody_else_without_encryption(url: str) -> None:
+    with pytest.raises(SettingsError):
+        read(WAN25_CALLBACK_URL=url, WAN25_EMULATOR="1")
+
+
+def test_the_longest_callback_address_leaves_room_for_handle_and_secret() -> None:
+    url = "https://a.example/" + "c" * (2047 - 66 - 18)
+    assert read(WAN25_CALLBACK_URL=url).callback_url == url
+    assert len(f"{url}/edit-{'0' * 16}/{'s' * 43}") == 2047
+    with pytest.raises(SettingsError, match="is longer than 1981 characters"):
+        read(WAN25_CALLBACK_URL=url + "c")
+
+
+def test_listening_for_callbacks_that_nobody_sends_is_told() -> None:
+    with pytest.raises(SettingsError) as refused:
+        read(WAN25_CALLBACK_LISTEN="127.0.0.1:8787")
+    assert refused.value.message == (
+        "WAN25_CALLBACK_LISTEN is set without WAN25_CALLBACK_URL, the public address that leads "
+        "to it."
+    )
+    assert refused.value.fix == ("Set WAN25_CALLBACK_URL too, or unset WAN25_CALLBACK_LISTEN.")
+
+
+# --- names nobody reads ----------------------------------------------------------------------
+
+
+def test_names_nobody_reads_are_kept_to_be_told() -> None:
+    settings = read(WAN25_API_KYE=SECRET, wan25_credit_limit="1", WAN25_SAVE="off", PATH="/bin")
+    assert settings.unread == ("WAN25_API_KYE", "wan25_credit_limit")
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("WAN25_API_KYE", "WAN25_API_KEY"),
+        ("WAN25_APIKEY", "WAN25_API_KEY"),
+        ("wan25_credit_limit", "WAN25_CREDIT_LIMIT"),
+        ("WAN25_CREDITS_LIMIT", "WAN25_CREDIT_LIMIT"),
+        ("WAN25_OUTPUT_FOLDER", "WAN25_OUTPUT_DIR"),
+        ("WAN25_CALLBACKS_URL", "WAN25_CALLBACK_URL"),
+        ("WAN25_XYZZY", None),
+        ("WAN25_", None),
+    ],
+)
+def test_the_nearest_real_name_is_found(name: str, meant: str | None) -> None:
+    assert nearest(name) == meant

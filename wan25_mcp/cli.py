@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ import click
 from wan25_mcp.errors import SettingsError, Wan25Error
 
 if TYPE_CHECKING:
+    from wan25_mcp.editor import Editor
     from wan25_mcp.settings import Settings
 
 Transport = Literal["stdio", "streamable-http", "sse"]
@@ -74,17 +74,36 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
 
     Listening beyond this machine needs WAN25_SERVER_TOKEN.
     """
-    settings = _settings()
-    if emulator and not settings.emulator:
-        settings = replace(settings, emulator=True)
+    settings = _settings(emulator=emulator)
+    _warn_of_unread(settings)
     if transport == "stdio":
         from wan25_mcp.server.stdio import serve_stdio
 
-        _run(partial(serve_stdio, settings))
+        beside = partial(_receive_callbacks, settings) if settings.callback_url else None
+        _run(partial(serve_stdio, settings, beside))
         return
     from wan25_mcp.hosting import serve_http
 
     sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
+
+
+async def _receive_callbacks(settings: Settings, editor: Editor) -> None:
+    """Beside stdio: from the first use of the editor on, so that start-up opens no port."""
+    await editor.in_use()
+    from wan25_mcp.hosting import receive_callbacks
+
+    await receive_callbacks(settings, editor)
+
+
+def _warn_of_unread(settings: Settings) -> None:
+    import logging
+
+    from wan25_mcp.variables import nearest
+
+    names = ((name, nearest(name)) for name in settings.unread)
+    told = [f"{name} ({meant}?)" if meant else name for name, meant in names]
+    if told:
+        logging.getLogger(__name__).warning("Nothing reads %s.", ", ".join(told))
 
 
 @main.command()
@@ -149,12 +168,15 @@ def tasks(most: int) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True)
 @click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
               help="How many times faster than the real model.")  # fmt: skip
-def emulator(host: str, port: int, speed: float) -> None:
+@click.option("--allow-loopback", is_flag=True,
+              help="Call back and load images at addresses of this machine, which the real API "
+              "refuses.")  # fmt: skip
+def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
     """Run the stand-in for the provider's API on its own.
 
     Prints its base URL; use that as WAN25_EMULATOR.
     """
-    _run(partial(_serve_emulator, host, port, speed))
+    _run(partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback))
 
 
 @main.command()
@@ -163,13 +185,13 @@ def doctor() -> None:
     sys.exit(_run(partial(_examine, _settings())))
 
 
-async def _serve_emulator(host: str, port: int, speed: float) -> None:
+async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> None:
     import signal
 
     from wan25_mcp.emulator import Emulator
     from wan25_mcp.terminal import say, show
 
-    emulator = Emulator(key=None, speed=speed)
+    emulator = Emulator(key=None, speed=speed, allow_loopback=allow_loopback)
     try:
         async with emulator.serving(host, port):
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -198,13 +220,13 @@ async def _examine(settings: Settings) -> int:
     return FAILED if bad else 0
 
 
-def _settings() -> Settings:
+def _settings(*, emulator: bool = False) -> Settings:
     """The settings of this process; logging is set up from them."""
     from wan25_mcp import logs
     from wan25_mcp.settings import Settings
 
     try:
-        settings = Settings.from_mapping(os.environ)
+        settings = Settings.from_mapping(os.environ, emulator=emulator)
     except SettingsError as error:
         _fail(error)
     logs.configure(settings.log_level, settings.secrets)

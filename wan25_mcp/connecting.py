@@ -101,7 +101,8 @@ async def _emulator_at(settings: Settings, base_url: str) -> AsyncIterator[Conne
 async def _own_emulator(settings: Settings) -> AsyncIterator[Connection]:
     from wan25_mcp.emulator import Emulator
 
-    emulator = Emulator(key=EMULATOR_KEY)
+    # It calls back on this machine if it is to call back at all; links of callers are judged by us.
+    emulator = Emulator(key=EMULATOR_KEY, allow_loopback=settings.callback_url is not None)
     async with (
         emulator.serving(),
         _emulator_at(settings, emulator.base_url) as connection,
@@ -130,6 +131,8 @@ async def open_configured_editor(
         output_dir=settings.output_dir,
         save=settings.save,
         attends=attends,
+        # A command of one purpose has no receiver, and looks as often as without one.
+        callback_url=settings.callback_url if attends else None,
     )
     opening = functools.partial(open_journal, settings)
     async with open_editor(connect_as(settings), opening, rules) as editor:

@@ -22,6 +22,7 @@ from wan25_mcp.images.buckets import Bucket
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.models import CreditReport
 from wan25_mcp.settings import Settings
+from wan25_mcp.variables import nearest
 
 PROBE_SECONDS: Final = 5.0
 """How long the place for local images may take to answer."""
@@ -39,6 +40,8 @@ class Finding:
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Check the settings, the directories, the provider's reachability and the key, in turn."""
     yield _base_url(settings)
+    for name in settings.unread:
+        yield _unread(name)
     for check in (_output_directory, _data_directory):
         yield await anyio.to_thread.run_sync(check, settings)
     yield await _journal(settings)
@@ -62,6 +65,15 @@ def _base_url(settings: Settings) -> Finding:
             "Set WAN25_BASE_URL to an https:// address; the key travels with every request.",
         )
     return Finding(True, f"The API is {settings.base_url}.")
+
+
+def _unread(name: str) -> Finding:
+    meant = nearest(name)
+    return Finding(
+        False,
+        f"Nothing reads {name}.",
+        f"Set {meant} instead, if that is what you meant." if meant else "Unset it.",
+    )
 
 
 def _output_directory(settings: Settings) -> Finding:

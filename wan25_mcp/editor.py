@@ -172,7 +172,7 @@ class Editor:
         self._awake = False
         self._intake = Intake(rules.input_dirs, run=rules.run)
         self._hosting = anyio.Lock()
-        self._in_use = anyio.Event()
+        self._used = anyio.Event()
         self._holder = uuid.uuid4().hex
 
     @property
@@ -180,13 +180,13 @@ class Editor:
         """Whether the far side only plays the provider."""
         return self._rules.is_emulator
 
+    async def in_use(self) -> None:
+        """Return when something was first asked of the editor that needed the provider."""
+        await self._used.wait()
+
     async def connection(self) -> Connection:
         """The way to the provider, opened when first needed."""
         return (await self._hosted()).connection
-
-    async def in_use(self) -> None:
-        """Wait until something was asked for that needs the provider."""
-        await self._in_use.wait()
 
     async def read_images(self, sources: Sequence[str]) -> tuple[str | Picture, ...]:
         """What a caller named as images: links as they are, local images as bytes.
@@ -537,7 +537,7 @@ class Editor:
         async with self._hosting:
             if self._host is None:
                 self._host = await self._tasks.start(self._hold)
-                self._in_use.set()
+                self._used.set()
             return self._host
 
     async def _hold(self, *, task_status: TaskStatus[_Host]) -> None:

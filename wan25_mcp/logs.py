@@ -1,7 +1,7 @@
 """Log lines: to stderr, one line each, with no secret in any of them whatever the level.
 
 stdout belongs to the protocol. What is masked: the configured secrets wherever they appear, bearer
-tokens, and the query of every link, where signatures are.
+tokens, the query of every link, where signatures are, and the secret end of a callback's path.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 _BEARER: Final = re.compile(r"(?i)(bearer\s+)[^\s'\",]+")
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]*")
 _USER: Final = re.compile(r"(https?://)[^\s/@'\"<>]+@")
+_CALLBACK: Final = re.compile(r"(edit-[0-9a-f]{16}(?:/|%2[fF]))[A-Za-z0-9_-]+")
 _MASK: Final = "***"
 
 
@@ -24,6 +25,7 @@ def masked(text: str, secrets: Collection[str] = ()) -> str:
         if len(secret) >= 4:  # a shorter one is no secret, and masking it would garble every line
             text = text.replace(secret, _MASK)
     text = _BEARER.sub(rf"\1{_MASK}", text)
+    text = _CALLBACK.sub(rf"\1{_MASK}", text)
     text = _USER.sub(rf"\1{_MASK}@", text)
     return _QUERY.sub(rf"\1?{_MASK}", text)
 

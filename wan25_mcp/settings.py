@@ -7,6 +7,7 @@ right, never with the value itself when it may be a secret.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,118 +16,25 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from wan25_mcp.addresses import NotPublic, check_public, read_address
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.variables import DEFAULT_BASE_URL, unread
 
-DEFAULT_BASE_URL: Final = "https://ai.odkkk.com/apiv1"
 Preview = Literal["auto", "always", "never"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _T = TypeVar("_T")
 
+DEFAULT_CALLBACK_LISTEN: Final = ("127.0.0.1", 8787)
+"""Where callbacks are listened for over stdio, unless told."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
-    """A setting as the README, `server.json` and `doctor` describe it."""
+_LONGEST_LINK: Final = 2047
+"""What the provider takes is shorter than 2048 characters."""
 
-    name: str
-    meaning: str
-    default: str = ""
-    secret: bool = False
+_CALLBACK_TAIL: Final = 1 + 21 + 1 + 43
+"""What a submit adds to the callback address: its handle and its secret, a slash before each."""
 
-
-VARIABLES: Final = (
-    Variable(
-        name="WAN25_API_KEY",
-        meaning="The provider's API key, from its dashboard (/dashboard/keys).",
-        secret=True,
-    ),
-    Variable(name="WAN25_API_KEY_FILE", meaning="A file that holds the key, instead."),
-    Variable(name="WAN25_BASE_URL", meaning="The API, path included.", default=DEFAULT_BASE_URL),
-    Variable(
-        name="WAN25_DATA_DIR",
-        meaning="Where the journal is kept.",
-        default="your user data folder",
-    ),
-    Variable(
-        name="WAN25_DATABASE_URL",
-        meaning="A PostgreSQL journal instead, for several machines (extra `postgres`).",
-        secret=True,
-    ),
-    Variable(
-        name="WAN25_OUTPUT_DIR",
-        meaning="Where finished images are saved.",
-        default="`wan25` in your pictures folder",
-    ),
-    Variable(
-        name="WAN25_SAVE",
-        meaning="`auto`: finished images are saved by themselves. `off`: only links are given.",
-        default="auto",
-    ),
-    Variable(
-        name="WAN25_INPUT_DIRS",
-        meaning="Folders that local images may be read from, separated as in PATH. Over HTTP: none "
-        "unless set.",
-        default="your pictures, downloads, desktop and documents, and the output folder",
-    ),
-    Variable(
-        name="WAN25_FILES_URL",
-        meaning="The provider's file service, which gives local images an address for 72 hours.",
-    ),
-    Variable(
-        name="WAN25_BUCKET_URL",
-        meaning="A bucket of yours for that instead: s3://, gs:// or az:// (extra `buckets`).",
-    ),
-    Variable(
-        name="WAN25_PREVIEW",
-        meaning="Small previews in answers: `auto` (clients known to show them), `always`, "
-        "`never`.",
-        default="auto",
-    ),
-    Variable(
-        name="WAN25_WAIT_SECONDS",
-        meaning="How long `wait_for_task` waits when not told.",
-        default="25",
-    ),
-    Variable(
-        name="WAN25_MAX_WAIT_SECONDS",
-        meaning="The longest wait a call may ask for.",
-        default="50",
-    ),
-    Variable(
-        name="WAN25_DUPLICATE_WINDOW_SECONDS",
-        meaning="How long an equal `edit_image` call joins the earlier task; 0 = never.",
-        default="600",
-    ),
-    Variable(
-        name="WAN25_CREDIT_LIMIT",
-        meaning="Credits that may be spent in any 24 hours; more is refused before it is sent.",
-        default="no limit",
-    ),
-    Variable(
-        name="WAN25_CREDITS_PER_IMAGE",
-        meaning="The price assumed until the provider's first answer teaches a better one.",
-        default="1.5",
-    ),
-    Variable(
-        name="WAN25_MAX_IN_FLIGHT",
-        meaning="Edits that may be under way at one time.",
-        default="no limit",
-    ),
-    Variable(
-        name="WAN25_SERVER_TOKEN",
-        meaning="Bearer token callers must send over HTTP; required beyond loopback.",
-        secret=True,
-    ),
-    Variable(
-        name="WAN25_ALLOWED_HOSTS",
-        meaning="Host names callers may use over HTTP, comma-separated, beyond loopback.",
-    ),
-    Variable(name="WAN25_LOG_LEVEL", meaning="What is logged to stderr.", default="WARNING"),
-    Variable(
-        name="WAN25_EMULATOR",
-        meaning="`1`: run against the built-in emulator. A URL: an emulator already running.",
-    ),
-)
-"""Every variable we read, in the order they are documented."""
+_CALLBACK_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+_LISTEN: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +60,10 @@ class Settings:
     credit_limit: float | None = None
     credits_per_image: float = 1.5
     max_in_flight: int | None = None
+    callback_url: str | None = None
+    """Public address of our receiver; a submit adds its handle and secret as a path."""
+    callback_listen: tuple[str, int] | None = None
+    """Host and port of a listener for callbacks alone; None: the default of the transport."""
     server_token: SecretStr | None = None
     allowed_hosts: tuple[str, ...] = ()
     log_level: LogLevel = "WARNING"
@@ -159,10 +71,15 @@ class Settings:
     emulator_url: str | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Texts that no log line may hold."""
+    unread: tuple[str, ...] = ()
+    """Names set in our manner that nobody reads."""
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, str]) -> Settings:
+    def from_mapping(cls, values: Mapping[str, str], *, emulator: bool = False) -> Settings:
         """Read the settings from environment-like names.
+
+        Args:
+            emulator: Run against the emulator, whatever `WAN25_EMULATOR` says.
 
         Raises:
             SettingsError: A value cannot work; the message names the variable.
@@ -171,8 +88,11 @@ class Settings:
         key, problem = read.key()
         token = read.secret("WAN25_SERVER_TOKEN")
         database = read.database_url()
-        emulator = read.text("WAN25_EMULATOR")
-        emulator_url = _http_url("WAN25_EMULATOR", emulator) if "://" in emulator else None
+        switch = read.text("WAN25_EMULATOR")
+        emulator_url = _http_url("WAN25_EMULATOR", switch) if "://" in switch else None
+        if emulator_url is not None or read.switch("WAN25_EMULATOR", switch):
+            emulator = True
+        callback_url = read.callback_url(emulator=emulator)
         wait = read.seconds("WAN25_WAIT_SECONDS", 25.0, least=0.0, most=3600.0)
         longest = read.seconds("WAN25_MAX_WAIT_SECONDS", 50.0, least=1.0, most=3600.0)
         return cls(
@@ -195,12 +115,15 @@ class Settings:
             credit_limit=read.number("WAN25_CREDIT_LIMIT", least=0.0),
             credits_per_image=read.number("WAN25_CREDITS_PER_IMAGE", least=0.0) or 1.5,
             max_in_flight=read.count("WAN25_MAX_IN_FLIGHT"),
+            callback_url=callback_url,
+            callback_listen=read.callback_listen(callback_url),
             server_token=token,
             allowed_hosts=read.words("WAN25_ALLOWED_HOSTS"),
             log_level=read.log_level(),
-            emulator=emulator_url is not None or read.switch("WAN25_EMULATOR", emulator),
+            emulator=emulator,
             emulator_url=emulator_url,
             secrets=tuple(s.get_secret_value() for s in (key, token, database) if s is not None),
+            unread=unread(values),
         )
 
 
@@ -254,6 +177,36 @@ class _Reader:
                 "credentials come from the environment, never from the URL.",
             )
         return value or None
+
+    def callback_url(self, *, emulator: bool) -> str | None:
+        value = self.text("WAN25_CALLBACK_URL")
+        problem = _not_a_callback_url(value, emulator=emulator) if value else None
+        if problem:
+            raise SettingsError(
+                f"WAN25_CALLBACK_URL {problem}.",
+                fix="Set WAN25_CALLBACK_URL to the address under which the provider reaches this "
+                "server, such as https://edits.example.com/wan25-callbacks.",
+            )
+        return value.rstrip("/") or None
+
+    def callback_listen(self, callback_url: str | None) -> tuple[str, int] | None:
+        value = self.text("WAN25_CALLBACK_LISTEN")
+        if not value:
+            return None
+        found = _LISTEN.fullmatch(value)
+        if not found or not 0 < int(found["port"]) < 65536:
+            raise SettingsError(
+                "WAN25_CALLBACK_LISTEN is not host:port.",
+                fix="Set WAN25_CALLBACK_LISTEN to an address of this machine, such as "
+                "127.0.0.1:8787.",
+            )
+        if callback_url is None:
+            raise SettingsError(
+                "WAN25_CALLBACK_LISTEN is set without WAN25_CALLBACK_URL, the public address that "
+                "leads to it.",
+                fix="Set WAN25_CALLBACK_URL too, or unset WAN25_CALLBACK_LISTEN.",
+            )
+        return found["host"].strip("[]"), int(found["port"])
 
     def choice(self, name: str, choices: Sequence[str]) -> str:
         """One of the words; the first when unset."""
@@ -402,6 +355,34 @@ def _http_url(name: str, value: str) -> str:
             fix=f"Set {name} to a URL such as {DEFAULT_BASE_URL}.",
         )
     return value.rstrip("/")
+
+
+def _not_a_callback_url(value: str, *, emulator: bool) -> str | None:
+    """Why the provider could not call there; the text completes "WAN25_CALLBACK_URL …"."""
+    try:
+        link = _http_url("WAN25_CALLBACK_URL", value)
+    except SettingsError:
+        return "is not the URL of a server (no user name, query or fragment)"
+    if len(link) + _CALLBACK_TAIL > _LONGEST_LINK:
+        return f"is longer than {_LONGEST_LINK - _CALLBACK_TAIL} characters"
+    if not (emulator and _is_loopback(link)):
+        try:
+            check_public(link, schemes=("https",))
+        except NotPublic as problem:
+            return str(problem)
+    # What a proxy might rewrite on the way would no longer be the path that we expect.
+    if not _CALLBACK_PATH.fullmatch(urlsplit(link).path):
+        return "has no path of its own of letters, digits, '.', '_', '~' and '-'"
+    return None
+
+
+def _is_loopback(link: str) -> bool:
+    host = urlsplit(link).hostname or ""
+    try:
+        address = read_address(host)
+    except NotPublic:
+        return False
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def _parsed(value: str, parse: Callable[[str], _T]) -> _T | None:

@@ -1,4 +1,5 @@
 """The ASGI app: Streamable HTTP at /mcp or SSE at /sse, behind Host, Origin and token checks.
+Callbacks of the provider, which cannot pass these, are taken out in front of them.
 
 The SDK checks Host and Origin by itself on loopback addresses only and checks nothing anywhere
 else, so the rules are always passed to it.
@@ -20,22 +21,31 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.hosting.callbacks import CallbackReceiver
 from wan25_mcp.settings import Settings
 
 HttpTransport = Literal["streamable-http", "sse"]
 PATHS: Final[dict[HttpTransport, str]] = {"streamable-http": "/mcp", "sse": "/sse"}
+_TAKEN: Final = ("mcp", "sse", "messages")
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
 def create_app(
-    server: MCPServer[Any], transport: HttpTransport, *, host: str, settings: Settings
+    server: MCPServer[Any],
+    transport: HttpTransport,
+    *,
+    host: str,
+    settings: Settings,
+    callbacks: CallbackReceiver | None = None,
 ) -> ASGIApp:
-    """The app that serves `server` on `host`.
+    """The app that serves `server` on `host`, and `callbacks` if given.
 
     Raises:
-        SettingsError: Beyond loopback without a token.
+        SettingsError: Beyond loopback without a token, or callbacks where MCP is.
     """
     require_token_beyond_loopback(host, settings)
+    if callbacks:
+        _require_path_of_its_own(callbacks.path)
     security = security_for(host, settings)
     app: ASGIApp
     if transport == "sse":
@@ -45,7 +55,8 @@ def create_app(
             streamable_http_path=PATHS["streamable-http"], transport_security=security
         )
     app = TokenGate(app, settings.server_token) if settings.server_token else app
-    return AddressGate(app, names_for(host, settings))
+    app = AddressGate(app, names_for(host, settings))
+    return CallbackEntrance(app, callbacks) if callbacks else app
 
 
 def is_loopback(host: str) -> bool:
@@ -64,6 +75,15 @@ def require_token_beyond_loopback(host: str, settings: Settings) -> None:
             "your credits.",
             fix="Set WAN25_SERVER_TOKEN (callers send it as a bearer token), or listen on "
             "127.0.0.1.",
+        )
+
+
+def _require_path_of_its_own(path: str) -> None:
+    if path.split("/")[1] in _TAKEN:
+        raise SettingsError(
+            f"WAN25_CALLBACK_URL has the path {path}, where MCP itself is served.",
+            fix="Set WAN25_CALLBACK_URL to another path, such as /wan25-callbacks, or give "
+            "callbacks a port of their own with WAN25_CALLBACK_LISTEN.",
         )
 
 
@@ -86,6 +106,21 @@ def security_for(host: str, settings: Settings) -> TransportSecuritySettings:
             for form in (f"{scheme}://{name}", f"{scheme}://{name}:*")
         ],
     )
+
+
+class CallbackEntrance:
+    """Sends what is below the callbacks' path there, and everything else on to the gates.
+
+    The receiver passes nothing on, so no spelling of a path gets past the gates this way.
+    """
+
+    def __init__(self, app: ASGIApp, callbacks: CallbackReceiver) -> None:
+        self._app = app
+        self._callbacks = callbacks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._callbacks if self._callbacks.is_below(scope) else self._app
+        await app(scope, receive, send)
 
 
 class AddressGate:

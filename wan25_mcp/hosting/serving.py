@@ -1,8 +1,4 @@
-"""Runs the app on a socket until a signal asks it to stop.
-
-uvicorn's own signal handling raises the signal again when it is done, which ends the process
-before submits on the wire have learnt their task ids; so signals are received here.
-"""
+"""Runs the app on a socket until a signal asks it to stop. Signals are received here."""
 
 from __future__ import annotations
 
@@ -11,29 +7,22 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
 from wan25_mcp.connecting import open_configured_editor
+from wan25_mcp.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
+from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver
+from wan25_mcp.hosting.listening import bind, callback_path, receive_callbacks, server_for
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
-
-GRACE_SECONDS: Final = 2
-"""How long open streams may go on after a signal."""
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve_http(settings: Settings, transport: HttpTransport, *, host: str, port: int) -> int:
@@ -50,17 +39,26 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
     settings = replace(settings, input_dirs=settings.input_dirs or ())
     async with open_configured_editor(settings) as editor:
         server = configured_server(editor, settings)
-        app = create_app(server, transport, host=host, settings=settings)
-        with _bound(host, port) as listener:
-            config = uvicorn.Config(
-                app,
-                log_config=None,
-                log_level=settings.log_level.lower(),
-                access_log=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-            announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
-            return await _run(_Server(config), listener, announce)
+        async with _callbacks(settings, editor) as mounted:
+            app = create_app(server, transport, host=host, settings=settings, callbacks=mounted)
+            with _bound(host, port) as listener:
+                announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
+                return await _run(server_for(app, settings.log_level), listener, announce)
+
+
+@asynccontextmanager
+async def _callbacks(settings: Settings, editor: Editor) -> AsyncIterator[CallbackReceiver | None]:
+    """The receiver of callbacks to mount in the app; None without one, or with its own listener."""
+    if settings.callback_url is None:
+        yield None
+    elif settings.callback_listen is None:
+        async with open_receiver(callback_path(settings), editor.called_back) as receiver:
+            yield receiver
+    else:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive_callbacks, settings, editor)
+            yield None
+            tasks.cancel_scope.cancel()
 
 
 async def _run(
@@ -86,20 +84,14 @@ async def _run(
     return status
 
 
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen()
-        except OSError as error:
-            raise SettingsError(
-                f"Cannot listen on {host} port {port}: {(error.strerror or 'unknown').lower()}.",
-                fix="Choose another --port (0 takes a free one) or --host.",
-            ) from None
-        yield listener
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        return bind(host, port)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {host} port {port}: {(error.strerror or 'unknown').lower()}.",
+            fix="Choose another --port (0 takes a free one) or --host.",
+        ) from None
 
 
 def _announce(transport: HttpTransport, host: str, port: int) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 
@@ -16,14 +18,22 @@ from wan25_mcp.editor import Editor
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
 
+Beside = Callable[[Editor], Coroutine[Any, Any, None]]
 
-async def serve_stdio(settings: Settings) -> None:
-    """Serve until stdin ends, or a signal ends the process with status 128 + its number."""
+
+async def serve_stdio(settings: Settings, beside: Beside | None = None) -> None:
+    """Serve until stdin ends, or a signal ends the process with status 128 + its number.
+
+    Args:
+        beside: What runs over the same editor until then, such as a receiver of callbacks.
+    """
     # The receiver lives longer than the editor: hosts send SIGTERM 2 seconds after closing stdin,
     # while the editor may still be learning a task id.
     async with anyio.create_task_group() as tasks:
         async with open_configured_editor(settings) as editor:
             tasks.start_soon(_end_on_signal, editor)
+            if beside is not None:
+                tasks.start_soon(beside, editor)
             server = configured_server(editor, settings)
             try:
                 await server.run_stdio_async()

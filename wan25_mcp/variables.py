@@ -1,0 +1,146 @@
+"""The names a person may set: what the README, `server.json` and `doctor` say of them.
+
+Knows names, not values: those are read by `settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+PREFIX: Final = "WAN25_"
+DEFAULT_BASE_URL: Final = "https://ai.odkkk.com/apiv1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """A setting as the README, `server.json` and `doctor` describe it."""
+
+    name: str
+    meaning: str
+    default: str = ""
+    secret: bool = False
+
+
+VARIABLES: Final = (
+    Variable(
+        name="WAN25_API_KEY",
+        meaning="The provider's API key, from its dashboard (/dashboard/keys).",
+        secret=True,
+    ),
+    Variable(name="WAN25_API_KEY_FILE", meaning="A file that holds the key, instead."),
+    Variable(name="WAN25_BASE_URL", meaning="The API, path included.", default=DEFAULT_BASE_URL),
+    Variable(
+        name="WAN25_DATA_DIR",
+        meaning="Where the journal is kept.",
+        default="your user data folder",
+    ),
+    Variable(
+        name="WAN25_DATABASE_URL",
+        meaning="A PostgreSQL journal instead, for several machines (extra `postgres`).",
+        secret=True,
+    ),
+    Variable(
+        name="WAN25_OUTPUT_DIR",
+        meaning="Where finished images are saved.",
+        default="`wan25` in your pictures folder",
+    ),
+    Variable(
+        name="WAN25_SAVE",
+        meaning="`auto`: finished images are saved by themselves. `off`: only links are given.",
+        default="auto",
+    ),
+    Variable(
+        name="WAN25_INPUT_DIRS",
+        meaning="Folders that local images may be read from, separated as in PATH. Over HTTP: none "
+        "unless set.",
+        default="your pictures, downloads, desktop and documents, and the output folder",
+    ),
+    Variable(
+        name="WAN25_FILES_URL",
+        meaning="The provider's file service, which gives local images an address for 72 hours.",
+    ),
+    Variable(
+        name="WAN25_BUCKET_URL",
+        meaning="A bucket of yours for that instead: s3://, gs:// or az:// (extra `buckets`).",
+    ),
+    Variable(
+        name="WAN25_PREVIEW",
+        meaning="Small previews in answers: `auto` (clients known to show them), `always`, "
+        "`never`.",
+        default="auto",
+    ),
+    Variable(
+        name="WAN25_WAIT_SECONDS",
+        meaning="How long `wait_for_task` waits when not told.",
+        default="25",
+    ),
+    Variable(
+        name="WAN25_MAX_WAIT_SECONDS",
+        meaning="The longest wait a call may ask for.",
+        default="50",
+    ),
+    Variable(
+        name="WAN25_DUPLICATE_WINDOW_SECONDS",
+        meaning="How long an equal `edit_image` call joins the earlier task; 0 = never.",
+        default="600",
+    ),
+    Variable(
+        name="WAN25_CREDIT_LIMIT",
+        meaning="Credits that may be spent in any 24 hours; more is refused before it is sent.",
+        default="no limit",
+    ),
+    Variable(
+        name="WAN25_CREDITS_PER_IMAGE",
+        meaning="The price assumed until the provider's first answer teaches a better one.",
+        default="1.5",
+    ),
+    Variable(
+        name="WAN25_MAX_IN_FLIGHT",
+        meaning="Edits that may be under way at one time.",
+        default="no limit",
+    ),
+    Variable(
+        name="WAN25_CALLBACK_URL",
+        meaning="The public https address, path included, under which the provider reaches this "
+        "server to say that an edit is done.",
+    ),
+    Variable(
+        name="WAN25_CALLBACK_LISTEN",
+        meaning="`host:port` to listen on for that, where a reverse proxy or tunnel leads.",
+        default="127.0.0.1:8787 over stdio; over HTTP the server's own port",
+    ),
+    Variable(
+        name="WAN25_SERVER_TOKEN",
+        meaning="Bearer token callers must send over HTTP; required beyond loopback.",
+        secret=True,
+    ),
+    Variable(
+        name="WAN25_ALLOWED_HOSTS",
+        meaning="Host names callers may use over HTTP, comma-separated, beyond loopback.",
+    ),
+    Variable(name="WAN25_LOG_LEVEL", meaning="What is logged to stderr.", default="WARNING"),
+    Variable(
+        name="WAN25_EMULATOR",
+        meaning="`1`: run against the built-in emulator. A URL: an emulator already running.",
+    ),
+)
+"""Every variable we read, in the order they are documented."""
+
+
+def unread(names: Iterable[str]) -> tuple[str, ...]:
+    """The names that look like ours and are none: misspelt, most likely."""
+    known = {variable.name for variable in VARIABLES}
+    ours = (name for name in names if name.upper().startswith(PREFIX))
+    return tuple(sorted(name for name in ours if name not in known))
+
+
+def nearest(name: str) -> str | None:
+    """The variable that was probably meant by a name nobody reads."""
+    from difflib import get_close_matches  # only for those who misspelt one
+
+    # Without the prefix, which would make every two names similar.
+    rests = {variable.name.removeprefix(PREFIX): variable.name for variable in VARIABLES}
+    found = get_close_matches(name.upper().removeprefix(PREFIX), rests, n=1)
+    return rests[found[0]] if found else None
