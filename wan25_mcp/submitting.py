@@ -244,8 +244,8 @@ class Submitter:
         with anyio.CancelScope(shield=True):  # the one moment the id is known here and nowhere else
             now = self._clock()
             submit.intent = await self._tolerant.accept(submit.intent, task, now=now)
-            submit.sighting = sight(None, task, now)
-        self._accepted(submit.intent, submit.sighting)
+            submit.sighting = sighting = sight(None, task, now)
+        self._accepted(submit.intent, sighting)
         return None
 
     def _note(self, error: Wan25Error) -> None:
