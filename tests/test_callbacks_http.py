@@ -597,6 +597,7 @@ def test_over_http_callbacks_come_to_the_server_s_port_or_their_own(
 ) -> None:
     port = free_port()
     values = environ | {
+        "WAN25_API_KEY": "sk-never-sent",
         "WAN25_SERVER_TOKEN": TOKEN,
         "WAN25_CALLBACK_URL": f"https://public.example{PATH}",
         **({"WAN25_CALLBACK_LISTEN": f"127.0.0.1:{port}"} if own else {}),
