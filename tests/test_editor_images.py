@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -75,17 +76,29 @@ async def test_an_equal_image_is_uploaded_once_and_an_equal_call_joins(tmp_path:
 async def test_an_image_that_cannot_be_used_is_refused_before_anything_is_sent(
     tmp_path: Path,
 ) -> None:
+    await anyio.Path(tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    banner = picture(tmp_path, "banner.png", (8000, 100))
     async with open_stage(folder=tmp_path) as stage:
-        with pytest.raises(InvalidRequest):
-            await wish(stage.editor, str(tmp_path / "absent.png"))
-        with pytest.raises(InvalidRequest):
-            await wish(stage.editor, "/etc/passwd")
-        banner = picture(tmp_path, "banner.png", (8000, 100))
-        edit = await stage.editor.edit(await wish(stage.editor, banner))
-    assert edit.status == "failed"
-    assert edit.charged == "no"
+        refusals = []
+        for source in ("absent.png", "photo.heic", banner, "/etc/passwd"):
+            with pytest.raises(InvalidRequest) as refused:
+                await wish(stage.editor, str(tmp_path / source))
+            refusals.append(refused.value.code)
+        assert await stage.editor.recent() == []
+    assert refusals == ["image_not_found", "image_unusable", "image_unusable", "image_not_allowed"]
+    assert stage.emulator.submits == []
+
+
+async def test_an_image_that_turns_out_damaged_is_a_failed_edit_that_cost_nothing(
+    tmp_path: Path,
+) -> None:
+    whole = base64.b64decode(_png())
+    await anyio.Path(tmp_path / "torn.png").write_bytes(whole[:-30])
+    async with open_stage(folder=tmp_path) as stage:
+        edit = await stage.editor.edit(await wish(stage.editor, str(tmp_path / "torn.png")))
+    assert (edit.status, edit.charged) == ("failed", "no")
     assert edit.error is not None
-    assert edit.error.code == "image_unusable"
+    assert edit.error.code == "image_unreadable"
     assert stage.emulator.submits == []
 
 
@@ -119,8 +132,6 @@ async def test_without_a_place_to_upload_to_the_error_names_the_settings(tmp_pat
 
 
 def _png() -> str:
-    import base64
-
     body = BytesIO()
     Image.new("RGB", (640, 480)).save(body, "PNG")
     return base64.b64encode(body.getvalue()).decode()

@@ -1,8 +1,9 @@
 """From what a caller named to links the provider can download: read, made to conform, given an
 address, each once.
 
-Reading is quick and comes before anything is decided; the rest happens while the intent waits in
-the journal, before the submit is sent. An equal image is uploaded once while its address lives.
+Reading is quick and comes before anything is decided, and so does a look at what each image is; the
+rest happens while the intent waits in the journal, before the submit is sent. An equal image is
+uploaded once while its address lives.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 import anyio.to_thread
 
 from wan25_mcp.images.addressing import Publisher, publisher_error_when_none
-from wan25_mcp.images.conforming import Conformed, conform
+from wan25_mcp.images.conforming import Conformed, check, conform
 from wan25_mcp.images.reading import Picture, is_link, read_source
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
 from wan25_mcp.models import EditRequest, ModelName
@@ -99,7 +100,8 @@ class Intake:
         """What a caller named: links as they are, local images as bytes.
 
         Raises:
-            InvalidRequest: An image cannot be read; nothing was uploaded.
+            InvalidRequest: An image cannot be read, or shows at once that it is of no use;
+                nothing was uploaded.
         """
         return tuple([await self._read(source) for source in sources])
 
@@ -107,6 +109,8 @@ class Intake:
         if is_link(source):
             return source
         picture: Picture = await self._run(read_source, source, self._allowed)
+        # Here, so that what is refused for a reason this plain is never an edit in the journal.
+        await self._run(check, picture)
         return picture
 
     async def prepare(

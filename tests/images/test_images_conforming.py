@@ -31,7 +31,7 @@ from tests.images.corpus import (
     with_segment,
 )
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.images.conforming import MAX_BYTES, Conformed, conform
+from wan25_mcp.images.conforming import MAX_BYTES, Conformed, check, conform
 from wan25_mcp.images.decoding import LEAST_SIDE, MOST_SIDE, fitting
 
 
@@ -52,6 +52,7 @@ PNG, JPEG = "re-encoded as PNG", "re-encoded as JPEG (quality 95)"
 
 def checked(content: bytes) -> tuple[Conformed, Image.Image]:
     """Conform, and check by Pillow alone that the result is what the provider asks for."""
+    check(picture(content))
     made = conform(picture(content))
     image = Image.open(io.BytesIO(made.content))
     image.load()
@@ -466,8 +467,9 @@ def test_any_image_conforms_or_is_too_narrow(content: bytes) -> None:
     if not narrow:
         checked(content)
         return
-    with pytest.raises(InvalidRequest, match="too narrow"):
-        conform(picture(content))
+    for judge in (check, conform):
+        with pytest.raises(InvalidRequest, match="too narrow"):
+            judge(picture(content))
 
 
 def test_the_colours_of_the_corpus_are_told_apart() -> None:

@@ -50,6 +50,17 @@ def conform(picture: Picture) -> Conformed:
     return _as_it_is(picture, kind, decoded) or _anew(picture, decoded)
 
 
+def check(picture: Picture) -> None:
+    """Refuse, in milliseconds, what is known not to conform before anything is decoded.
+
+    What passes may still turn out damaged in `conform`.
+
+    Raises:
+        InvalidRequest: As `conform` would.
+    """
+    decoding.check(picture, recognise(picture))
+
+
 def _as_it_is(picture: Picture, kind: Format, decoded: decoding.Decoded) -> Conformed | None:
     is_ready = decoded.image.mode == "RGB" and set(decoded.changes) <= {decoding.FIRST_FRAME}
     if kind not in _TYPES or not is_ready:

@@ -87,6 +87,27 @@ def decode(picture: Picture, kind: Format) -> Decoded:
         raise damaged(picture) from None
 
 
+def check(picture: Picture, kind: Format) -> None:
+    """Refuse what its headers alone show to be of no use. Decodes nothing: milliseconds.
+
+    Raises:
+        InvalidRequest: As `decode` would.
+    """
+    try:
+        if kind == "WebP":
+            _check_size(picture, webp_size(picture.content), _MOST_WEBP)
+            return
+        with _opened(picture, kind) as image:
+            if kind == "JPEG":  # its segments are read when it is decoded: there may be many
+                _check_size(picture, image.size, MOST_PIXELS)
+            else:
+                _bound(image, picture, kind)
+    except InvalidRequest:
+        raise
+    except Exception:  # noqa: BLE001 - as above
+        raise damaged(picture) from None
+
+
 def fitting(size: Size) -> Size:
     """The size nearest to the given one that the model takes, in the same aspect."""
     long, short = max(size), min(size)
