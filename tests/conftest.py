@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Generator
 from typing import Any
 
@@ -14,6 +18,15 @@ from hypothesis import HealthCheck, settings
 from tests.stage import virtual
 
 HARD_SECONDS = 60
+
+
+def pytest_configure() -> None:
+    """Leave the user's own folders alone: servers that tests start save images and journals."""
+    folder = tempfile.mkdtemp(prefix="wan25-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in ("XDG_DATA_HOME", "XDG_PICTURES_DIR"):
+        os.environ[name] = os.path.join(folder, name.lower())  # noqa: PTH118  no I/O here
+
 
 settings.register_profile(
     "core", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow]

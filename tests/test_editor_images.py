@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.stage import T0, names_in, open_stage, request
 from wan25_mcp.editor import Editor
-from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.errors import InvalidRequest, SettingsError
 from wan25_mcp.intake import Wish
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import MODEL
@@ -124,10 +124,11 @@ async def test_without_a_place_to_upload_to_the_error_names_the_settings(tmp_pat
             await wish(stage.editor, picture(tmp_path, "cat.png"))
         assert "WAN25_INPUT_DIRS" in refused.value.fix
         data = "data:image/png;base64," + _png()
-        edit = await stage.editor.edit(await wish(stage.editor, data))
-    assert edit.error is not None
-    assert "WAN25_FILES_URL" in edit.error.fix + edit.error.message
-    assert "WAN25_BUCKET_URL" in edit.error.fix + edit.error.message
+        with pytest.raises(SettingsError) as unset:
+            await stage.editor.edit(await wish(stage.editor, data))
+        assert await stage.editor.recent() == []
+    assert "WAN25_FILES_URL" in unset.value.fix
+    assert "WAN25_BUCKET_URL" in unset.value.fix
     assert stage.emulator.submits == []
 
 

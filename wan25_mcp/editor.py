@@ -27,6 +27,7 @@ from wan25_mcp.client import Client
 from wan25_mcp.edits import Edit, PastEdit, Progress, expiry, seen, unseen
 from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
 from wan25_mcp.images import download, make_previews
+from wan25_mcp.images.addressing import publisher_error_when_none
 from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
     Allowance,
@@ -116,6 +117,16 @@ class _Host:
     following: Following
     callbacks: Callbacks
     keeper: Keeper | None
+
+    def check_address(self, wish: Wish) -> None:
+        """See that local images have somewhere to go, before anything is journaled.
+
+        Raises:
+            SettingsError: They have not, and nothing was sent.
+        """
+        is_local = any(not isinstance(image, str) for image in wish.images)
+        if is_local and self.connection.publisher is None:
+            raise publisher_error_when_none()
 
     async def download(self, link: str) -> bytes:
         """The image of a link, when downloads are possible."""
@@ -219,6 +230,7 @@ class Editor:
         host = await self._hosted()
         if isinstance(wish, EditRequest):
             wish = Wish.of(wish)
+        host.check_address(wish)
         # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
         began = anyio.current_time()
         with anyio.CancelScope(shield=True):

@@ -574,6 +574,18 @@ async def test_one_at_a_time_looks_until_it_has_seen_or_failed_or_is_dead(
     assert await take(seen_at=None, now=T0 + 26) is True  # whatever was seen
 
 
+async def test_a_clock_set_back_leaves_no_lease_that_nobody_can_outlive(
+    journal: SqlJournal,
+) -> None:
+    await accepted(journal)
+    assert await journal.take_look("task-1", seen_at=None, now=T0 + 10 * DAY, lease=LEASE)
+    assert await journal.take_look("task-1", seen_at=None, now=T0, lease=LEASE)
+    assert not await journal.take_look("task-1", seen_at=None, now=T0 + 1, lease=LEASE)
+    assert await journal.take_on("task-1", now=T0 + 10 * DAY, lease=LEASE)
+    assert await journal.take_on("task-1", now=T0, lease=LEASE)
+    assert not await journal.take_on("task-1", now=T0 + 1, lease=LEASE)
+
+
 async def test_a_look_at_a_settled_task_ends_as_well(journal: SqlJournal) -> None:
     await completed(journal)
     for moment in (T0 + 1, T0 + 2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from wan25_mcp.journal.records import DAY, Upload
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
@@ -27,7 +27,11 @@ def saved(connection: Connection, task_id: str) -> dict[int, str]:
 def take_on(connection: Connection, task_id: str, *, now: float, lease: float) -> bool:
     taken = connection.execute(
         update(tasks)
-        .where(tasks.c.task_id == task_id, tasks.c.followed_until < now)
+        .where(
+            tasks.c.task_id == task_id,
+            # A lease from a time yet to come is of a clock that was set back since: it is none.
+            or_(tasks.c.followed_until < now, tasks.c.followed_until > now + lease),
+        )
         .values(followed_until=now + lease)
     )
     return taken.rowcount == 1

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Float, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Float, Row, bindparam, insert, or_, select, update
 
 from wan25_mcp.journal.records import DAY, Sighting, sight, took
 from wan25_mcp.journal.schema import intents, tasks
@@ -111,7 +111,8 @@ def seen_since(connection: Connection, since: float) -> dict[str, float]:
 
 _TAKE: Final = update(tasks).where(
     tasks.c.task_id == bindparam("which"),
-    tasks.c.looking_until < bindparam("now"),
+    # A lease from a time that is yet to come is of a clock that was set back since: it is none.
+    or_(tasks.c.looking_until < bindparam("now"), tasks.c.looking_until > bindparam("until")),
     tasks.c.seen_at <= bindparam("known"),
 )
 _END: Final = update(tasks).where(tasks.c.task_id == bindparam("which"), tasks.c.looking_until != 0)
@@ -122,7 +123,14 @@ def take_look(
 ) -> bool:
     known = math.inf if seen_at is None else seen_at
     taken = connection.execute(
-        _TAKE, {"which": task_id, "now": now, "known": known, "looking_until": now + lease}
+        _TAKE,
+        {
+            "which": task_id,
+            "now": now,
+            "known": known,
+            "until": now + lease,
+            "looking_until": now + lease,
+        },
     )
     if taken.rowcount == 1:
         return True
