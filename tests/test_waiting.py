@@ -197,6 +197,16 @@ async def test_a_followed_task_is_looked_at_seldom_until_it_is_settled() -> None
 
 
 @pytest.mark.anyio
+async def test_a_task_that_never_settles_is_not_followed_for_longer_than_a_day() -> None:
+    world = World(run=1e9)
+    async with watchers(world) as ours:
+        ours.follow(begun(ours))
+        await anyio.sleep(5 * 24 * 3600)
+    assert 24 * 3600 <= world.times[-1] <= 24 * 3600 + 1000
+    assert len(world.times) <= 120
+
+
+@pytest.mark.anyio
 async def test_who_comes_to_wait_for_a_followed_task_speeds_it_up() -> None:
     world = World(run=71)
     async with watchers(world) as ours:

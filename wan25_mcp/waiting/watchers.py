@@ -55,6 +55,9 @@ _LINGER_SECONDS: Final = 600.0
 _REFUSED_SECONDS: Final = 900.0
 """How long a task that the provider refused to show is not followed again."""
 
+_LONGEST_FOLLOWED: Final = 24 * 3600.0
+"""A task older than this is looked at for those who wait only: some never settle."""
+
 Look = Callable[[Watch, bool], Awaitable[Sighting | None]]
 """Looks at a task; the flag: even if another process has just looked. None: one is looking."""
 
@@ -231,6 +234,7 @@ class Watchers:
     def _take_in(self, watch: Watch, sighting: Sighting, *, ago: float = 0.0) -> None:
         watch.see(sighting, ago=ago)
         if not watch.over:
+            watch.is_followed = watch.is_followed and watch.age < _LONGEST_FOLLOWED
             self._schedule(watch)
             return
         if watch.is_called_back and not watch.wakes:
