@@ -62,6 +62,24 @@ def test_the_first_failure_after_a_pause_opens_it_again_for_longer() -> None:
     assert breaker.pause(NOW + 31) == 60.0
 
 
+def test_after_its_pause_it_lets_one_through_and_the_others_wait_for_what_comes_of_it() -> None:
+    breaker = failing(5)
+    assert breaker.pause(NOW + 31) is None
+    breaker.started(NOW + 31)
+    assert breaker.pause(NOW + 32) == 29.0
+    breaker.failed(NOW + 33)
+    assert breaker.pause(NOW + 33) == 60.0
+    breaker.started(NOW + 100)
+    breaker.succeeded()
+    assert breaker == Breaker()
+
+
+def test_a_submit_that_starts_while_it_is_closed_changes_nothing() -> None:
+    breaker = failing(4)
+    breaker.started(NOW)
+    assert breaker == failing(4)
+
+
 @pytest.mark.parametrize("times", [1, 4, 5, 50])
 def test_one_success_closes_it_and_forgets_every_failure(times: int) -> None:
     breaker = failing(times)

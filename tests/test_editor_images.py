@@ -216,6 +216,24 @@ async def test_asking_twice_saves_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+async def test_a_repeat_is_answered_within_four_seconds_though_its_images_are_not_saved_yet(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        first = await stage.editor.edit(request())
+        stage.emulator.fault(endpoint="result", kind="delay", seconds=20)
+        await anyio.sleep(70)
+        began = anyio.current_time()
+        again = await stage.editor.edit(request())
+        assert anyio.current_time() - began <= 4
+        assert (again.task_id, again.status, again.saved) == (first.task_id, "completed", ())
+        assert again.notes == (
+            "Not saved yet: It is being saved at this moment. Ask again to learn where.",
+        )
+        await anyio.sleep(30)
+        assert len((await stage.editor.get(first)).saved) == 1
+
+
 def delete(path: str) -> None:
     """On the event loop: a virtual clock runs on while a thread works."""
     Path(path).unlink()

@@ -15,24 +15,33 @@ LONGEST_PAUSE: Final = 600.0
 
 @dataclass(slots=True)
 class Breaker:
-    """Counts failures of the service in a row; closed again by the first success."""
+    """Counts failures of the service in a row; closed again by the first success.
+
+    After its pause it lets one submit through, to try; the others wait for what comes of it.
+    """
 
     failures: int = 0
     open_until: float = 0.0
+    trying: bool = False
 
     def pause(self, now: float) -> float | None:
         """Seconds until a submit may be tried again; None if one may be tried now."""
         return self.open_until - now if now < self.open_until else None
 
+    def started(self, now: float) -> None:
+        """A submit is on its way."""
+        if self.failures >= FAILURES_TO_OPEN and self.pause(now) is None:
+            self.trying, self.open_until = True, now + FIRST_PAUSE
+
     def succeeded(self) -> None:
         """The provider answered sensibly, be it with a refusal."""
-        self.failures, self.open_until = 0, 0.0
+        self.failures, self.open_until, self.trying = 0, 0.0, False
 
     def failed(self, now: float) -> None:
         """The service failed. The fifth time in a row stops submits; each later one for longer."""
-        if self.pause(now) is not None:
+        if self.pause(now) is not None and not self.trying:
             return  # one of those already under way; it tells nothing new
-        self.failures += 1
+        self.failures, self.trying = self.failures + 1, False
         if self.failures >= FAILURES_TO_OPEN:
             again = self.failures - FAILURES_TO_OPEN
             self.open_until = now + min(FIRST_PAUSE * 2.0 ** min(again, 10), LONGEST_PAUSE)

@@ -240,10 +240,10 @@ class Editor:
             if not claim.joined:
                 prepare = partial(self._prepare, host, wish, address)
                 submit = host.submitter.start(claim.intent, prepare)
-        patience = max(patience - (anyio.current_time() - began), 0.0)
+        until = began + patience
         if claim.joined:
-            return await self._join(host, claim.intent.handle, patience)
-        with anyio.move_on_after(patience):
+            return await self._join(host, claim.intent.handle, until)
+        with anyio.CancelScope(deadline=until):
             await submit.ended.wait()
         edit = seen(submit.sighting) if submit.sighting else unseen(submit.intent)
         return replace(edit, notes=submit.changes)
@@ -278,7 +278,7 @@ class Editor:
         until = anyio.current_time() + timeout
         host = await self._hosted()
         found: Edit | None = None
-        with anyio.move_on_at(until - min(_MARGIN, timeout * _MARGIN_SHARE)):
+        with anyio.CancelScope(deadline=until - min(_MARGIN, timeout * _MARGIN_SHARE)):
             intent = await self._submitted(host, name, in_hope=True)
             if (task_id := _task_id(intent, name)) is not None:
                 async with host.following.watching(task_id, intent) as watch:
@@ -412,16 +412,17 @@ class Editor:
             wish, host.connection.publisher, host.journal, now=self._rules.clock()
         )
 
-    async def _join(self, host: _Host, handle: str, patience: float) -> Edit:
+    async def _join(self, host: _Host, handle: str, until: float) -> Edit:
         """What is known of the edit that an equal call started."""
         edit: Edit | None = None
-        with anyio.move_on_after(patience):
+        with anyio.CancelScope(deadline=until):
             intent = await self._submitted(host, handle)
             if (task_id := intent.task_id if intent else None) is not None:
                 # What was last seen stands, if nothing newer can be.
                 edit = replace(await self._look(host, task_id, intent), error=None)
         edit = edit or await self._report(host, handle)
-        return replace(await self._kept(host, edit), joined=True)
+        patience = max(until - anyio.current_time(), 0.0)
+        return replace(await self._kept(host, edit, patience=patience), joined=True)
 
     async def _submitted(self, host: _Host, name: str, *, in_hope: bool = False) -> Intent | None:
         """Wait until the submit behind a name has ended, whichever process makes it.

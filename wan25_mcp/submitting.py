@@ -117,6 +117,7 @@ class Submitter:
 
     def start(self, intent: Intent, prepare: Prepare) -> Submit:
         """Prepare and send the edit of an intent that was just made."""
+        self._breaker.started(self._clock())
         submit = self._under_way[intent.handle] = Submit(intent)
         self._tasks.start_soon(self._bring_to_end, submit, prepare)
         return submit
