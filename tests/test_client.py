@@ -493,7 +493,9 @@ async def test_a_404_to_anything_else_does_not_speak_of_task_ids() -> None:
         "The provider does not know what was asked for (HTTP 404): No such model.",
         "The provider does not know what was asked for (HTTP 404): No such page.",
     ]
-    assert {error.fix for error in errors} == {"Check the model name and WAN25_BASE_URL."}
+    assert {error.fix for error in errors} == {
+        "Check the model name and WAN25_BASE_URL (or WAN25_EMULATOR), path included."
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -77,7 +78,9 @@ def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> 
     if settings.bucket_url is not None:
         return Bucket(settings.bucket_url, clock=time.time)
     if settings.files_url is not None:
-        return FileService(http, url=settings.files_url, key=key, clock=time.time)
+        # An emulator that was started again on its port has none of the images it had.
+        lives = uuid.uuid4().hex if settings.emulator else ""
+        return FileService(http, url=settings.files_url, key=key, clock=time.time, lives=lives)
     return None
 
 

@@ -132,7 +132,7 @@ STATUS_ADVICE: dict[int, Advice] = {
     404: Advice(
         "not_found",
         "The provider does not know what was asked for",
-        "Check the model name and WAN25_BASE_URL.",
+        "Check the model name and WAN25_BASE_URL (or WAN25_EMULATOR), path included.",
     ),
     413: Advice("too_large", "The request is too large", "Shorten the prompt or the links."),
     422: Advice(

@@ -70,6 +70,7 @@ class FileService:
         url: The service's address, such as `https://files.example.com`.
         key: The API key.
         clock: Epoch seconds.
+        lives: Tells this life of a service from others, if it forgets everything at its end.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class FileService:
         url: str,
         key: SecretStr,
         clock: Callable[[], float],
+        lives: str = "",
     ) -> None:
         self._http = http
+        self._lives = lives
         self._url = url.rstrip("/")
         self._key = key
         self._clock = clock
@@ -88,7 +91,7 @@ class FileService:
     @property
     def place(self) -> str:
         """See `Publisher`."""
-        return f"file service {self._url}"
+        return f"file service {self._url} {self._lives}".rstrip()
 
     async def publish(self, image: Conformed, name: str) -> Published:
         """See `Publisher`."""
