@@ -178,7 +178,7 @@ async def _wait(editor: Editor, started: Edit) -> Edit:
     with Progress() as progress:
 
         async def tell(news: edits.Progress) -> None:
-            progress.tell(news.edit.status, news.edit.progress)
+            progress.tell(news.edit.status, news.edit.progress, news.elapsed)
 
         try:
             edit = await editor.wait(started.task_id or "", timeout=PATIENCE, on_progress=tell)

@@ -49,7 +49,11 @@ class Progress:
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
             self._bar = click.progressbar(
-                length=100, label="editing", file=sys.stderr, show_eta=False, item_show_func=str
+                length=100,
+                label="editing",
+                file=sys.stderr,
+                show_eta=False,
+                item_show_func=lambda item: item or "",
             )
             self._bar.__enter__()
         return self
@@ -63,11 +67,12 @@ class Progress:
         if self._bar is not None:
             self._bar.__exit__(kind, error, trace)
 
-    def tell(self, state: str, percent: int | None) -> None:
-        """Show how far it is; the percent never falls."""
+    def tell(self, state: str, percent: int | None, elapsed: float | None = None) -> None:
+        """Show how far it is, after how many seconds; the percent never falls."""
         percent = max(self._percent, min(percent or 0, 100))
         if self._bar is not None:
-            self._bar.update(percent - self._percent, state)
+            since = "" if elapsed is None else f", {elapsed:.0f} s"
+            self._bar.update(percent - self._percent, state + since)
         elif (state, percent) != (self._state, self._percent):
             say(f"  {state} {percent} %")
         self._percent, self._state = percent, state
