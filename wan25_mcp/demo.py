@@ -96,7 +96,8 @@ async def _edit(client: Client, links: Sequence[str], prompt: str) -> dict[str, 
     with Progress() as bar:
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001  the SDK's names
-            bar.tell((message or "").split(",")[0], int(progress))
+            state = (message or "").partition(";")[0].partition(",")[0]
+            bar.tell(state, int(progress))
 
         while not is_settled(answer["status"]):
             answer = _checked(
