@@ -256,3 +256,17 @@ async def test_who_waits_in_another_process_hears_of_a_callback_within_two_secon
         assert anyio.current_time() - receiver.heard[0][0] <= 2
         assert done[0].status == "completed"
         assert len(stage.looks) <= 3
+
+
+async def test_a_process_that_is_not_called_itself_goes_on_counting_on_callbacks() -> None:
+    journal: Journal = SqlJournal("sqlite://", run=inline)
+    async with (
+        called(run_seconds=45, journal=journal) as (stage, receiver),
+        stage.another_editor() as elsewhere,
+    ):
+        for number in range(4):
+            before = len(stage.looks)
+            edit = await elsewhere.edit(request(f"Number {number}"))
+            await elsewhere.wait(edit, timeout=600)
+            assert anyio.current_time() - receiver.heard[-1][0] <= 2
+            assert len(stage.looks) - before == 1

@@ -55,6 +55,15 @@ async def test_a_waiter_is_told_what_is_typical_once_there_were_a_few() -> None:
         assert {progress.typical for progress in told} == {70.0}
 
 
+async def test_a_task_submitted_elsewhere_is_as_old_as_the_provider_says() -> None:
+    async with open_stage(run_seconds=66) as stage:
+        task = await stage.client.submit(request(), idempotency_key="elsewhere")
+        await anyio.sleep(60)
+        assert (await stage.editor.wait(task.id, timeout=600)).status == "completed"
+        assert stage.looks[0] == 60.0
+        assert stage.looks[-1] <= 66 + 0.07 * 66
+
+
 # --- questions -------------------------------------------------------------------------------
 
 

@@ -73,7 +73,6 @@ _PROGRESS_SECONDS: Final = 5.0
 
 _MARGIN: Final = 1.0
 _MARGIN_SHARE: Final = 0.1
-"""A wait ends so much before its time is up: the answer must arrive by then."""
 
 _CALLBACK_HOPE: Final = 900.0
 """A submit of unknown outcome younger than this may yet be resolved by a callback."""
@@ -266,7 +265,7 @@ class Editor:
     ) -> Edit:
         """Wait until an edit is settled; with a `timeout` of 0, look once.
 
-        Returns within `timeout` seconds, a little before they are over. Stopping to wait, by the
+        Returns within `timeout` seconds, `margin` before they are over. Stopping to wait, by the
         timeout or by cancellation, changes nothing about the edit.
 
         Args:
@@ -275,10 +274,10 @@ class Editor:
         name = _name_of(edit)
         if timeout <= 0:
             return await self.get(name)
-        until = anyio.current_time() + timeout
+        until = anyio.current_time() + timeout - margin(timeout)
         host = await self._hosted()
         found: Edit | None = None
-        with anyio.CancelScope(deadline=until - min(_MARGIN, timeout * _MARGIN_SHARE)):
+        with anyio.CancelScope(deadline=until):
             intent = await self._submitted(host, name, in_hope=True)
             if (task_id := _task_id(intent, name)) is not None:
                 async with host.following.watching(task_id, intent) as watch:
@@ -633,6 +632,11 @@ async def open_editor(
             tasks.cancel_scope.cancel()
     if failure is not None:  # as it was, not in the exception group a task group would make of it
         raise failure
+
+
+def margin(timeout: float) -> float:
+    """Seconds by which a wait ends before its time is up: the answer must arrive by then."""
+    return min(_MARGIN, timeout * _MARGIN_SHARE)
 
 
 def _name_of(edit: Edit | str) -> str:

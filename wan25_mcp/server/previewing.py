@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 from typing import Any, Final
 
 import anyio
@@ -29,11 +30,17 @@ class Previews:
         self._editor = editor
         self._when = when
 
-    async def of(self, edit: Edit, context: Context[Any, Any]) -> list[ImageContent]:
-        """The previews to send with the answer that tells of an edit; none in most cases."""
+    async def of(
+        self, edit: Edit, context: Context[Any, Any], *, until: float = math.inf
+    ) -> list[ImageContent]:
+        """The previews to send with the answer that tells of an edit; none in most cases.
+
+        Args:
+            until: The moment by which the answer is to leave, if that was promised.
+        """
         if edit.status != "completed" or not self._are_wanted(context):
             return []
-        with anyio.move_on_after(PATIENCE):
+        with anyio.CancelScope(deadline=min(until, anyio.current_time() + PATIENCE)):
             return await self._made(edit)
         return []
 

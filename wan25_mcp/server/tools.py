@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp_types import CallToolResult, ToolAnnotations
+from mcp_types import CallToolResult, ImageContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict
 
 from wan25_mcp import arguments
 from wan25_mcp.arguments import EditArguments, TaskArguments, WaitArguments
-from wan25_mcp.editor import Editor
+from wan25_mcp.editor import Editor, margin
 from wan25_mcp.edits import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.server.answers import (
@@ -46,6 +48,13 @@ WAIT_FOR_TASK: Final = """\
 Wait until an edit is done, then return its image links and cost. Free. If the time runs out \
 first, the answer says how far it is: call wait_for_task again. Neither that nor stopping to wait \
 cancels or refunds the edit. If your calls are cut off early, pass timeout_seconds 4."""
+
+
+EDIT_PATIENCE: Final = 4.0
+"""Seconds within which `edit_image` answers."""
+
+Told = tuple[Edit, list[ImageContent]]
+"""What a call has come to, and the previews to show of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +113,11 @@ class Tools:
         description: str,
         model: type[BaseModel],
         annotations: ToolAnnotations,
-        call: Callable[[Mapping[str, Any], Context[Any, Any]], Awaitable[Edit]],
+        call: Callable[[Mapping[str, Any], Context[Any, Any]], Awaitable[Told]],
     ) -> Tool:
         async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
             return await self._answered(
-                call(given, context), context, starts_edit=not annotations.read_only_hint
+                call(given, context), starts_edit=not annotations.read_only_hint
             )
 
         return Tool(
@@ -134,33 +143,35 @@ class Tools:
             }
         return schema
 
-    async def _answered(
-        self, call: Awaitable[Edit], context: Context[Any, Any], *, starts_edit: bool
-    ) -> CallToolResult:
+    async def _answered(self, call: Awaitable[Told], *, starts_edit: bool) -> CallToolResult:
         """The one gate to the model: an edit or an error of ours becomes an answer."""
         try:
-            edit = await call
+            edit, previews = await call
         except Wan25Error as error:
             answer = answer_to_error(error, starts_edit=starts_edit)
             return result_of(answer, is_emulator=self._editor.is_emulator)
         result = result_of(answer_of(edit), is_emulator=self._editor.is_emulator)
-        result.content.extend(await self._previews.of(edit, context))
+        result.content.extend(previews)
         return result
 
-    async def _edit(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
+    async def _edit(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Told:
+        until = anyio.current_time() + EDIT_PATIENCE
         trusted = (await self._editor.connection()).trusted
         asked = arguments.read(EditArguments, given, trusted=trusted)
         images = await self._editor.read_images(asked.image_urls)
-        return await self._editor.edit(asked.wish(images), force_new=asked.force_new)
+        edit = await self._editor.edit(asked.wish(images), force_new=asked.force_new)
+        return edit, await self._previews.of(edit, context, until=until)
 
-    async def _get(self, given: Mapping[str, Any], _context: Context[Any, Any]) -> Edit:
-        return await self._editor.get(arguments.read(TaskArguments, given).task_id)
+    async def _get(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Told:
+        edit = await self._editor.get(arguments.read(TaskArguments, given).task_id)
+        return edit, await self._previews.of(edit, context)
 
-    async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Edit:
+    async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Told:
         asked = arguments.read(WaitArguments, given)
         patience = self._waits.default if asked.timeout_seconds is None else asked.timeout_seconds
-        return await self._editor.wait(
-            asked.task_id,
-            timeout=min(patience, self._waits.longest),
-            on_progress=Reporter(context).report,
+        patience = min(patience, self._waits.longest)
+        until = anyio.current_time() + patience - margin(patience) if patience > 0 else math.inf
+        edit = await self._editor.wait(
+            asked.task_id, timeout=patience, on_progress=Reporter(context).report
         )
+        return edit, await self._previews.of(edit, context, until=until)

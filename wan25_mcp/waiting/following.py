@@ -189,7 +189,13 @@ class Following:
             raise
         sighting = await self._journal.record(task, now=self._clock())
         watch.speed = self._speed(sighting)
+        self._date(watch, sighting)
         return sighting
+
+    def _date(self, watch: Watch, sighting: Sighting) -> None:
+        """Of a task somebody else submitted, the first sighting tells when it began."""
+        if watch.sighting is None:
+            watch.began = anyio.current_time() - self._age(None, sighting)
 
     # --- what other processes see -----------------------------------------------------------
 
@@ -209,6 +215,7 @@ class Following:
         found = await self._journal.sightings(list(task_ids))
         for task_id, sighting in found.items():
             if (watch := self._watchers.get(task_id)) is not None:
+                self._date(watch, sighting)
                 self._take_in(watch, sighting)
 
     def _take_in(self, watch: Watch, sighting: Sighting) -> None:

@@ -226,6 +226,7 @@ class Watchers:
                 return
             self._line.answered()
             self._take_in(watch, sighting)
+            self._count_callbacks(watch)
         finally:
             watch.is_looking = False
             self._line.done()
@@ -237,13 +238,17 @@ class Watchers:
             watch.is_followed = watch.is_followed and watch.age < _LONGEST_FOLLOWED
             self._schedule(watch)
             return
-        if watch.is_called_back and not watch.wakes:
-            self._missed_callbacks += 1
         if watch.is_followed or watch.waiters:
             self._settled(watch)
         watch.is_followed = watch.is_urgent = False
         if not watch.waiters:
             self._drop_or_slow(watch)
+
+    def _count_callbacks(self, watch: Watch) -> None:
+        # Not when another process tells: the callback may have come to that one, as it does where
+        # one process of several has the port.
+        if watch.over and watch.is_called_back and not watch.wakes:
+            self._missed_callbacks += 1
 
     def _failed(self, watch: Watch, error: Wan25Error) -> None:
         asked, now = error.retry_after_seconds, anyio.current_time()
