@@ -25,12 +25,13 @@ import httpx2
 from pydantic import SecretStr
 
 from wan25_mcp.client import Client
-from wan25_mcp.editor import Connection, Rules, open_editor
+from wan25_mcp.editor import open_editor
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Ask, Claim, Intent, Journal, Sighting, Upload, sight
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.models import EditRequest, Task
+from wan25_mcp.terms import Connection, Rules
 
 BAR_MS: Final = 5.0
 

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from tests.stage import OWNER, T0, Stage, open_stage, request
-from wan25_mcp.editor import Connection, open_editor
+from wan25_mcp.editor import open_editor
 from wan25_mcp.edits import Edit, Progress
 from wan25_mcp.errors import (
     OutcomeUnknown,
@@ -28,6 +28,7 @@ from wan25_mcp.errors import (
 from wan25_mcp.journal import Intent, Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import Usage
+from wan25_mcp.terms import Connection
 
 pytestmark = pytest.mark.anyio
 RESERVED = Usage(credits_reserved=1.5, billing_rule="per_call", user_group="default")

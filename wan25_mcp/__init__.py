@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from wan25_mcp.client import Client, open_http
     from wan25_mcp.connecting import open_configured_editor
-    from wan25_mcp.editor import Connection, Editor, open_editor
+    from wan25_mcp.editor import Editor, open_editor
     from wan25_mcp.edits import Edit
     from wan25_mcp.errors import (
         InvalidRequest,
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     )
     from wan25_mcp.models import EditRequest, Task, Usage
     from wan25_mcp.settings import Settings
+    from wan25_mcp.terms import Connection
 
 _HOMES: Final = {
     "Client": "client",
-    "Connection": "editor",
+    "Connection": "terms",
     "Edit": "edits",
     "EditRequest": "models",
     "Editor": "editor",

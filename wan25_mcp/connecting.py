@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from wan25_mcp.addresses import origin_of
 from wan25_mcp.client import Client, open_http
-from wan25_mcp.editor import Connect, Connection, Editor, Rules, open_editor
+from wan25_mcp.editor import Editor, open_editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.images import default_directory, open_downloads
 from wan25_mcp.images.addressing import Publisher
@@ -29,6 +29,7 @@ from wan25_mcp.images.reading import default_input_dirs
 from wan25_mcp.images.uploading import FileService
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.settings import Settings
+from wan25_mcp.terms import Connect, Connection, Rules
 
 EMULATOR_KEY: Final = "emulator-key"
 """Any key opens the emulator; this one says where it belongs."""

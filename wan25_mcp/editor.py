@@ -7,50 +7,39 @@ of MCP, of a terminal, or of where the provider is: `connect` brings that.
 
 from __future__ import annotations
 
-import random
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.callbacks import Address, Callbacks, new_address
-from wan25_mcp.client import Client
-from wan25_mcp.edits import Edit, PastEdit, Progress, expiry, seen, unseen
+from wan25_mcp.edits import Edit, PastEdit, Progress, seen, unseen
 from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
-from wan25_mcp.images import download, make_previews
 from wan25_mcp.images.addressing import publisher_error_when_none
 from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
-    Allowance,
     Ask,
     Claim,
     Intent,
     Journal,
-    JournalUnusable,
     Sighting,
     TolerantJournal,
     fingerprint,
 )
-from wan25_mcp.keeping import LEASE_SECONDS as LEASE_OF_A_SAVE
-from wan25_mcp.keeping import PATIENCE as KEEPING_PATIENCE
-from wan25_mcp.keeping import Keeper
 from wan25_mcp.models import EditRequest
+from wan25_mcp.results import Results
 from wan25_mcp.submitting import LEASE_SECONDS, Submitter
+from wan25_mcp.terms import Connect, Connection, OpenJournal, Rules
 from wan25_mcp.waiting import LOOK_PATIENCE, Following, Watch
 
 if TYPE_CHECKING:
-    import httpx2
-
-    from wan25_mcp.images.addressing import Publisher
     from wan25_mcp.images.reading import Picture
 
 SUBMIT_PATIENCE: Final = 3.0
@@ -78,29 +67,6 @@ _CALLBACK_HOPE: Final = 900.0
 """A submit of unknown outcome younger than this may yet be resolved by a callback."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """The way to the provider.
-
-    Args:
-        client: The provider's API.
-        owner: Stands for the account at this provider; tells its edits from others in a journal.
-        trusted: Origins that links may name although they are not public.
-        publisher: Gives local images an address; None when nothing is configured for it.
-        downloads: The client results are downloaded with, if they are.
-    """
-
-    client: Client
-    owner: str
-    trusted: frozenset[str] = frozenset()
-    publisher: Publisher | None = None
-    downloads: httpx2.AsyncClient | None = None
-
-
-Connect = Callable[[], AbstractAsyncContextManager[Connection]]
-OpenJournal = Callable[[], Awaitable[Journal]]
-
-
 OnProgress = Callable[[Progress], Awaitable[None]]
 
 
@@ -115,7 +81,7 @@ class _Host:
     submitter: Submitter
     following: Following
     callbacks: Callbacks
-    keeper: Keeper | None
+    results: Results
 
     def check_address(self, wish: Wish) -> None:
         """See that local images have somewhere to go, before anything is journaled.
@@ -126,43 +92,6 @@ class _Host:
         is_local = any(not isinstance(image, str) for image in wish.images)
         if is_local and self.connection.publisher is None:
             raise publisher_error_when_none()
-
-    async def download(self, link: str) -> bytes:
-        """The image of a link, when downloads are possible."""
-        if self.connection.downloads is None:
-            raise InvalidRequest("Images are not downloaded here.", fix="Open the link itself.")
-        return await download(link, http=self.connection.downloads, trusted=self.connection.trusted)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How the editor behaves. Times in seconds.
-
-    Args:
-        is_emulator: Whether the far side only plays the provider.
-        duplicate_window: How long an equal call joins the earlier edit.
-        allowance: What the operator allows to be spent.
-        input_dirs: The folders local images may be read from.
-        output_dir: Where results are saved; None for the default folder.
-        save: Whether completed edits are saved.
-        attends: Whether tasks nobody asks about are looked at, and their images saved.
-        callback_url: The public address under which `called_back` is reached; None: it is not.
-        run: Where blocking work on images runs.
-        clock: Epoch seconds.
-        chance: Random numbers in [0, 1).
-    """
-
-    is_emulator: bool = False
-    duplicate_window: float = 600.0
-    allowance: Allowance = field(default_factory=Allowance)
-    input_dirs: tuple[Path, ...] = ()
-    output_dir: Path | None = None
-    save: bool = True
-    attends: bool = True
-    callback_url: str | None = None
-    run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
-    clock: Callable[[], float] = time.time
-    chance: Callable[[], float] = random.random
 
 
 class Editor:
@@ -258,7 +187,7 @@ class Editor:
         task_id = _task_id(intent, name)
         if task_id is None:
             return await self._report(host, name)
-        return await self._kept(host, await self._look(host, task_id, intent))
+        return await host.results.kept(await self._look(host, task_id, intent))
 
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
@@ -287,7 +216,7 @@ class Editor:
                         found = _seen_by(watch)
         if found is None:
             found = await self._report(host, name)
-        return await self._kept(host, found, patience=max(until - anyio.current_time(), 0.0))
+        return await host.results.kept(found, patience=max(until - anyio.current_time(), 0.0))
 
     async def called_back(self, handle: str, secret: str, hint: str | None) -> bool:
         """Somebody called the address of a submit: if they know its secret, its task is looked at.
@@ -304,10 +233,7 @@ class Editor:
 
     async def keep(self, edit: Edit) -> Edit:
         """See to it that a completed edit's images are saved, however long that takes."""
-        host = await self._hosted()
-        if edit.status == "completed" and edit.task_id is not None:
-            await self._keep(host, edit.task_id, patience=LEASE_OF_A_SAVE)
-        return await self._with_files(host, edit)
+        return await (await self._hosted()).results.keep(edit)
 
     async def image(self, edit: Edit | str, number: int) -> bytes:
         """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
@@ -316,18 +242,8 @@ class Editor:
             InvalidRequest: There is no such image.
             NotDownloaded: It is not on disk, and its link gives none.
         """
-        host = await self._hosted()
         known = edit if isinstance(edit, Edit) else await self.get(edit)
-        if known.task_id is None or not 1 <= number <= len(known.image_urls):
-            raise InvalidRequest("There is no such image.", fix="Look at the task's image_urls.")
-        path = (await host.journal.saved(known.task_id)).get(number)
-        try:
-            if path is not None:
-                body: bytes = await self._rules.run(Path(path).read_bytes)
-                return body
-        except OSError:
-            pass  # moved or deleted since; the link may still live
-        return await host.download(known.image_urls[number - 1])
+        return await (await self._hosted()).results.image(known, number)
 
     async def previews(self, edit: Edit) -> list[bytes]:
         """A small JPEG of each image of a completed edit that one can be made of.
@@ -335,10 +251,7 @@ class Editor:
         Raises:
             NotDownloaded: An image is not on disk, and its link gives none.
         """
-        numbers = range(1, len(edit.image_urls) + 1)
-        bodies = [await self.image(edit, number) for number in numbers]
-        made = await make_previews(bodies, run=self._rules.run)
-        return [preview for preview in made if preview is not None]
+        return await (await self._hosted()).results.previews(edit)
 
     async def recent(self, most: int = 20) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Asks nobody.
@@ -351,7 +264,7 @@ class Editor:
         kept = await host.journal.recent(owner, now=self._rules.clock(), most=most)
         return [
             PastEdit(
-                edit=await self._with_files(host, seen(sighting) if sighting else unseen(intent)),
+                edit=await host.results.with_files(seen(sighting) if sighting else unseen(intent)),
                 created_at=datetime.fromtimestamp(intent.created_at, UTC),
                 prompt=intent.prompt,
                 n=intent.n,
@@ -421,7 +334,7 @@ class Editor:
                 edit = replace(await self._look(host, task_id, intent), error=None)
         edit = edit or await self._report(host, handle)
         patience = max(until - anyio.current_time(), 0.0)
-        return replace(await self._kept(host, edit, patience=patience), joined=True)
+        return replace(await host.results.kept(edit, patience=patience), joined=True)
 
     async def _submitted(self, host: _Host, name: str, *, in_hope: bool = False) -> Intent | None:
         """Wait until the submit behind a name has ended, whichever process makes it.
@@ -477,38 +390,12 @@ class Editor:
             with anyio.move_on_after(_PROGRESS_SECONDS):
                 await watch.news()
 
-    # --- keeping ----------------------------------------------------------------------------
-
-    async def _kept(self, host: _Host, edit: Edit, *, patience: float = KEEPING_PATIENCE) -> Edit:
-        """An edit whose images were saved, as far as that goes quickly."""
-        if host.keeper is None or edit.status != "completed" or edit.task_id is None:
-            return edit
-        await self._keep(host, edit.task_id, patience=min(patience, KEEPING_PATIENCE))
-        return await self._with_files(host, edit)
-
-    async def _keep(self, host: _Host, task_id: str, *, patience: float) -> None:
-        sighting = await host.tolerant.last_seen(task_id)
-        if host.keeper is None or sighting is None:
-            return
-        if self._rules.clock() < expiry(sighting).timestamp():
-            intent = await self._find(host, task_id)
-            prompt = (intent.prompt if intent else None) or ""
-            await host.keeper.keep(sighting.task, prompt, patience=patience)
-
-    async def _with_files(self, host: _Host, edit: Edit) -> Edit:
-        if host.keeper is None or edit.status != "completed" or edit.task_id is None:
-            return edit
-        problem = host.keeper.problem(edit.task_id)
-        saved = await host.keeper.saved(edit.task_id)
-        missing = len(saved) < len(edit.image_urls)
-        notes = (f"Not saved yet: {problem}",) if problem and missing else ()
-        return replace(edit, saved=saved, notes=tuple(dict.fromkeys((*edit.notes, *notes))))
+    # --- what goes on though nobody asks ----------------------------------------------------
 
     def _settled(self, watch: Watch) -> None:
         """Save the images of a task that this process saw end, whoever waits."""
         if self._host is not None and self._rules.attends:
-            task_id, patience = watch.task_id, LEASE_OF_A_SAVE
-            self._tasks.start_soon(partial(self._keep, self._host, task_id, patience=patience))
+            self._tasks.start_soon(self._host.results.save, watch.task_id)
 
     async def _attend(self, host: _Host) -> None:
         """Take up now and then what others left: after a crash, or when callers are gone."""
@@ -517,19 +404,8 @@ class Editor:
             for task_id in await host.tolerant.unattended(now=now, unseen_for=_UNSEEN_FOR):
                 if not host.following.is_followed(task_id):
                     await host.following.follow(task_id, await self._find(host, task_id))
-            await self._keep_unsaved(host)
+            await host.results.save_unsaved()
             await anyio.sleep(_ROUND_SECONDS)
-
-    async def _keep_unsaved(self, host: _Host) -> None:
-        """Save what was completed while nobody asked, or could not be saved before."""
-        if host.keeper is None:
-            return
-        try:
-            unsaved = await host.journal.unsaved(host.connection.owner, now=self._rules.clock())
-        except JournalUnusable:
-            return
-        for task_id in unsaved:
-            await self._keep(host, task_id, patience=LEASE_OF_A_SAVE)
 
     # --- what is known, as an Edit ----------------------------------------------------------
 
@@ -587,26 +463,13 @@ class Editor:
                 self._tasks,
                 clock=self._rules.clock,
             )
-            keeper = self._keeper(connection, journal)
-            host = _Host(connection, journal, tolerant, submitter, following, callbacks, keeper)
+            results = Results(connection, journal, tolerant, self._tasks, self._rules)
+            host = _Host(connection, journal, tolerant, submitter, following, callbacks, results)
             self._tasks.start_soon(following.run)
             task_status.started(host)
             if self._rules.attends:
                 await self._attend(host)
             await anyio.sleep_forever()
-
-    def _keeper(self, connection: Connection, journal: Journal) -> Keeper | None:
-        if connection.downloads is None or not self._rules.save:
-            return None
-        return Keeper(
-            connection.downloads,
-            journal,
-            self._tasks,
-            directory=self._rules.output_dir,
-            trusted=connection.trusted,
-            clock=self._rules.clock,
-            run=self._rules.run,
-        )
 
 
 @asynccontextmanager
