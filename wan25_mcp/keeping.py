@@ -30,7 +30,9 @@ PATIENCE: Final = 8.0
 LEASE_SECONDS: Final = 60.0
 """How long the process that saves a task is left alone; a dead one is given up after that."""
 
-_ELSEWHERE_PAUSE: Final = 2.0
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 2.0
+"""Seconds between two tries to take a task on that another process saves, as a rule in no time."""
 
 
 class Keeper:
@@ -99,10 +101,12 @@ class Keeper:
 
     async def _save(self, task: Task, prompt: str, done: anyio.Event) -> None:
         try:
+            pause = _FIRST_PAUSE
             while not await self._take_on(task.id):
                 # Another process looks at it or saves it, or died while it did: the lease ends.
                 self._problems[task.id] = "Another process is saving it. Ask again in a minute."
-                await anyio.sleep(_ELSEWHERE_PAUSE)
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
             try:
                 await self._save_missing(task, prompt)
             finally:
