@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -97,6 +98,42 @@ async def test_fifty_questions_at_once_are_one_look() -> None:
                 tasks.start_soon(ask)
         assert {answer.status for answer in answers} == {"processing"}
         assert len(stage.looks) == 1
+
+
+async def test_a_look_that_hangs_holds_neither_its_task_nor_the_others_up() -> None:
+    async with open_stage(run_seconds=40) as stage:
+        edits = [await stage.editor.edit(request(f"Number {number}")) for number in range(25)]
+        stage.emulator.fault(endpoint="query", kind="delay", seconds=300, times=25)
+        done: list[float] = []
+
+        async def wait(edit: Edit) -> None:
+            await stage.editor.wait(edit, timeout=600)
+            done.append(anyio.current_time())
+
+        began = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            for edit in edits:
+                tasks.start_soon(wait, edit)
+        assert max(done) - began < 75
+
+
+async def test_progress_is_told_before_there_is_a_task_and_before_it_was_seen() -> None:
+    async with open_stage(run_seconds=40) as stage:
+        told: list[tuple[str, float]] = []
+
+        async def tell(progress: Progress) -> None:
+            told.append((progress.edit.status, round(progress.elapsed)))
+
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=22)
+        edit = await stage.editor.edit(request())
+        await stage.editor.wait(edit, timeout=600, on_progress=tell)
+        assert told[:3] == [("submitting", 5), ("submitting", 10), ("submitting", 15)]
+        told.clear()
+        task = await stage.client.submit(request(), idempotency_key="elsewhere")
+        stage.emulator.fault(endpoint="query", kind="html", code=502, times=3)
+        await stage.editor.wait(task.id, timeout=600, on_progress=tell)
+        assert told[0][0] == "unknown"
+        assert max(b - a for (_, a), (_, b) in pairwise(told)) <= 5
 
 
 # --- several processes -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -298,6 +298,81 @@ async def test_a_refusal_ends_the_watch_and_who_asks_later_asks_anew() -> None:
         assert (watch.failure, len(world.times)) == (None, 2)
 
 
+def gone() -> Refused:
+    return Refused("No.", code="not_found", fix="y")
+
+
+@pytest.mark.anyio
+async def test_a_task_that_is_said_to_be_unknown_once_is_waited_for_all_the_same() -> None:
+    world = World(run=30, failures=[gone(), failed(), None])
+    async with watchers(world) as ours:
+        watch = begun(ours)
+        await until_over(ours, watch)
+    assert watch.sighting is not None
+    assert (watch.sighting.task.status, watch.failure) == ("completed", None)
+
+
+@pytest.mark.anyio
+async def test_who_comes_while_a_refusal_is_being_told_is_not_left_waiting() -> None:
+    refusal = Refused("No.", code="authentication", fix="y")
+    world = World(run=30, failures=[refusal])
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        watch = begun(ours)
+        with ours.waiting(watch):  # one who was told, and has not left yet
+            await watch.news()
+            assert (watch.over, watch.failure) == (True, refusal)
+            await anyio.sleep(FRESH_SECONDS)
+            tasks.start_soon(until_over, ours, watch)
+            await anyio.sleep(100)
+    assert (watch.over, watch.failure) == (True, None)
+    assert len(world.times) <= 8
+
+
+@pytest.mark.anyio
+async def test_a_failure_and_then_a_refusal_do_not_keep_the_next_waiter_from_looks() -> None:
+    world = World(run=30, failures=[failed(), Refused("No.", code="authentication", fix="y")])
+    async with watchers(world) as ours:
+        watch = begun(ours)
+        await until_over(ours, watch)
+        await anyio.sleep(FRESH_SECONDS)
+        await until_over(ours, watch)
+        assert anyio.current_time() - world.began < 60
+    assert watch.failure is None
+
+
+@pytest.mark.anyio
+async def test_a_refusal_is_not_asked_for_again_within_two_seconds() -> None:
+    world = World(failures=[gone()] * 20)
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        for _ in range(20):
+            with ours.waiting(watch), pytest.raises(Refused):
+                await ours.refresh(watch)
+            await anyio.sleep(0.19)
+    assert len(world.times) == 2
+
+
+@pytest.mark.anyio
+async def test_a_day_asked_for_does_not_outlast_the_links() -> None:
+    world = World(run=5, failures=[limited(86400)])
+    async with watchers(world) as ours:
+        ours.follow(begun(ours))
+        await anyio.sleep(86400)
+    assert world.settled == ["t"]
+    assert world.times[-1] < 2000
+
+
+@pytest.mark.anyio
+async def test_what_is_put_off_again_and_again_takes_no_room() -> None:
+    world = World(run=1e6, failures=[limited(900)])
+    async with watchers(world) as ours:
+        watch = begun(ours)
+        for _ in range(2000):
+            with anyio.move_on_after(0.1):
+                await until_over(ours, watch)
+        assert len(ours._line._waiting) <= 256
+
+
 @pytest.mark.anyio
 async def test_a_fault_of_our_own_is_told_and_looked_past() -> None:
     world = World(run=0.0)
@@ -364,6 +439,26 @@ async def test_a_rate_limit_on_one_task_slows_the_looks_at_all() -> None:
     assert max(b - a for a, b in pairwise(after)) <= 1.0
 
 
+@pytest.mark.anyio
+async def test_questions_keep_their_places_in_the_line() -> None:
+    world = World(run=1e6, failures=[None] * 40 + [limited(5), limited(5)])
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        for number in range(60):
+            watch = begun(ours, f"t{number}", ago=30)
+
+            async def ask(watch: Watch = watch) -> None:
+                with suppress(ReadFailed), ours.waiting(watch), anyio.move_on_after(60):
+                    await ours.refresh(watch)
+
+            tasks.start_soon(ask)
+            await anyio.sleep(0.1)
+        limit = world.times[40]
+        await anyio.sleep(60)
+        tasks.cancel_scope.cancel()
+    after = [time for time in world.times if limit + 5 < time < limit + 15]
+    assert min(b - a for a, b in pairwise(after)) >= 0.09
+
+
 # --- callbacks -------------------------------------------------------------------------------
 
 
@@ -379,6 +474,19 @@ async def test_a_callback_is_followed_by_a_look_at_once_and_few_came_before() ->
         ours.wake(watch)
     assert len(world.times) <= 2
     assert world.times[-1] == 70.0
+
+
+@pytest.mark.anyio
+async def test_a_callback_is_not_forgotten_because_the_look_it_causes_fails() -> None:
+    world = World(run=70)
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        watch = begun(ours)
+        watch.is_called_back = True
+        tasks.start_soon(until_over, ours, watch)
+        await anyio.sleep(70)
+        world.failures = [failed(), failed()]
+        ours.wake(watch)
+    assert world.times[-1] - 70 < 15
 
 
 @pytest.mark.anyio

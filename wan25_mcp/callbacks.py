@@ -109,6 +109,8 @@ class Callbacks:
                 intent = await self._resolve(intent, hint)
             if intent is not None and intent.task_id is not None:
                 await self._following.wake(intent.task_id, intent)
+        except Exception:
+            logger.exception("Heeding a callback of %s ended unexpectedly", handle)
         finally:
             self._under_way.discard(handle)
 

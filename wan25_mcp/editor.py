@@ -207,7 +207,7 @@ class Editor:
         host = await self._hosted()
         found: Edit | None = None
         with anyio.CancelScope(deadline=until):
-            intent = await self._submitted(host, name, in_hope=True)
+            intent = await self._submitted_telling(host, name, on_progress)
             if (task_id := _task_id(intent, name)) is not None:
                 async with host.following.watching(task_id, intent) as watch:
                     try:
@@ -349,6 +349,18 @@ class Editor:
                 return intent
             await anyio.sleep(_ELSEWHERE_PAUSE)  # the journal will tell
 
+    async def _submitted_telling(
+        self, host: _Host, name: str, on_progress: OnProgress | None
+    ) -> Intent | None:
+        """Wait until a submit has ended or a callback tells, and say meanwhile that we do."""
+        began = anyio.current_time()
+        while True:
+            with anyio.move_on_after(_PROGRESS_SECONDS):
+                return await self._submitted(host, name, in_hope=True)
+            if on_progress is not None:
+                known = await self._report(host, name)
+                await on_progress(Progress(known, anyio.current_time() - began))
+
     def _may_tell(self, intent: Intent) -> bool:
         is_unknown = intent.stage == "unknown" and intent.callback is not None
         return is_unknown and self._rules.clock() - intent.created_at < _CALLBACK_HOPE
@@ -385,8 +397,8 @@ class Editor:
             return
         typical = await host.following.typical(intent)
         while not watch.over:
-            if watch.sighting is not None:
-                await on_progress(Progress(seen(watch.sighting), watch.age, typical))
+            known = seen(watch.sighting) if watch.sighting else _unknown(watch.task_id)
+            await on_progress(Progress(known, watch.age, typical))
             with anyio.move_on_after(_PROGRESS_SECONDS):
                 await watch.news()
 
@@ -417,7 +429,7 @@ class Editor:
             return seen(sighting)
         if intent:
             return unseen(intent)
-        return Edit(task_id=name, status="unknown", charged="unknown")
+        return _unknown(name)
 
     # --- what the editor holds --------------------------------------------------------------
 
@@ -534,8 +546,11 @@ def _seen_by(watch: Watch) -> Edit | None:
     known = seen(watch.sighting) if watch.sighting else None
     if watch.failure is None:
         return known
-    unknown = Edit(task_id=watch.task_id, status="unknown", charged="unknown")
-    return replace(known or unknown, error=watch.failure)
+    return replace(known or _unknown(watch.task_id), error=watch.failure)
+
+
+def _unknown(task_id: str) -> Edit:
+    return Edit(task_id=task_id, status="unknown", charged="unknown")
 
 
 def _too_slow() -> ReadFailed:

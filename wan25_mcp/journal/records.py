@@ -303,14 +303,15 @@ _VAGUE: Final = 0.2
 def took(sent_at: float, sighting: Sighting) -> float | None:
     """Seconds from submit to end of a settled task; None when that is not known closely.
 
-    What the provider tells comes first; else the end is taken to lie in the middle between the
-    last look that saw the task unfinished and the first that saw it settled.
+    What the provider tells comes first, within what was seen; else the end is taken to lie in the
+    middle between the last look that saw the task unfinished and the first that saw it settled.
     """
     if sighting.settled_at is None:
         return None
-    if sighting.task.duration:
-        return sighting.task.duration
     unfinished = sent_at if sighting.unfinished_at is None else sighting.unfinished_at
+    if sighting.task.duration:
+        least, most = unfinished - sent_at, sighting.settled_at - sent_at
+        return min(max(sighting.task.duration, least), most) or None
     run = (unfinished + sighting.settled_at) / 2 - sent_at
     known = 0 <= sighting.settled_at - unfinished <= run * _VAGUE
     return run if known and run > 0 else None

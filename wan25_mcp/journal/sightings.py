@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Float, Row, bindparam, insert, or_, select, update
 
-from wan25_mcp.journal.records import DAY, Sighting, sight, took
+from wan25_mcp.journal.records import DAY, JournalUnusable, Sighting, sight, took
 from wan25_mcp.journal.schema import intents, tasks
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task, Usage
@@ -83,7 +83,10 @@ def last_seen(connection: Connection, task_id: str) -> Sighting | None:
 
 
 def _sighting(row: Row[Any]) -> Sighting:
-    task = Task.model_validate(json.loads(row.answer))
+    try:
+        task = Task.model_validate(json.loads(row.answer))
+    except ValueError:
+        raise JournalUnusable("what it says of a task cannot be read") from None
     return Sighting(task, row.seen_at, row.unfinished_at, row.settled_at)
 
 

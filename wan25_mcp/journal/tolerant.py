@@ -82,6 +82,15 @@ class TolerantJournal:
                 return
             self._unwritten.steps.pop(handle, None)  # another call may have been as quick
             self._unwritten.intents.pop(handle, None)
+        for task_id, sighting in list(self._unwritten.sightings.items()):
+            try:
+                if is_settled(sighting.task.status):  # any other is looked at again
+                    await self._journal.record(sighting.task, now=sighting.seen_at)
+            except JournalUnusable as error:
+                logger.warning("%s", error.message)
+                return
+            if self._unwritten.sightings.get(task_id) is sighting:
+                del self._unwritten.sightings[task_id]
 
     async def find(self, name: str, *, now: float) -> Intent | None:
         await self._catch_up()

@@ -22,6 +22,7 @@ class Reporter:
     async def report(self, progress: Progress) -> None:
         """Tell how far the edit is."""
         self._last = max(float(progress.edit.progress or 0), self._last + _STEP)
+        self._last = round(self._last, 1)
         await self._context.report_progress(self._last, 100, message_of(progress))
 
 

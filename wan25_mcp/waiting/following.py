@@ -18,8 +18,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.client import Client
+from wan25_mcp.errors import ReadFailed
 from wan25_mcp.journal import Intent, Sighting, TolerantJournal
 from wan25_mcp.looking import TOLD_SECONDS, Belief, expected
+from wan25_mcp.models import Task
 from wan25_mcp.waiting.watch import Watch
 from wan25_mcp.waiting.watchers import Watchers
 
@@ -182,7 +184,7 @@ class Following:
             is_newer = latest is not None and known is not None and latest.seen_at > known
             return latest if is_newer else None
         try:
-            task = await self._client.query(task_id)
+            task = await self._query(task_id)
         except BaseException:
             with anyio.move_on_after(_LAST_WORDS, shield=True):
                 await self._journal.end_look(task_id)
@@ -191,6 +193,17 @@ class Following:
         watch.speed = self._speed(sighting)
         self._date(watch, sighting)
         return sighting
+
+    async def _query(self, task_id: str) -> Task:
+        """As long as the look is ours: it is free, and others wait for their turn."""
+        with anyio.move_on_after(LOOK_LEASE_SECONDS):
+            return await self._client.query(task_id)
+        raise ReadFailed(
+            f"The provider has not answered within {LOOK_LEASE_SECONDS:.0f} seconds.",
+            code="read_failed",
+            fix="Ask again; looking at a task costs nothing and does not change it.",
+            retryable=True,
+        )
 
     def _date(self, watch: Watch, sighting: Sighting) -> None:
         """Of a task somebody else submitted, the first sighting tells when it began."""

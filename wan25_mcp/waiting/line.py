@@ -16,12 +16,16 @@ LOOKS_AT_ONCE: Final = 20
 """How many looks of one process are under way at the same time."""
 
 
+_FEW: Final = 256
+
+
 class Line:
     """Who is looked at next."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, int, Watch]] = []
         self._numbers = itertools.count()
+        self._most = _FEW
         self._changed = anyio.Event()
         self._slots = anyio.Semaphore(LOOKS_AT_ONCE)
         self._pace = Pace()
@@ -32,9 +36,17 @@ class Line:
         if when == math.inf:
             return
         entry = (when, next(self._numbers), watch)
+        if len(self._waiting) >= self._most:
+            self._drop_outdated()
         heapq.heappush(self._waiting, entry)
         if self._waiting[0] is entry:
             self._changed.set()
+
+    def _drop_outdated(self) -> None:
+        """Forget the places of tasks that were given another since."""
+        self._waiting = [entry for entry in self._waiting if entry[0] == entry[2].next_look]
+        heapq.heapify(self._waiting)
+        self._most = max(_FEW, 2 * len(self._waiting))
 
     async def next(self) -> Watch:
         """The task whose turn it is, when it is. `done` must follow."""

@@ -64,6 +64,8 @@ class Watch:
     """The moment before which a failed look is not repeated."""
     asked_until: float = -math.inf
     """The moment until which the provider wants to be left alone about it."""
+    refused_at: float = -math.inf
+    """The moment the provider refused to show it."""
     place: float = -math.inf
     """The moment it was given in the line."""
     wakes: int = 0

@@ -55,6 +55,15 @@ _LINGER_SECONDS: Final = 600.0
 _REFUSED_SECONDS: Final = 900.0
 """How long a task that the provider refused to show is not followed again."""
 
+_LONGEST_ASKED: Final = 900.0
+"""A longer wait asked for is cut for looks: an answer of one moment must not outlast the links."""
+
+_URGENT_TRIES: Final = 6
+"""Looks in a row that a callback is worth."""
+
+_NOT_FOUND_TRIES: Final = 3
+"""So often a task that was seen may be said to be unknown before that is believed."""
+
 _LONGEST_FOLLOWED: Final = 24 * 3600.0
 """A task older than this is looked at for those who wait only: some never settle."""
 
@@ -116,10 +125,11 @@ class Watchers:
     @contextmanager
     def waiting(self, watch: Watch) -> Iterator[None]:
         """Have a task looked at for somebody who waits, while the block runs."""
-        if watch.over and watch.failure is not None:  # refused to an earlier caller: ask anew
-            watch.over, watch.failure = _is_settled(watch), None
+        is_refused = watch.over and watch.failure is not None
+        if is_refused and anyio.current_time() - watch.refused_at >= FRESH_SECONDS:
+            watch.over, watch.failure = _is_settled(watch), None  # this caller asks anew
         watch.waiters += 1
-        if watch.waiters == 1:
+        if watch.waiters == 1 or is_refused:
             self._schedule(watch)
         try:
             yield
@@ -131,8 +141,8 @@ class Watchers:
 
     def follow(self, watch: Watch) -> None:
         """Have a task looked at now and then until it is settled, though nobody waits."""
-        if watch.over and anyio.current_time() < watch.not_before:
-            return  # the provider refused to show it
+        if watch.over and anyio.current_time() - watch.refused_at < _REFUSED_SECONDS:
+            return
         watch.over = _is_settled(watch)
         if not watch.is_followed and not watch.over:
             watch.is_followed = True
@@ -170,11 +180,13 @@ class Watchers:
             Wan25Error: The look failed, or the provider wants to be left alone.
         """
         now = anyio.current_time()
+        if watch.over and watch.failure is not None:  # refused just now
+            raise watch.failure
         if watch.sighting and (watch.over or now - watch.heard < FRESH_SECONDS):
             return watch.sighting
         self._check_open(watch, now)
         if not watch.is_looking:
-            self._line.put(watch, now)
+            self._line.put(watch, max(now, watch.place))
         while True:
             await watch.news()
             if watch.failure is not None:
@@ -212,12 +224,15 @@ class Watchers:
         try:
             sighting = await self._look(watch, anyway)
         except (ReadFailed, Unreachable) as error:
-            self._failed(watch, error)
+            self._failed(watch, error, anyway=anyway)
         except Wan25Error as error:
-            self._refused(watch, error)
+            if error.code == "not_found" and _may_be_found(watch):
+                self._failed(watch, error, anyway=anyway)
+            else:
+                self._refused(watch, error)
         except Exception:
             logger.exception("Looking at %s ended unexpectedly", watch.task_id)
-            self._failed(watch, _unexpected())
+            self._failed(watch, _unexpected(), anyway=anyway)
         else:
             watch.is_looking = False
             if sighting is None:  # another process is looking, and will have written what it saw
@@ -250,22 +265,25 @@ class Watchers:
         if watch.over and watch.is_called_back and not watch.wakes:
             self._missed_callbacks += 1
 
-    def _failed(self, watch: Watch, error: Wan25Error) -> None:
-        asked, now = error.retry_after_seconds, anyio.current_time()
+    def _failed(self, watch: Watch, error: Wan25Error, *, anyway: bool) -> None:
+        now = anyio.current_time()
+        asked = min(error.retry_after_seconds or 0.0, _LONGEST_ASKED)
         watch.failure = error
         watch.failures += 1
+        # What a callback has said is not forgotten because one look failed.
+        watch.is_urgent = watch.is_urgent or (anyway and watch.failures < _URGENT_TRIES)
         watch.not_before = now + pause_after_failure(watch.failures, asked, self._chance())
         if asked:
             watch.asked_until = now + asked
-        if error.code == "rate_limit" or (error.code == "service_unavailable" and asked):
+        if error.code == "rate_limit":
             self._line.limited(asked)
         watch.is_looking = False
         self._schedule(watch)
 
     def _refused(self, watch: Watch, error: Wan25Error) -> None:
         watch.failure, watch.over = error, True
+        watch.failures, watch.refused_at = 0, anyio.current_time()
         watch.is_followed = watch.is_urgent = False
-        watch.not_before = anyio.current_time() + _REFUSED_SECONDS
 
     # --- when -------------------------------------------------------------------------------
 
@@ -278,7 +296,7 @@ class Watchers:
     def _when(self, watch: Watch) -> float:
         now = anyio.current_time()
         if watch.is_urgent:
-            return max(watch.woken, watch.asked_until)
+            return max(watch.woken, watch.not_before if watch.failures else watch.woken)
         if watch.sighting is None:
             return max(now, watch.not_before) if watch.failures else now
         age = next_look(
@@ -301,6 +319,11 @@ class Watchers:
 
 def _is_settled(watch: Watch) -> bool:
     return watch.sighting is not None and is_settled(watch.sighting.task.status)
+
+
+def _may_be_found(watch: Watch) -> bool:
+    """Whether a task that the provider does not know now is one that it knew."""
+    return watch.sighting is not None and watch.failures < _NOT_FOUND_TRIES - 1
 
 
 def _unexpected() -> ReadFailed:
