@@ -90,6 +90,17 @@ async def test_each_submit_has_an_address_of_its_own_and_the_journal_keeps_only_
         assert first[1] not in intent.callback
 
 
+async def test_a_process_knows_its_own_addresses_without_the_journal() -> None:
+    async with called() as (stage, _):
+        await stage.editor.edit(request())
+        handle, secret = await secret_of(stage)
+        assert stage.editor.knows_callback(handle, secret)
+        assert not stage.editor.knows_callback(handle, "x" * 43)
+        assert not stage.editor.knows_callback("edit-0123456789abcdef", secret)
+        async with stage.another_editor() as other:
+            assert not other.knows_callback(handle, secret)
+
+
 async def test_an_address_of_the_callers_own_is_passed_on_untouched() -> None:
     theirs = "https://agent.example/done"
     async with open_stage(callback_url=BASE) as stage:

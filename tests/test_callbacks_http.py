@@ -101,11 +101,14 @@ async def peer_of(port: int) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
-async def receiver(told: Told, clock: Callable[[], float] | None = None) -> AsyncIterator[Peer]:
+async def receiver(
+    told: Told,
+    clock: Callable[[], float] | None = None,
+    knows: Callable[[str, str], bool] = lambda _handle, _secret: False,
+) -> AsyncIterator[Peer]:
     """A receiver on a port of its own."""
     async with anyio.create_task_group() as tasks:
-        more = {} if clock is None else {"clock": clock}
-        app = CallbackReceiver(PATH, told, tasks, **more)
+        app = CallbackReceiver(PATH, told, tasks, knows=knows, clock=clock or anyio.current_time)
         with bind("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             async with serving_briefly(app, listener, "WARNING"), peer_of(port) as peer:
@@ -335,6 +338,19 @@ async def test_a_flood_is_told_when_to_come_again_and_wakes_nobody() -> None:
         now[0] += 1.0
         assert [(await peer.post()).status_code for _ in range(31)] == [204] * 30 + [429]
     assert len(told.calls) == 90
+
+
+async def test_a_flood_of_strangers_keeps_no_callback_out_that_is_surely_ours() -> None:
+    told = Told()
+
+    def knows(handle: str, secret: str) -> bool:
+        return (handle, secret) == (HANDLE, SECRET)
+
+    stranger = GOOD.replace(SECRET, "x" * len(SECRET))
+    async with receiver(told, clock=lambda: 0.0, knows=knows) as peer:
+        flood = [(await peer.post(stranger)).status_code for _ in range(70)]
+        assert flood[-10:] == [429] * 10
+        assert (await peer.post()).status_code == 204
 
 
 def test_a_bucket_is_never_fuller_than_its_burst_and_a_clock_may_stand_still() -> None:

@@ -336,7 +336,7 @@ async def test_a_failure_and_then_a_refusal_do_not_keep_the_next_waiter_from_loo
         await until_over(ours, watch)
         await anyio.sleep(FRESH_SECONDS)
         await until_over(ours, watch)
-        assert anyio.current_time() - world.began < 60
+        assert anyio.current_time() - world.began < 100
     assert watch.failure is None
 
 
@@ -441,22 +441,22 @@ async def test_a_rate_limit_on_one_task_slows_the_looks_at_all() -> None:
 
 @pytest.mark.anyio
 async def test_questions_keep_their_places_in_the_line() -> None:
-    world = World(run=1e6, failures=[None] * 40 + [limited(5), limited(5)])
-    async with watchers(world) as ours, anyio.create_task_group() as tasks:
-        for number in range(60):
-            watch = begun(ours, f"t{number}", ago=30)
+    world = World(run=1e6, failures=[limited(5)])
 
-            async def ask(watch: Watch = watch) -> None:
-                with suppress(ReadFailed), ours.waiting(watch), anyio.move_on_after(60):
-                    await ours.refresh(watch)
+    async def ask(ours: Watchers, watch: Watch) -> None:
+        with suppress(ReadFailed), ours.waiting(watch), anyio.move_on_after(60):
+            await ours.refresh(watch)
 
-            tasks.start_soon(ask)
-            await anyio.sleep(0.1)
-        limit = world.times[40]
-        await anyio.sleep(60)
-        tasks.cancel_scope.cancel()
-    after = [time for time in world.times if limit + 5 < time < limit + 15]
-    assert min(b - a for a, b in pairwise(after)) >= 0.09
+    async with watchers(world) as ours:
+        watches = [begun(ours, f"t{number}", ago=30) for number in range(30)]
+        await ask(ours, watches[0])
+        await anyio.sleep(6)
+        async with anyio.create_task_group() as tasks:
+            for watch in watches[1:]:
+                tasks.start_soon(ask, ours, watch)
+    after = world.times[1:]
+    assert len(after) >= 15
+    assert min(b - a for a, b in pairwise(after)) >= 0.1
 
 
 # --- callbacks -------------------------------------------------------------------------------

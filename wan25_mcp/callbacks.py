@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _TRIES: Final = 6
 """How often the API is asked about a task that a callback names."""
 
+_MOST_REMEMBERED: Final = 10_000
+
 _NO_HASH: Final = "0" * 64
 
 
@@ -84,6 +86,17 @@ class Callbacks:
         self._tasks = tasks
         self._clock = clock
         self._under_way: set[str] = set()
+        self._digests: dict[str, str] = {}
+
+    def note(self, handle: str, address: Address) -> None:
+        """Remember an address of this process's, so that it is known without the journal."""
+        self._digests[handle] = address.digest
+        if len(self._digests) > _MOST_REMEMBERED:
+            del self._digests[next(iter(self._digests))]
+
+    def knows(self, handle: str, secret: str) -> bool:
+        """Whether this process made that address; False says nothing about other processes."""
+        return hmac.compare_digest(_digest(secret), self._digests.get(handle, _NO_HASH))
 
     async def called(self, handle: str, secret: str, hint: str | None) -> bool:
         """Somebody called the address of a submit; returns whether they knew its secret.

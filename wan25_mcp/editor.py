@@ -163,7 +163,7 @@ class Editor:
         began = anyio.current_time()
         with anyio.CancelScope(shield=True):
             handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
-            address = self._address(wish, handle)
+            address = self._address(host, wish, handle)
             claim = await self._claim(host, wish, handle, address, force_new=force_new)
             if not claim.joined:
                 prepare = partial(self._prepare, host, wish, address)
@@ -217,6 +217,10 @@ class Editor:
         if found is None:
             found = await self._report(host, name)
         return await host.results.kept(found, patience=max(until - anyio.current_time(), 0.0))
+
+    def knows_callback(self, handle: str, secret: str) -> bool:
+        """Whether an address is surely of a submit of this process, told without the journal."""
+        return self._host is not None and self._host.callbacks.knows(handle, secret)
 
     async def called_back(self, handle: str, secret: str, hint: str | None) -> bool:
         """Somebody called the address of a submit: if they know its secret, its task is looked at.
@@ -291,11 +295,13 @@ class Editor:
 
     # --- submits ----------------------------------------------------------------------------
 
-    def _address(self, wish: Wish, handle: str) -> Address | None:
+    def _address(self, host: _Host, wish: Wish, handle: str) -> Address | None:
         """Where the provider is to call us, unless the caller wants to be called."""
         if self._rules.callback_url is None or wish.callback_url is not None:
             return None
-        return new_address(self._rules.callback_url, handle)
+        address = new_address(self._rules.callback_url, handle)
+        host.callbacks.note(handle, address)
+        return address
 
     async def _claim(
         self, host: _Host, wish: Wish, handle: str, address: Address | None, *, force_new: bool

@@ -40,6 +40,9 @@ PER_SECOND: Final = 30.0
 BURST: Final = 60.0
 RETRY_AFTER_SECONDS: Final = 2
 
+Knows = Callable[[str, str], bool]
+"""Whether a handle and its secret are surely ours; cheap, and False where only `notify` can tell."""
+
 Notify = Callable[[str, str, str | None], Awaitable[bool]]
 """Told a handle, a secret and perhaps a task id; returns whether the secret is that submit's."""
 
@@ -89,6 +92,7 @@ class CallbackReceiver:
         path: Begins with a slash and does not end with one.
         notify: May hang or raise: neither makes the provider wait, nor ends anything.
         tasks: Where `notify` runs, so that one that cannot be cancelled holds up no answer.
+        knows: Whose callbacks come through however many strangers call.
         clock: Seconds that only rise.
     """
 
@@ -98,11 +102,13 @@ class CallbackReceiver:
         notify: Notify,
         tasks: TaskGroup,
         *,
+        knows: Knows = lambda _handle, _secret: False,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         self.path = path
         self._path = path.encode()
         self._notify = notify
+        self._knows = knows
         self._tasks = tasks
         self._bucket = TokenBucket(PER_SECOND, BURST, clock)
         self._reading = self._telling = 0
@@ -129,13 +135,14 @@ class CallbackReceiver:
             return PlainTextResponse("Only POST.", 405, {"allow": "POST"})
         if _announces_too_much(Headers(scope=scope)):
             return _too_large()
-        if wait := self._bucket.take():
+        handle, secret = found["handle"].decode(), found["secret"].decode()
+        if not self._knows(handle, secret) and (wait := self._bucket.take()):
             return _later(429, math.ceil(wait))
         try:
             hint = await self._hint(receive)
         except _TooLarge:
             return _too_large()
-        return await self._passed_on(found["handle"].decode(), found["secret"].decode(), hint)
+        return await self._passed_on(handle, secret, hint)
 
     # --- the body, of which at most a hint is taken -----------------------------------------
 
@@ -193,10 +200,12 @@ class CallbackReceiver:
 
 
 @asynccontextmanager
-async def open_receiver(path: str, notify: Notify) -> AsyncIterator[CallbackReceiver]:
+async def open_receiver(
+    path: str, notify: Notify, knows: Knows = lambda _handle, _secret: False
+) -> AsyncIterator[CallbackReceiver]:
     """A receiver for as long as the block runs."""
     async with anyio.create_task_group() as tasks:
-        yield CallbackReceiver(path, notify, tasks)
+        yield CallbackReceiver(path, notify, tasks, knows=knows)
         tasks.cancel_scope.cancel()
 
 

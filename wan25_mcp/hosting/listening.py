@@ -81,7 +81,9 @@ async def receive_callbacks(settings: Settings, editor: Editor) -> None:
     A port that is taken is no failure: another server of the same user has it, as a rule, and
     tells the journal that both share. Once that one ends, this one takes over.
     """
-    async with open_receiver(callback_path(settings), editor.called_back) as receiver:
+    async with open_receiver(
+        callback_path(settings), editor.called_back, editor.knows_callback
+    ) as receiver:
         host, port = settings.callback_listen or DEFAULT_CALLBACK_LISTEN
         with await _bound_in_time(host, port) as listener:
             _LOG.info("Listening for callbacks on %s port %d.", host, port)

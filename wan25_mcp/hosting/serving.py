@@ -52,7 +52,9 @@ async def _callbacks(settings: Settings, editor: Editor) -> AsyncIterator[Callba
     if settings.callback_url is None:
         yield None
     elif settings.callback_listen is None:
-        async with open_receiver(callback_path(settings), editor.called_back) as receiver:
+        async with open_receiver(
+            callback_path(settings), editor.called_back, editor.knows_callback
+        ) as receiver:
             yield receiver
     else:
         async with anyio.create_task_group() as tasks:

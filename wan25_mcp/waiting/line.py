@@ -44,7 +44,8 @@ class Line:
 
     def _drop_outdated(self) -> None:
         """Forget the places of tasks that were given another since."""
-        self._waiting = [entry for entry in self._waiting if entry[0] == entry[2].next_look]
+        due = {id(entry[2]): entry for entry in self._waiting if entry[0] == entry[2].next_look}
+        self._waiting = list(due.values())
         heapq.heapify(self._waiting)
         self._most = max(_FEW, 2 * len(self._waiting))
 
@@ -53,9 +54,11 @@ class Line:
         while True:
             await self._until_due()
             when, _, watch = heapq.heappop(self._waiting)
-            is_due = when == watch.next_look and not watch.is_looking and watch.is_of_interest
-            if is_due and self._admits(watch):
-                watch.next_look = math.inf
+            if when != watch.next_look:
+                continue  # it was given another moment since
+            watch.next_look = math.inf
+            is_wanted = watch.is_of_interest and not watch.is_looking
+            if is_wanted and self._admits(watch):
                 await self._slots.acquire()
                 return watch
 
