@@ -662,6 +662,16 @@ async def test_a_run_that_was_never_seen_unfinished_is_known_only_if_the_provide
     assert list(await journal.past_runs("me")) == [12.5]
 
 
+@pytest.mark.parametrize(("told", "taken"), [(41, 41.0), (41_000, 52.0), (0.041, 48.0), (1, 48.0)])
+async def test_what_the_provider_tells_of_a_run_is_believed_within_what_was_seen(
+    journal: SqlJournal, told: float, taken: float
+) -> None:
+    seen = [0.5, 52] if told == 41 else [0.5, 48, 52]
+    end = task("completed", "task-1", duration=told)
+    await run_once(journal, 1, seen=seen, end=end)
+    assert list(await journal.past_runs("me")) == [taken]
+
+
 # --- money -----------------------------------------------------------------------------------
 
 

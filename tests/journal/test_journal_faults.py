@@ -596,6 +596,21 @@ async def test_when_the_journal_fails_whoever_wants_to_look_may_and_what_is_seen
     assert await tolerant.sightings(["task-1", "task-9"]) == {"task-1": seen}
     assert await broken.journal.sightings(["task-1"]) == {"task-1": before}
     assert [await look(now=T0 + 1) for _ in range(2)] == [True, False]
+    await tolerant.find("task-1", now=T0 + 3)  # the next question writes what was kept
+    kept = (await broken.journal.sightings(["task-1"]))["task-1"]
+    assert (kept.task, kept.settled_at) == (done, T0 + 2)
+
+
+async def test_a_row_that_cannot_be_read_ends_nothing(folder: Path) -> None:
+    journal = SqlJournal(folder / "journal.sqlite3", run=inline)
+    async with open_stage(journal=journal, run_seconds=60) as stage:
+        spoilt = await stage.editor.edit(request("spoilt"))
+        Books(journal._url).execute("UPDATE wan25_tasks SET answer = '{'")
+        whole = await stage.editor.edit(request("whole"))
+        await anyio.sleep(100)  # rounds go on, and waits
+        assert (await stage.editor.wait(whole, timeout=300)).status == "completed"
+        assert (await stage.editor.wait(spoilt, timeout=300)).status == "completed"
+    journal.close()
 
 
 async def test_a_journal_that_cannot_be_read_tells_nothing_of_looks(folder: Path) -> None:

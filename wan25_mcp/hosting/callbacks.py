@@ -41,7 +41,7 @@ BURST: Final = 60.0
 RETRY_AFTER_SECONDS: Final = 2
 
 Knows = Callable[[str, str], bool]
-"""Whether a handle and its secret are surely ours; cheap, and False where only `notify` can tell."""
+"""Whether a handle and its secret are surely ours; False where only `notify` can tell."""
 
 Notify = Callable[[str, str, str | None], Awaitable[bool]]
 """Told a handle, a secret and perhaps a task id; returns whether the secret is that submit's."""
