@@ -28,6 +28,7 @@ from wan25_mcp.lifecycle import is_settled
 T = TypeVar("T")
 BASE: Final = "https://edits.example.com/callbacks"
 NO_TASK: Final = "task-that-never-was"
+"""Waited for only: to ask about it once would hide that no look at it is planned."""
 
 PEOPLE: Final = 10
 ROUGH_UNTIL: Final = 240.0
@@ -41,7 +42,8 @@ LAST_STEPS: Final = 6
 """Steps of the disk that an answer may need after its time is up."""
 LOOK_SECONDS: Final = 10.0
 NOTICE_SECONDS: Final = 130.0
-"""The most between the end of a run, or of the trouble, and the answers of all who wait."""
+"""The most between the end of a run, or of the trouble, and the answers of all who wait: a look
+that hangs to its end, the longest pause after it, a full line, and some to spare."""
 
 
 @dataclass
@@ -180,12 +182,14 @@ async def come_and_go(trial: Trial, number: int) -> None:
             case "leave":
                 with anyio.move_on_after(chance.choice([0, 0.3, 5, 40])):
                     await editor.wait(task_id, timeout=50, on_progress=listener_of(chance))
-            case "get":
+            case "get" if task_id != NO_TASK:
                 await trial.wait(editor, task_id, 0)
             case "edit":
                 await trial.submit(editor, str(chance.randrange(4)))
-            case _:
+            case "call back":
                 await call_back_untruly(trial, chance)
+            case _:
+                pass
 
 
 def listener_of(chance: random.Random) -> OnProgress | None:
@@ -275,7 +279,7 @@ def _noticeable(trial: Trial, answer: Answer) -> float:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("has_callbacks", [False, True], ids=["looking", "called back"])
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(10))
 async def test_whatever_goes_wrong_every_wait_ends_in_time_and_every_end_is_noticed(
     number: int, has_callbacks: bool
 ) -> None:
