@@ -37,6 +37,8 @@ class Ledger(Mapping[str, Entry]):
     def __init__(self, balance: float, price: float) -> None:
         self._deposit = Decimal(str(balance))
         self.price = Decimal(str(price))
+        # Kept beside the entries: every submit asks what is left, and there may be thousands.
+        self._taken = Decimal(0)
         self._entries: dict[str, Entry] = {}
 
     def __getitem__(self, task_id: str) -> Entry:
@@ -88,6 +90,7 @@ class Ledger(Mapping[str, Entry]):
     def reserve(self, task_id: str, images: int) -> Entry:
         self.afford(images)
         entry = Entry(task_id, number(self.price * images))
+        self._taken += self.price * images
         self._entries[task_id] = entry
         return entry
 
@@ -99,6 +102,7 @@ class Ledger(Mapping[str, Entry]):
             charged = min(self.price * images, reserved)
             entry.charged, entry.released = number(charged), number(reserved - charged)
             entry.settled = True
+            self._taken -= reserved - charged
         return entry
 
     def deposit(self, amount: float) -> None:
@@ -124,4 +128,4 @@ class Ledger(Mapping[str, Entry]):
         return self._sum("reserved") - self._sum("charged") - self._sum("released")
 
     def _left(self) -> Decimal:
-        return self._deposit - self._sum("charged") - self._held()
+        return self._deposit - self._taken

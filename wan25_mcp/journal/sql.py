@@ -7,20 +7,25 @@ transaction's makes the steps of all replicas take turns, which they would on SQ
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import anyio.lowlevel
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError, StatementError
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import files, schema, sightings, steps
+from wan25_mcp.journal.batches import Batches
 from wan25_mcp.journal.engine import Kind, open_engine, reason, take_turn
 from wan25_mcp.journal.records import (
     Allowance,
@@ -37,7 +42,22 @@ from wan25_mcp.models import Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Run = Callable[[Callable[[], T]], Awaitable[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A step, and what it comes to where nothing was ever written."""
+
+    step: Callable[[Connection], Any]
+    empty: Any = None
+
+
+Lanes = dict[Kind, Batches[_Job]]
+
+_numbers: Final = itertools.count()
+
+_READS_ABREAST: Final = 4
+"""Batches of reads at one time on a server, which is far away; a file is not."""
 
 
 async def in_thread(job: Callable[[], T]) -> T:
@@ -64,6 +84,8 @@ class SqlJournal:
         self._run = run
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        # For each event loop its own: what one thread waits for, another cannot set.
+        self._lanes: RunVar[Lanes] = RunVar(f"lanes of journal {next(_numbers)}")
 
     def close(self) -> None:
         """Give back connections; the journal may be used again."""
@@ -174,24 +196,15 @@ class SqlJournal:
     async def _write(
         self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._change("write", step, *args, **kwargs)
+        job = _Job(lambda connection: step(connection, *args, **kwargs))
+        result: T = await self._lane("write").do(job)
+        return result
 
     async def _note(
         self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._change("note", step, *args, **kwargs)
-
-    async def _change(
-        self,
-        kind: Kind,
-        step: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        def job() -> T:
-            return self._transact(kind, lambda connection: step(connection, *args, **kwargs))
-
-        result: T = await self._run(job)
+        job = _Job(lambda connection: step(connection, *args, **kwargs))
+        result: T = await self._lane("note").do(job)
         return result
 
     async def _read(
@@ -202,13 +215,8 @@ class SqlJournal:
         **kwargs: P.kwargs,
     ) -> T:
         """Read; `empty` where nothing was ever written, so that reading creates no file."""
-
-        def job() -> T:
-            if self._is_absent():
-                return empty
-            return self._transact("read", lambda connection: step(connection, *args, **kwargs))
-
-        result: T = await self._run(job)
+        job = _Job(lambda connection: step(connection, *args, **kwargs), empty)
+        result: T = await self._lane("read").do(job)
         return result
 
     async def _read_current(
@@ -221,17 +229,47 @@ class SqlJournal:
     ) -> T:
         """Read, once intents whose holder has died are said to be what they are."""
 
-        def job() -> T:
-            if self._is_absent():
-                return empty
-            # Asked first, and not insisted on: reading must work on a disk that takes nothing.
-            if self._transact("read", lambda connection: steps.overdue(connection, now)):
-                with suppress(JournalUnusable):
-                    self._transact("write", lambda connection: steps.expire(connection, now))
-            return self._transact("read", lambda connection: step(connection, *args, **kwargs))
+        def read(connection: Connection) -> tuple[bool, T]:
+            return steps.overdue(connection, now), step(connection, *args, **kwargs)
 
-        result: T = await self._run(job)
-        return result
+        is_overdue, found = await self._read((False, empty), read)
+        if is_overdue:  # not insisted on: reading must work on a disk that takes nothing
+            with suppress(JournalUnusable):
+                await self._write(steps.expire, now)
+            found = await self._read(empty, step, *args, **kwargs)
+        return found
+
+    def _lane(self, kind: Kind) -> Batches[_Job]:
+        lanes = self._lanes.get(None)
+        if lanes is None:
+            lanes = {
+                kind: Batches(partial(self._carry_out, kind), abreast=abreast)
+                for kind, abreast in _abreast(self._url).items()
+            }
+            self._lanes.set(lanes)
+        return lanes[kind]
+
+    async def _carry_out(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:
+        ends: Sequence[Any] = await self._run(partial(self._carry_out_all, kind, jobs))
+        return ends
+
+    def _carry_out_all(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:
+        if kind == "read" and self._is_absent():
+            return [job.empty for job in jobs]
+        try:
+            return self._transact(kind, lambda link: [job.step(link) for job in jobs])
+        except Exception as error:
+            if _is_of_all(error):
+                raise
+            if len(jobs) == 1:
+                return [error]
+        return [self._carry_out_one(kind, job) for job in jobs]  # one must not fail the others
+
+    def _carry_out_one(self, kind: Kind, job: _Job) -> Any:
+        try:
+            return self._transact(kind, job.step)
+        except Exception as error:  # noqa: BLE001  raised to whoever asked for it
+            return error
 
     def _is_absent(self) -> bool:
         return self._engine is None and isinstance(self._url, Path) and not _exists(self._url)
@@ -256,6 +294,22 @@ class SqlJournal:
                     raise
                 self._engine = engine
             return self._engine
+
+
+def _abreast(url: str | Path) -> dict[Kind, int]:
+    """How many transactions of a kind are under way at one time."""
+    return {"read": 1 if isinstance(url, Path) else _READS_ABREAST, "note": 1, "write": 1}
+
+
+def _is_of_all(error: Exception) -> bool:
+    """Whether it is the storage that failed, and would fail any step; it has been waited for."""
+    if not isinstance(error, JournalUnusable):
+        return False
+    cause = error.__cause__
+    is_of_a_step = isinstance(cause, StatementError) and not isinstance(
+        cause, OperationalError | InterfaceError
+    )
+    return not is_of_a_step
 
 
 def _prepare(engine: Engine) -> None:
