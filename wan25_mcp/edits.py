@@ -72,8 +72,10 @@ class PastEdit:
 
 def unseen(intent: Intent) -> Edit:
     """An edit whose task was never seen: still being submitted, refused, or unknown."""
+    if intent.task_id is not None:  # accepted, and what was seen of it cannot be read now
+        return Edit(task_id=intent.task_id, status="unknown", charged="unknown")
     if intent.error is None:
-        return Edit(task_id=intent.task_id or intent.handle, status="submitting", charged="unknown")
+        return Edit(task_id=intent.handle, status="submitting", charged="unknown")
     if intent.stage == "unknown":
         return Edit(task_id=intent.handle, status="unknown", charged="unknown", error=intent.error)
     return Edit(task_id=None, status="failed", charged=intent.error.charged, error=intent.error)

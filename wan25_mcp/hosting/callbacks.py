@@ -110,7 +110,8 @@ class CallbackReceiver:
         self._notify = notify
         self._knows = knows
         self._tasks = tasks
-        self._bucket = TokenBucket(PER_SECOND, BURST, clock)
+        self._strangers = TokenBucket(PER_SECOND, BURST, clock)
+        self._ours = TokenBucket(PER_SECOND, BURST, clock)
         self._reading = self._telling = 0
         self._complained = False
 
@@ -136,7 +137,8 @@ class CallbackReceiver:
         if _announces_too_much(Headers(scope=scope)):
             return _too_large()
         handle, secret = found["handle"].decode(), found["secret"].decode()
-        if not self._knows(handle, secret) and (wait := self._bucket.take()):
+        bucket = self._ours if self._knows(handle, secret) else self._strangers
+        if wait := bucket.take():
             return _later(429, math.ceil(wait))
         try:
             hint = await self._hint(receive)
