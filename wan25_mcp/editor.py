@@ -475,7 +475,7 @@ class Editor:
         return await self._with_files(host, edit)
 
     async def _keep(self, host: _Host, task_id: str, *, patience: float) -> None:
-        sighting = await host.tolerant.last_seen(task_id)
+        sighting = await host.tolerant.last_seen(task_id) if host.keeper else None
         if host.keeper is None or sighting is None:
             return
         if self._rules.clock() < expiry(sighting).timestamp():
