@@ -71,8 +71,10 @@ class Results:
 
     async def save(self, task_id: str, *, patience: float = _AS_LONG_AS_IT_TAKES) -> None:
         """Save the images of a completed task while its links live; wait a little for it."""
+        if self._keeper is None:
+            return
         sighting = await self._tolerant.last_seen(task_id)
-        if self._keeper is None or sighting is None or not sighting.task.image_urls:
+        if sighting is None or not sighting.task.image_urls:
             return
         if self._rules.clock() < expiry(sighting).timestamp():
             intent = await self._tolerant.find(task_id, now=self._rules.clock())

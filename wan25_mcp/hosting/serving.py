@@ -20,6 +20,7 @@ from wan25_mcp.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
 from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver
+from wan25_mcp.hosting.collecting import collect_seldom
 from wan25_mcp.hosting.listening import bind, callback_path, receive_callbacks, server_for
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
@@ -34,6 +35,7 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
     Raises:
         SettingsError: The address cannot be listened on.
     """
+    collect_seldom()
     host = host.strip("[]")
     # Who calls over HTTP may sit elsewhere: files of this machine are theirs only if so configured.
     settings = replace(settings, input_dirs=settings.input_dirs or ())

@@ -44,7 +44,8 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
         connection.execute(_NOTE, {"task_id": task.id, "followed_until": 0.0, **values})
     else:
         connection.execute(_CHANGE, {"which": task.id, **values})
-    settle_credits(connection, task)
+    if before is None or before.task.usage != task.usage or seen.settled_at is not None:
+        settle_credits(connection, task)
     return seen
 
 

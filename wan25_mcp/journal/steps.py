@@ -172,8 +172,7 @@ def accept(connection: Connection, handle: str, task: Task, *, now: float) -> No
         return
     _move(connection, _ACCEPT, handle, stage="accepted", task_id=task.id, error=None)
     seen = record(connection, task, now=now)
-    if seen.task is not task:  # it was settled before, and told of an intent nobody knew
-        settle_credits(connection, seen.task)
+    settle_credits(connection, seen.task)  # it may have been seen before, of an intent nobody knew
 
 
 def refuse(connection: Connection, handle: str, error: Wan25Error) -> None:

@@ -167,8 +167,11 @@ class Following:
         """Runs that made as many images; of any number for a task that is not of our making."""
         n, now = intent.n if intent else None, anyio.current_time()
         past = self._past.get(n)
-        if past is None or now - past.read > _PAST_RUNS_FRESH:
-            past = self._past[n] = _Past(tuple(await self._journal.past_runs(n=n)), now)
+        if past is not None and now - past.read <= _PAST_RUNS_FRESH:
+            return past
+        if past is not None:
+            past.read = now  # one reads anew; the others who come meanwhile go on with the old
+        past = self._past[n] = _Past(tuple(await self._journal.past_runs(n=n)), now)
         return past
 
     # --- looks ------------------------------------------------------------------------------
