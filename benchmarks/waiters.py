@@ -434,7 +434,8 @@ def report(most: int) -> list[str]:
     sizes = (most // 10, most * 3 // 10, most)
     look = anyio.run(emulator_ms)
     print(
-        f"{most / START_SECONDS:.0f} calls begin a second; runs of 40 to 90 s, as the emulator reports them."
+        f"{most / START_SECONDS:.0f} calls begin a second; runs of 40 to 90 s, as the emulator "
+        "reports them."
     )
     print(f"Of each look {look:.2f} ms of CPU are the emulator's own.\n\n{HEAD}")
     tasks = row("none", most, most)
