@@ -419,6 +419,10 @@ HEAD: Final = """\
 def report(most: int) -> list[str]:
     """Measure and print; what is above its bar, in words."""
     sizes = (most // 10, most * 3 // 10, most)
+    load = os.getloadavg()[0]
+    print(
+        f"{os.cpu_count()} cores with a load of {load:.1f} before: what others take is told as lag."
+    )
     look = anyio.run(emulator_ms)
     print(
         f"{most / START_SECONDS:.0f} calls begin a second; runs of 40 to 90 s, "
