@@ -1370,6 +1370,28 @@ def test_different_claims_at_once_never_pass_the_credit_limit(
     assert sorted(codes) == ["credit_limit"] * (AT_ONCE - 5) + ["made"] * 5
 
 
+async def test_of_claims_that_share_a_transaction_only_those_without_room_are_withheld(
+    journal: SqlJournal,
+) -> None:
+    limit, outcomes = Allowance(credit_limit=7.5), dict[int, Claim | Withheld]()
+
+    async def work(number: int) -> None:
+        try:
+            wish = ask(f"edit-{number}", str(number))
+            outcomes[number] = await claim(journal, wish, allowance=limit)
+        except Withheld as error:
+            outcomes[number] = error
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(AT_ONCE):
+            tasks.start_soon(work, number)
+    made = {number for number, outcome in outcomes.items() if isinstance(outcome, Claim)}
+    assert (len(outcomes), len(made)) == (AT_ONCE, 5)
+    for number in range(AT_ONCE):
+        found = await journal.find(f"edit-{number}", "me", now=T0)
+        assert (found is not None) == (number in made)
+
+
 def test_different_claims_at_once_never_pass_the_limit_in_flight(
     two: tuple[SqlJournal, SqlJournal],
 ) -> None:

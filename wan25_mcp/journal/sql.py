@@ -11,7 +11,7 @@ import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,7 @@ class SqlJournal:
         self._run = run
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self._changing = threading.Lock()
         # For each event loop its own: what one thread waits for, another cannot set.
         self._lanes: RunVar[Lanes] = RunVar(f"lanes of journal {next(_numbers)}")
 
@@ -277,11 +278,19 @@ class SqlJournal:
     def _transact(self, kind: Kind, step: Callable[[Connection], T]) -> T:
         try:
             engine = self._opened()
-            with engine.connect().execution_options(wan25=kind) as connection, connection.begin():
+            with (
+                self._in_turn(kind),
+                engine.connect().execution_options(wan25=kind) as connection,
+                connection.begin(),
+            ):
                 take_turn(connection, kind)
                 return step(connection)
         except (SQLAlchemyError, OSError, ImportError) as error:
             raise JournalUnusable(reason(error)) from error
+
+    def _in_turn(self, kind: Kind) -> AbstractContextManager[Any]:
+        """SQLite has whoever finds the file locked sleep and try again; our own threads queue."""
+        return nullcontext() if kind == "read" else self._changing
 
     def _opened(self) -> Engine:
         with self._opening:  # several threads may come first at once; each would open its own
