@@ -460,15 +460,15 @@ async def test_an_unknown_task_is_an_error_that_says_nothing_of_money(caller: Ca
 
 
 async def test_a_failed_look_keeps_what_was_known(caller: Caller) -> None:
+    caller.emulator.fate(run_seconds=3600.0 * SPEED)
     started = await caller.edit("Look away")
     await anyio.sleep(FRESH_SECONDS)
-    caller.emulator.fault(endpoint="query", kind="html", code=502)
+    # For all looks: the server makes some of its own.
+    caller.emulator.fault(endpoint="query", kind="html", code=502, times=0)
     answer = await caller.call("get_task", task_id=started["task_id"])
-    assert (answer["task_id"], answer["status"], answer["charged"]) == (
-        started["task_id"],
-        "pending",
-        "reserved",
-    )
+    caller.emulator.faults.clear()
+    assert (answer["task_id"], answer["charged"]) == (started["task_id"], "reserved")
+    assert answer["status"] in ("pending", "processing")
     assert answer["error"]["code"] == "service_error"
     assert "Do not call edit_image again" in answer["next_step"]
 
