@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError, StatementError
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import files, schema, sightings, steps
+from wan25_mcp.journal import files, owners, schema, sightings, steps
 from wan25_mcp.journal.batches import Batches
 from wan25_mcp.journal.engine import Kind, open_engine, reason, take_turn
 from wan25_mcp.journal.records import (
@@ -33,6 +33,7 @@ from wan25_mcp.journal.records import (
     Claim,
     Intent,
     JournalUnusable,
+    KnownKey,
     Sighting,
     Upload,
     Withheld,
@@ -115,6 +116,12 @@ class SqlJournal:
             allowance=allowance,
             refusal=refusal,
         )
+
+    async def known_key(self, key: str, *, address: str | None) -> KnownKey:
+        return await self._read(KnownKey(), owners.known_key, key, address=address)
+
+    async def join_owners(self, owner: str, keys: Collection[str]) -> str:
+        return await self._write(owners.join_owners, owner, keys)
 
     async def begin(self, handle: str, *, now: float, lease: float) -> bool:
         return await self._write(steps.begin, handle, now=now, lease=lease)

@@ -111,6 +111,7 @@ def claim(
             "prompt": intent.prompt,
             "credits": intent.credits,
             "callback": intent.callback,
+            "address": ask.address,
         },
     )
     return Claim(intent, joined=False)
