@@ -87,7 +87,8 @@ class Stage:
     http: httpx2.AsyncClient
     editor: Editor
     another_editor: Callable[..., AbstractAsyncContextManager[Editor]]
-    """One more process over the same journal; with `key`, `account` and `address` of its own."""
+    """One more process over the same journal, or with a key, account, address or journal of its
+    own."""
 
     @property
     def connection(self) -> Connection:
@@ -161,7 +162,7 @@ async def open_stage(
                     account,
                 )
 
-        async def open_journal() -> Journal:
+        async def open_journal(journal: Journal | None) -> Journal:
             # In memory and on the event loop: a virtual clock does not wait for threads.
             return journal or SqlJournal("sqlite://", run=inline)
 
@@ -179,9 +180,14 @@ async def open_stage(
         )
 
         def another(
-            key: str = KEY, account: str | None = None, address: str | None = "the provider"
+            key: str = KEY,
+            account: str | None = None,
+            address: str | None = "the provider",
+            journal: Journal | None = journal,
         ) -> AbstractAsyncContextManager[Editor]:
-            return open_editor(partial(connect, key, account, address), open_journal, rules)
+            return open_editor(
+                partial(connect, key, account, address), partial(open_journal, journal), rules
+            )
 
         async with another() as editor:
             yield Stage(emulator, client, http, editor, another)

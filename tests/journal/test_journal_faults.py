@@ -652,7 +652,7 @@ class SlowDisk:
     def __init__(self) -> None:
         self.fails = False
 
-    async def __call__(self, job: Callable[[], T]) -> T:
+    async def __call__(self, job: Callable[[], T], *, may_abandon: bool = False) -> T:
         if self.fails:
             with anyio.CancelScope(shield=True):  # as a thread is waited for
                 await anyio.sleep(1)

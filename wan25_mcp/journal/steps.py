@@ -212,6 +212,18 @@ def overdue(connection: Connection, now: float) -> bool:
     return connection.execute(_DEAD, {"now": now}).first() is not None
 
 
+_OPEN: Final = (
+    select(intents.c.handle)
+    .where(intents.c.stage.in_(("intent", "sending")), intents.c.lease_until >= bindparam("now"))
+    .limit(1)
+)
+
+
+def has_open(connection: Connection, now: float) -> bool:
+    """Whether a submit is under way."""
+    return connection.execute(_OPEN, {"now": now}).first() is not None
+
+
 def expire(connection: Connection, now: float) -> None:
     """Say what can be said of intents whose holder has died."""
     for stage, ended, error, facts in (
