@@ -9,6 +9,7 @@ others fail at once, or each step of a call would wait anew.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -97,6 +98,7 @@ class Gate:
     def __init__(self) -> None:
         self._is_silent = False
         self._next_try = 0.0
+        self._answered_at = -math.inf
         self._lock = threading.Lock()
 
     @contextmanager
@@ -110,13 +112,22 @@ class Gate:
         try:
             yield
         except Exception as error:
-            with self._lock:
-                self._is_silent = _is_silence(error, time.monotonic() - began)
-                self._next_try = time.monotonic() + PAUSE_SECONDS
-            if self._is_silent:
+            if _is_silence(error, time.monotonic() - began):
+                self._was_silent(began)
                 raise Silent from error
+            self._answered()
             raise
-        self._is_silent = False
+        self._answered()
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._is_silent, self._answered_at = False, time.monotonic()
+
+    def _was_silent(self, began: float) -> None:
+        with self._lock:
+            if self._answered_at < began:  # no other transaction knows better
+                self._is_silent = True
+                self._next_try = time.monotonic() + PAUSE_SECONDS
 
     def _enter(self) -> float:
         with self._lock:
