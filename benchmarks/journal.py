@@ -28,7 +28,7 @@ from wan25_mcp.client import Client
 from wan25_mcp.editor import open_editor
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import Ask, Claim, Intent, Journal, Sighting, Upload, sight
+from wan25_mcp.journal import Ask, Claim, Intent, Journal, KnownKey, Sighting, Upload, sight
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.models import EditRequest, Task
 from wan25_mcp.terms import Connection, Rules
@@ -49,6 +49,12 @@ class NoJournal:
         )
         self._intents[ask.handle] = intent
         return Claim(intent, joined=False)
+
+    async def known_key(self, key: str, **_: Any) -> KnownKey:
+        return KnownKey(key)
+
+    async def join_owners(self, owner: str, keys: Collection[str]) -> str:  # noqa: ARG002
+        return owner
 
     async def begin(self, handle: str, *, now: float, lease: float) -> bool:  # noqa: ARG002
         return True

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,8 +86,9 @@ class Stage:
     client: Client
     http: httpx2.AsyncClient
     editor: Editor
-    another_editor: Callable[[], AbstractAsyncContextManager[Editor]]
-    """One more process over the same journal."""
+    another_editor: Callable[..., AbstractAsyncContextManager[Editor]]
+    """One more process over the same journal, or with a key, account, address or journal of its
+    own."""
 
     @property
     def connection(self) -> Connection:
@@ -97,6 +99,11 @@ class Stage:
     def looks(self) -> list[float]:
         """When the emulator was asked about tasks, in seconds since the start of the test."""
         return [round(read.time - T0, 3) for read in self.emulator.reads]
+
+
+async def the_owner() -> str:
+    """The owner of what a test has in its journal."""
+    return OWNER
 
 
 async def inline_run(job: Callable[..., Any], *args: Any) -> Any:
@@ -138,14 +145,24 @@ async def open_stage(
         files = FileService(http, url=emulator.files_url, key=SecretStr(KEY), clock=clock)
 
         @asynccontextmanager
-        async def connect() -> AsyncIterator[Connection]:
+        async def connect(
+            key: str, account: str | None, address: str | None
+        ) -> AsyncIterator[Connection]:
             trusted = frozenset(filter(None, [origin_of(emulator.base_url)]))
             async with open_downloads(emulator.transport()) as downloads:
                 yield Connection(
-                    client, OWNER, trusted, files if folder else None, downloads if folder else None
+                    client
+                    if key == KEY
+                    else Client(http, base_url=emulator.base_url, key=SecretStr(key)),
+                    OWNER if key == KEY else f"the owner of {key}",
+                    trusted,
+                    files if folder else None,
+                    downloads if folder else None,
+                    address,
+                    account,
                 )
 
-        async def open_journal() -> Journal:
+        async def open_journal(journal: Journal | None) -> Journal:
             # In memory and on the event loop: a virtual clock does not wait for threads.
             return journal or SqlJournal("sqlite://", run=inline)
 
@@ -162,8 +179,15 @@ async def open_stage(
             chance=lambda: chance,
         )
 
-        def another() -> AbstractAsyncContextManager[Editor]:
-            return open_editor(connect, open_journal, rules)
+        def another(
+            key: str = KEY,
+            account: str | None = None,
+            address: str | None = "the provider",
+            journal: Journal | None = journal,
+        ) -> AbstractAsyncContextManager[Editor]:
+            return open_editor(
+                partial(connect, key, account, address), partial(open_journal, journal), rules
+            )
 
         async with another() as editor:
             yield Stage(emulator, client, http, editor, another)

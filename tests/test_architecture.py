@@ -31,7 +31,7 @@ LAYERS: Final = (
     {"connecting"},
     {"editor"},
     {"callbacks", "results"},
-    {"submitting", "keeping", "waiting", "arguments"},
+    {"submitting", "keeping", "waiting", "ownership", "arguments"},
     {"edits", "intake", "terms"},
     {"journal", "images", "breaker"},
     {"client"},

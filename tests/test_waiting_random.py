@@ -54,7 +54,7 @@ class Disk:
     is_slow: bool = False
     is_broken: bool = False
 
-    async def run(self, job: Callable[[], T]) -> T:
+    async def run(self, job: Callable[[], T], *, may_abandon: bool = False) -> T:
         await anyio.sleep(self.chance.uniform(0, SLOW_STEP) if self.is_slow else 0)
         if self.is_broken and self.chance.random() < 0.7:
             raise JournalUnusable("the disk is full")

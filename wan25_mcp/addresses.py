@@ -50,6 +50,16 @@ def origin_of(link: str) -> str | None:
     return f"{parts.scheme}://{parts.hostname.rstrip('.')}:{port}"
 
 
+def same_address(url: str) -> str:
+    """A base URL as the same server is always written: lower case, no default port."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    is_default = parts.port in (None, _DEFAULT_PORTS.get(parts.scheme))
+    port = "" if is_default else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
 def check_public(
     link: str, *, schemes: Collection[str] = ("http", "https"), trusted: Collection[str] = ()
 ) -> None:

@@ -18,7 +18,7 @@ import httpx2
 import platformdirs
 from pydantic import SecretStr
 
-from wan25_mcp.addresses import origin_of
+from wan25_mcp.addresses import origin_of, same_address
 from wan25_mcp.client import Client, open_http
 from wan25_mcp.editor import Editor, open_editor
 from wan25_mcp.errors import SettingsError
@@ -67,10 +67,12 @@ async def _api(settings: Settings, base_url: str, key: SecretStr) -> AsyncIterat
     async with open_http() as http, open_downloads() as downloads:
         yield Connection(
             Client(http, base_url=base_url, key=key),
-            _owner(base_url, key),
+            key_id(base_url, key),
             frozenset(filter(None, origins)),
             _publisher(settings, http, key),
             downloads,
+            same_address(base_url),
+            settings.account,
         )
 
 
@@ -85,12 +87,10 @@ def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> 
     return None
 
 
-def _owner(base_url: str, key: SecretStr) -> str:
-    """Tells the edits of one account from another's (and the emulator's) in one journal.
-
-    A hash, because the journal never holds the key.
-    """
-    return hashlib.sha256(f"{base_url} {key.get_secret_value()}".encode()).hexdigest()[:24]
+def key_id(base_url: str, key: SecretStr) -> str:
+    """Stands for a key at an address. A hash, because the journal never holds the key."""
+    text = f"{same_address(base_url)} {key.get_secret_value()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @asynccontextmanager

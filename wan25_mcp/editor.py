@@ -34,6 +34,7 @@ from wan25_mcp.journal import (
     fingerprint,
 )
 from wan25_mcp.models import EditRequest
+from wan25_mcp.ownership import Ownership
 from wan25_mcp.results import Results
 from wan25_mcp.submitting import LEASE_SECONDS, Submitter
 from wan25_mcp.terms import Connect, Connection, OpenJournal, Rules
@@ -82,6 +83,7 @@ class _Host:
     following: Following
     callbacks: Callbacks
     results: Results
+    ownership: Ownership
 
     def check_address(self, wish: Wish) -> None:
         """See that local images have somewhere to go, before anything is journaled.
@@ -159,12 +161,13 @@ class Editor:
         if isinstance(wish, EditRequest):
             wish = Wish.of(wish)
         host.check_address(wish)
+        owner = await host.ownership.owner()
         # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
         began = anyio.current_time()
         with anyio.CancelScope(shield=True):
             handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
             address = self._address(host, wish, handle)
-            claim = await self._claim(host, wish, handle, address, force_new=force_new)
+            claim = await self._claim(host, wish, owner, handle, address, force_new=force_new)
             if not claim.joined:
                 prepare = partial(self._prepare, host, wish, address)
                 submit = host.submitter.start(claim.intent, prepare)
@@ -264,7 +267,7 @@ class Editor:
             JournalUnusable: The journal cannot be read.
         """
         host = await self._hosted()
-        owner = host.connection.owner
+        owner = await host.ownership.owner()
         kept = await host.journal.recent(owner, now=self._rules.clock(), most=most)
         return [
             PastEdit(
@@ -304,17 +307,25 @@ class Editor:
         return address
 
     async def _claim(
-        self, host: _Host, wish: Wish, handle: str, address: Address | None, *, force_new: bool
+        self,
+        host: _Host,
+        wish: Wish,
+        owner: str,
+        handle: str,
+        address: Address | None,
+        *,
+        force_new: bool,
     ) -> Claim:
         return await host.journal.claim(
             Ask(
                 handle=handle,
-                owner=host.connection.owner,
+                owner=owner,
                 fingerprint=fingerprint(wish.content()),
                 n=wish.n,
                 prompt=wish.prompt,
                 holder=self._holder,
                 callback=address.digest if address else None,
+                address=host.connection.address,
             ),
             now=self._rules.clock(),
             window=0.0 if force_new else self._rules.duplicate_window,
@@ -450,7 +461,8 @@ class Editor:
         """Keep the connection open in one task from first use to the end."""
         async with self._connect() as connection:
             journal = await self._open_journal()
-            tolerant = TolerantJournal(journal, connection.owner)
+            ownership = Ownership(connection, journal, may_ask=not self.is_emulator)
+            tolerant = TolerantJournal(journal, ownership.owner)
             following = Following(
                 connection.client,
                 tolerant,
@@ -481,8 +493,12 @@ class Editor:
                 self._tasks,
                 clock=self._rules.clock,
             )
-            results = Results(connection, journal, tolerant, self._tasks, self._rules)
-            host = _Host(connection, journal, tolerant, submitter, following, callbacks, results)
+            results = Results(
+                connection, journal, tolerant, self._tasks, self._rules, ownership.owner
+            )
+            host = _Host(
+                connection, journal, tolerant, submitter, following, callbacks, results, ownership
+            )
             self._tasks.start_soon(following.run)
             task_status.started(host)
             if self._rules.attends:

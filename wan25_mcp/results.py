@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ class Results:
         tolerant: What is known of the tasks.
         tasks: The task group the saving runs in; it outlives every call.
         rules: Whether and where they are saved.
+        owner: Whose they are.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Results:
         tolerant: TolerantJournal,
         tasks: TaskGroup,
         rules: Rules,
+        owner: Callable[[], Awaitable[str]],
     ) -> None:
         self._connection = connection
+        self._owner = owner
         self._journal = journal
         self._tolerant = tolerant
         self._rules = rules
@@ -85,9 +89,8 @@ class Results:
         """Save what was completed while nobody asked, or could not be saved before."""
         if self._keeper is None:
             return
-        now, owner = self._rules.clock(), self._connection.owner
         try:
-            unsaved = await self._journal.unsaved(owner, now=now)
+            unsaved = await self._journal.unsaved(await self._owner(), now=self._rules.clock())
         except JournalUnusable:
             return
         for task_id in unsaved:

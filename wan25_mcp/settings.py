@@ -45,6 +45,8 @@ class Settings:
     key_problem: str | None = None
     """Why there is no key, when it was set but cannot be one."""
     base_url: str = DEFAULT_BASE_URL
+    account: str | None = None
+    """Names the account whose edits the journal keeps; None: the key tells."""
     data_dir: Path | None = None
     database_url: SecretStr | None = None
     output_dir: Path | None = None
@@ -99,6 +101,7 @@ class Settings:
             key=key,
             key_problem=problem,
             base_url=read.base_url(),
+            account=read.text("WAN25_ACCOUNT") or None,
             data_dir=read.directory("WAN25_DATA_DIR"),
             database_url=database,
             output_dir=read.directory("WAN25_OUTPUT_DIR"),

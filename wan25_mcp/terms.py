@@ -27,17 +27,21 @@ class Connection:
 
     Args:
         client: The provider's API.
-        owner: Stands for the account at this provider; tells its edits from others in a journal.
+        key: Stands for the API key at this address, without telling it.
+        address: Where the API is, as `addresses.same_address` writes it.
+        account: What the operator calls the account, if anything.
         trusted: Origins that links may name although they are not public.
         publisher: Gives local images an address; None when nothing is configured for it.
         downloads: The client results are downloaded with, if they are.
     """
 
     client: Client
-    owner: str
+    key: str
     trusted: frozenset[str] = frozenset()
     publisher: Publisher | None = None
     downloads: httpx2.AsyncClient | None = None
+    address: str | None = None
+    account: str | None = None
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]

@@ -32,6 +32,11 @@ VARIABLES: Final = (
     Variable(name="WAN25_API_KEY_FILE", meaning="A file that holds the key, instead."),
     Variable(name="WAN25_BASE_URL", meaning="The API, path included.", default=DEFAULT_BASE_URL),
     Variable(
+        name="WAN25_ACCOUNT",
+        meaning="Any name for the account, so that its edits and limits outlive the key. Without "
+        "one, a new key that can read the old key's tasks counts as the same account.",
+    ),
+    Variable(
         name="WAN25_DATA_DIR",
         meaning="Where the journal is kept.",
         default="your user data folder",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,6 +78,26 @@ class Postgres:
 
     def stop(self) -> None:
         self._control("-m", "immediate", "stop")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While the block runs, it accepts connections and answers nothing."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in self._processes():
+                os.kill(pid, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        first = int(Path(self._place, "postmaster.pid").read_text().split()[0])
+        found = [first]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                pid, parent = stat.parent.name, stat.read_text().rpartition(")")[2].split()[1]
+                found += [int(pid)] if int(parent) == first else []
+        return found
 
     @property
     def _place(self) -> str:

@@ -84,6 +84,7 @@ def journal(place: Place) -> Iterator[SqlJournal]:
 def ask(handle: str = "edit-1", content: str = "night", owner: str = "me", n: int = 1) -> Ask:
     return Ask(
         handle=handle,
+        address="https://api.example.com",
         owner=owner,
         fingerprint=fingerprint({"prompt": content}),
         n=n,
@@ -1113,12 +1114,24 @@ CREATE TABLE wan25_uploads (
 INSERT INTO wan25_version VALUES (2);
 """
 )
+VERSION_3: Final = (
+    VERSION_2
+    + """
+ALTER TABLE wan25_intents ADD COLUMN callback VARCHAR(64);
+ALTER TABLE wan25_tasks ADD COLUMN looking_until FLOAT(53) DEFAULT '0' NOT NULL;
+CREATE INDEX wan25_tasks_seen ON wan25_tasks (seen_at, task_id);
+INSERT INTO wan25_version VALUES (3);
+"""
+)
 HELD: Final = """
-INSERT INTO wan25_intents VALUES ('edit-1', 'me', '{equal}', 'accepted', {now}, {now},
+INSERT INTO wan25_intents (handle, owner, fingerprint, stage, created_at, sent_at,
+  lease_until, holder, n, prompt, credits, price, task_id, error) VALUES ('edit-1', 'me',
+  '{equal}', 'accepted', {now}, {now},
   {now}, 'a process', 1, 'night', 1.5, NULL, 'task-1', NULL);
 """
 OLD_TASK: Final = """
-INSERT INTO wan25_tasks VALUES ('{name}', 0, 'pending',
+INSERT INTO wan25_tasks (task_id, settled, status,
+  answer, seen_at, unfinished_at, settled_at, followed_until) VALUES ('{name}', 0, 'pending',
   '{{"id": "{name}", "status": "pending", "results": []}}', {now}, {now}, NULL, 0.0);
 """
 
@@ -1152,7 +1165,7 @@ def shape(place: Place) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("older", [VERSION_1, VERSION_2], ids=["1", "2"])
+@pytest.mark.parametrize("older", [VERSION_1, VERSION_2, VERSION_3], ids=["1", "2", "3"])
 async def test_an_older_journal_is_brought_forward_with_all_it_holds(
     place: Place, journal: SqlJournal, older: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -1183,8 +1196,7 @@ async def test_an_older_program_that_had_the_journal_open_can_go_on(
     """An upgrade meets servers that still run: what they add is read."""
     make_older(place, VERSION_2 + held())
     assert await journal.seen_since(0.0) == {}
-    columns = "task_id, settled, status, answer, seen_at, unfinished_at, settled_at, followed_until"
-    added = OLD_TASK.format(name="task-1", now=T0).replace("tasks", f"tasks ({columns})")
+    added = OLD_TASK.format(name="task-1", now=T0)
     execute(place, added.strip().rstrip(";").replace(":", "\\:"))
     assert await journal.seen_since(0.0) == {"task-1": T0}
     assert await journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0) is True
@@ -1494,6 +1506,7 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
         "task_id": "task-1",
         "error": None,
         "callback": None,
+        "address": "https://api.example.com",
     }
     [row] = execute(place, "SELECT * FROM wan25_tasks")
     assert row._asdict() | {"answer": json.loads(row.answer)} == {

@@ -27,7 +27,7 @@ import pytest
 
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
-from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, virtual
+from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, the_owner, virtual
 from wan25_mcp.edits import Edit
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
@@ -579,7 +579,7 @@ async def test_two_who_look_at_once_after_the_journal_works_again_are_both_answe
 async def test_when_the_journal_fails_whoever_wants_to_look_may_and_what_is_seen_is_kept(
     broken: Broken,
 ) -> None:
-    tolerant = TolerantJournal(broken.journal, OWNER)
+    tolerant = TolerantJournal(broken.journal, the_owner)
     pending, done = (
         Task.model_validate({"id": "task-1", "status": status})
         for status in ("pending", "completed")
@@ -614,7 +614,7 @@ async def test_a_row_that_cannot_be_read_ends_nothing(folder: Path) -> None:
 
 
 async def test_a_journal_that_cannot_be_read_tells_nothing_of_looks(folder: Path) -> None:
-    tolerant = TolerantJournal(SqlJournal(_garbage(folder), run=inline), OWNER)
+    tolerant = TolerantJournal(SqlJournal(_garbage(folder), run=inline), the_owner)
     assert await tolerant.take_look("task-1", seen_at=None, now=T0, lease=20.0) is True
     await tolerant.end_look("task-1")
     assert await tolerant.seen_since(0.0) == {}
@@ -652,7 +652,7 @@ class SlowDisk:
     def __init__(self) -> None:
         self.fails = False
 
-    async def __call__(self, job: Callable[[], T]) -> T:
+    async def __call__(self, job: Callable[[], T], *, may_abandon: bool = False) -> T:
         if self.fails:
             with anyio.CancelScope(shield=True):  # as a thread is waited for
                 await anyio.sleep(1)

@@ -93,10 +93,10 @@ class _CutJournal(SqlJournal):
         self._forced = forced
         self._claimed = claimed
 
-    def _transact(self, kind: Any, step: Any) -> Any:
+    def _transact(self, kind: Any, step: Any, *, to_send: bool = False) -> Any:
         if self.cut:
             raise JournalUnusable("the process was killed")
-        return super()._transact(kind, step)
+        return super()._transact(kind, step, to_send=to_send)
 
     async def claim(self, ask: Any, *, window: float, **rest: Any) -> Any:
         if window == 0:

@@ -10,7 +10,7 @@ import random
 import string
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,8 @@ class Emulator:
     """The API `wan2.5-image-to-image`, played.
 
     `key`: the accepted bearer key or keys; None accepts any. `denied_keys` are known and not
-    allowed this model (403). `balance` and `price` are credits. `speed` divides every wait of its
+    allowed this model (403). `accounts` names the account of each key
+    that shares one. `balance` and `price` are credits. `speed` divides every wait of its
     own (run times, callback retries), never network timeouts. `clock` gives epoch seconds for
     stamps, link expiry and rate limits. `run_seconds` fixes how long a task runs, before `speed`.
     `outside` is the world it downloads from and calls back to; None is the real network.
@@ -68,6 +69,7 @@ class Emulator:
         rate_limit: RateLimit | int | None = None,
         idempotency: bool = False,
         denied_keys: Collection[str] = (),
+        accounts: Mapping[str, str] | None = None,
         check_images: bool = True,
         default_n: int = 4,
         user_group: str = "default",
@@ -78,6 +80,7 @@ class Emulator:
     ) -> None:
         self.keys = {key} if isinstance(key, str) else None if key is None else set(key)
         self.denied_keys = frozenset(denied_keys)
+        self.accounts = dict(accounts or {})
         self.clock, self.speed, self.generation = clock, speed, generation
         self.link_seconds, self.refuse_library_agents = link_seconds, refuse_library_agents
         self.admin = admin

@@ -55,7 +55,7 @@ class Gateway:
 
     def _replayed(self, key: str, record: Submit) -> Task | None:
         name = record.headers.get("idempotency-key", "")
-        task = self.tasks.get(self._replays.get((key, name), ""))
+        task = self.tasks.get(self._replays.get((self._account(key), name), ""))
         if not self._terms.idempotency or task is None:
             return None
         record.replayed, record.task_id = True, task.id
@@ -70,7 +70,7 @@ class Gateway:
         self._emulator.ledger.reserve(task.id, order.n)
         self.tasks[task.id] = task
         if name := record.headers.get("idempotency-key"):
-            self._replays[key, name] = task.id
+            self._replays[self._account(key), name] = task.id
         self._emulator.start(task)
         record.accepted, record.task_id = True, task.id
         return task
@@ -94,9 +94,12 @@ class Gateway:
         if self._terms.generation == "later" and not task_id.startswith("task-"):
             raise Refusal(400, "Invalid task ID", later_code="invalid_task_id")
         task = self.tasks.get(task_id)
-        if task is None or task.key != key:
+        if task is None or self._account(task.key) != self._account(key):
             raise unknown_task()
         return self.read(task)
+
+    def _account(self, key: str) -> str:
+        return self._emulator.accounts.get(key, key)
 
     def read(self, task: Task) -> dict[str, Any]:
         elapsed = (anyio.current_time() - (task.started or 0.0)) * self._emulator.speed

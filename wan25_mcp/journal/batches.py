@@ -32,6 +32,8 @@ class _Place(Generic[S]):
     result: Any = None
     error: BaseException | None = None
     is_done: bool = False
+    is_left: bool = False
+    """Whether its caller has gone while it was carried out."""
 
     def end(self, end: Any) -> None:
         """Its result, or its error."""
@@ -51,6 +53,8 @@ class Batches(Generic[S]):
             it raises itself also ends all that wait: they would only find the same, one later
             than the other.
         abreast: How many batches are under way at one time.
+        may_abandon: Whether a step may be left before it is over, as one that only reads: whoever
+            is cancelled is gone at once, and the others' steps are carried out anew.
     """
 
     def __init__(
@@ -58,13 +62,15 @@ class Batches(Generic[S]):
         carry_out: Callable[[Sequence[S]], Awaitable[Sequence[Any]]],
         *,
         abreast: int = 1,
+        may_abandon: bool = False,
     ) -> None:
         self._carry_out = carry_out
+        self._may_abandon = may_abandon
         self._free = abreast
         self._waiting: dict[_Place[S], None] = {}
 
     async def do(self, step: S) -> Any:
-        """Carry out a step. Once begun, it is waited for: cancelling comes after it."""
+        """Carry out a step. Once begun, it is waited for, unless it may be abandoned."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         place = _Place(step)
         if self._free:
@@ -84,6 +90,8 @@ class Batches(Generic[S]):
         except BaseException:
             if place in self._waiting:
                 del self._waiting[place]
+            elif self._may_abandon and not place.turn.is_set():
+                place.is_left = True
             elif not place.turn.is_set():  # it is being carried out
                 with anyio.CancelScope(shield=True):
                     await place.turn.wait()
@@ -97,12 +105,16 @@ class Batches(Generic[S]):
         for place in batch[1:]:
             del self._waiting[place]
         try:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=not self._may_abandon):
                 ends = await self._carry_out([place.step for place in batch])
         except Exception as error:  # noqa: BLE001  raised to each of them
             self._end_all(batch, error)
         except BaseException:
-            self._end_all(batch, JournalUnusable("it was interrupted"))
+            if self._may_abandon:
+                again = dict.fromkeys(place for place in batch[1:] if not place.is_left)
+                self._waiting = again | self._waiting
+            else:
+                self._end_all(batch, JournalUnusable("it was interrupted"))
             raise
         else:
             for place, end in zip(batch, ends, strict=True):

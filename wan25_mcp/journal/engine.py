@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from wan25_mcp.journal.answering import limit_times
+from wan25_mcp.journal.database_file import DatabaseFile
 from wan25_mcp.journal.records import JournalUnusable
 
 BUSY_SECONDS: Final = 2.5
@@ -24,31 +24,33 @@ looks. The next look says it again, so it is not worth waiting for the disk at e
 Other processes see it at once like any other, and the death of a process takes nothing back."""
 
 
-def open_engine(url: str | Path) -> Engine:
-    address = _sqlite_file(url) if isinstance(url, Path) else _with_driver(url)
+def open_engine(place: str | DatabaseFile) -> Engine:
+    address = _with_driver(place) if isinstance(place, str) else _sqlite_file(place)
     if address.get_backend_name() != "sqlite":
-        return create_engine(
+        engine = create_engine(
             address,
-            pool_pre_ping=True,
             pool_timeout=BUSY_SECONDS,
             # A database may be set to another: then whoever waited for its turn would still see
             # what was there before, and an intent could be made twice.
             isolation_level="READ COMMITTED",
         )
+        limit_times(engine)
+        return engine
     # Nothing to reset: every transaction here ends in a commit or a rollback of its own.
     waits: dict[str, Any] = {"pool_reset_on_return": None}
-    if isinstance(url, Path):
+    if isinstance(place, DatabaseFile):
         waits["pool_timeout"] = BUSY_SECONDS
     engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **waits)
+    if isinstance(place, DatabaseFile):
+        event.listen(engine, "do_connect", lambda *_: place.require())
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _sqlite_file(path: Path) -> URL:
-    _create_private(path)
+def _sqlite_file(file: DatabaseFile) -> URL:
     # Not as text: a folder's name may hold what means something in a URL.
-    return URL.create("sqlite", database=str(path))
+    return URL.create("sqlite", database=str(file.path))
 
 
 def _with_driver(url: str) -> URL:
@@ -62,12 +64,6 @@ def _with_driver(url: str) -> URL:
         # A machine that does not answer would otherwise be waited for for minutes.
         parsed = parsed.update_query_dict({"connect_timeout": str(int(BUSY_SECONDS))})
     return parsed
-
-
-def _create_private(path: Path) -> None:
-    """The file holds prompts and links: nobody else on the machine may read it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

@@ -48,6 +48,7 @@ class Ask:
         prompt: Kept so that a person can recognise the edit in a list.
         holder: The process that would send it.
         callback: SHA-256, in hex, of the secret that only this submit's callback address carries.
+        address: Where the API is.
     """
 
     handle: str
@@ -57,6 +58,7 @@ class Ask:
     prompt: str
     holder: str
     callback: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,20 @@ class Intent:
     task_id: str | None = None
     error: Wan25Error | None = None
     callback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """What the journal knows of an API key.
+
+    Args:
+        owner: Whose edits it may see; None for a key that was never used.
+        others: For a new key: other owners with edits at the same address, the latest first, each
+            with its latest task.
+    """
+
+    owner: str | None = None
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +177,17 @@ class Journal(Protocol):
 
         Raises:
             Withheld: The allowance has no room for a new intent.
+        """
+        ...
+
+    async def known_key(self, key: str, *, address: str | None) -> KnownKey:
+        """Whose edits a key may see, or whose they might be."""
+        ...
+
+    async def join_owners(self, owner: str, keys: Collection[str]) -> str:
+        """Have these keys, and the edits made under their own names, belong to one owner.
+
+        Returns the owner: another process may have joined the first of the keys to one already.
         """
         ...
 

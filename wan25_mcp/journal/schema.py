@@ -23,7 +23,7 @@ from sqlalchemy.schema import CreateColumn
 
 from wan25_mcp.journal.records import JournalUnusable
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 metadata: Final = MetaData()
 
@@ -47,9 +47,18 @@ intents: Final = Table(
     Column("task_id", String(255), unique=True),
     Column("error", Text),
     Column("callback", String(64)),
+    Column("address", Text),  # of the API; unknown for edits of versions before 4
     Index("wan25_intents_equal", "owner", "fingerprint", "created_at"),
     Index("wan25_intents_stage", "stage", "lease_until"),
     Index("wan25_intents_latest", "owner", "created_at"),
+)
+
+# Keys that belong to an owner of another name. A key that is not here is an owner of its own.
+keys: Final = Table(
+    "wan25_keys",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("owner", String(64), nullable=False),
 )
 
 tasks: Final = Table(

@@ -8,6 +8,7 @@ transaction's makes the steps of all replicas take turns, which they would on SQ
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -24,8 +25,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError, StatementError
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import files, schema, sightings, steps
+from wan25_mcp.journal import files, owners, schema, sightings, steps
+from wan25_mcp.journal.answering import Gate
 from wan25_mcp.journal.batches import Batches
+from wan25_mcp.journal.database_file import DatabaseFile, Replaced
 from wan25_mcp.journal.engine import Kind, open_engine, reason, take_turn
 from wan25_mcp.journal.records import (
     Allowance,
@@ -33,12 +36,15 @@ from wan25_mcp.journal.records import (
     Claim,
     Intent,
     JournalUnusable,
+    KnownKey,
     Sighting,
     Upload,
     Withheld,
 )
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +56,8 @@ class _Job:
 
     step: Callable[[Connection], Any]
     empty: Any = None
+    comes_before_the_wire: bool = False
+    """Whether something is sent because of it, so that others must be able to read it."""
 
 
 Lanes = dict[Kind, Batches[_Job]]
@@ -60,12 +68,12 @@ _READS_ABREAST: Final = 4
 """Batches of reads at one time on a server, which is far away; a file is not."""
 
 
-async def in_thread(job: Callable[[], T]) -> T:
-    """Run a blocking job beside the event loop."""
-    return await anyio.to_thread.run_sync(job)
+async def in_thread(job: Callable[[], T], *, may_abandon: bool = False) -> T:
+    """Run a blocking job beside the event loop; one that may be abandoned ends unheard."""
+    return await anyio.to_thread.run_sync(job, abandon_on_cancel=may_abandon)
 
 
-async def inline(job: Callable[[], T]) -> T:
+async def inline(job: Callable[[], T], *, may_abandon: bool = False) -> T:  # noqa: ARG001  as above
     """Run a blocking job on the event loop: a virtual clock does not wait for threads."""
     await anyio.lowlevel.checkpoint()
     return job()
@@ -83,8 +91,10 @@ class SqlJournal:
         self._url = url
         self._run = run
         self._engine: Engine | None = None
+        self._file: DatabaseFile | None = None
         self._opening = threading.Lock()
         self._changing = threading.Lock()
+        self._gate = Gate()
         # For each event loop its own: what one thread waits for, another cannot set.
         self._lanes: RunVar[Lanes] = RunVar(f"lanes of journal {next(_numbers)}")
 
@@ -92,7 +102,7 @@ class SqlJournal:
         """Give back connections; the journal may be used again."""
         if self._engine is not None:
             self._engine.dispose()
-            self._engine = None
+            self._engine = self._file = None
 
     # --- the promise ------------------------------------------------------------------------
 
@@ -106,7 +116,7 @@ class SqlJournal:
         allowance: Allowance,
         refusal: Withheld | None = None,
     ) -> Claim:
-        return await self._write(
+        return await self._write_before_the_wire(
             steps.claim,
             ask,
             now=now,
@@ -116,8 +126,14 @@ class SqlJournal:
             refusal=refusal,
         )
 
+    async def known_key(self, key: str, *, address: str | None) -> KnownKey:
+        return await self._read(KnownKey(), owners.known_key, key, address=address)
+
+    async def join_owners(self, owner: str, keys: Collection[str]) -> str:
+        return await self._write(owners.join_owners, owner, keys)
+
     async def begin(self, handle: str, *, now: float, lease: float) -> bool:
-        return await self._write(steps.begin, handle, now=now, lease=lease)
+        return await self._write_before_the_wire(steps.begin, handle, now=now, lease=lease)
 
     async def pause(self, handle: str, *, now: float, lease: float) -> None:
         await self._write(steps.pause, handle, now=now, lease=lease)
@@ -201,6 +217,13 @@ class SqlJournal:
         result: T = await self._lane("write").do(job)
         return result
 
+    async def _write_before_the_wire(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        job = _Job(lambda connection: step(connection, *args, **kwargs), comes_before_the_wire=True)
+        result: T = await self._lane("write").do(job)
+        return result
+
     async def _note(
         self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -244,21 +267,27 @@ class SqlJournal:
         lanes = self._lanes.get(None)
         if lanes is None:
             lanes = {
-                kind: Batches(partial(self._carry_out, kind), abreast=abreast)
+                kind: Batches(
+                    partial(self._carry_out, kind), abreast=abreast, may_abandon=kind == "read"
+                )
                 for kind, abreast in _abreast(self._url).items()
             }
             self._lanes.set(lanes)
         return lanes[kind]
 
     async def _carry_out(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:
-        ends: Sequence[Any] = await self._run(partial(self._carry_out_all, kind, jobs))
+        carry_out = partial(self._carry_out_all, kind, jobs)
+        ends: Sequence[Any] = await self._run(carry_out, may_abandon=kind == "read")
         return ends
 
     def _carry_out_all(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:
         if kind == "read" and self._is_absent():
             return [job.empty for job in jobs]
+        to_send = any(job.comes_before_the_wire for job in jobs)
         try:
-            return self._transact(kind, lambda link: [job.step(link) for job in jobs])
+            return self._transact(
+                kind, lambda link: [job.step(link) for job in jobs], to_send=to_send
+            )
         except Exception as error:
             if _is_of_all(error):
                 raise
@@ -268,23 +297,26 @@ class SqlJournal:
 
     def _carry_out_one(self, kind: Kind, job: _Job) -> Any:
         try:
-            return self._transact(kind, job.step)
+            return self._transact(kind, job.step, to_send=job.comes_before_the_wire)
         except Exception as error:  # noqa: BLE001  raised to whoever asked for it
             return error
 
     def _is_absent(self) -> bool:
         return self._engine is None and isinstance(self._url, Path) and not _exists(self._url)
 
-    def _transact(self, kind: Kind, step: Callable[[Connection], T]) -> T:
+    def _transact(self, kind: Kind, step: Callable[[Connection], T], *, to_send: bool = False) -> T:
         try:
-            engine = self._opened()
-            with (
-                self._in_turn(kind),
-                engine.connect().execution_options(wan25=kind) as connection,
-                connection.begin(),
-            ):
-                take_turn(connection, kind)
-                return step(connection)
+            with self._in_turn(kind), self._gate.transaction():
+                engine = self._opened(to_send=to_send)
+                with (
+                    engine.connect().execution_options(wan25=kind) as connection,
+                    connection.begin(),
+                ):
+                    take_turn(connection, kind)
+                    result = step(connection)
+                if to_send and self._file is not None:
+                    self._file.require()  # or what was just written is nobody's
+                return result
         except (SQLAlchemyError, OSError, ImportError) as error:
             raise JournalUnusable(reason(error)) from error
 
@@ -292,10 +324,14 @@ class SqlJournal:
         """SQLite has whoever finds the file locked sleep and try again; our own threads queue."""
         return nullcontext() if kind == "read" else self._changing
 
-    def _opened(self) -> Engine:
+    def _opened(self, *, to_send: bool = False) -> Engine:
         with self._opening:  # several threads may come first at once; each would open its own
+            if self._file is not None and not self._file.is_in_place():
+                self._leave_file(to_send=to_send)
             if self._engine is None:
-                engine = open_engine(self._url)
+                if isinstance(self._url, Path):
+                    self._file = DatabaseFile.created(self._url)
+                engine = open_engine(self._file or str(self._url))
                 try:
                     _prepare(engine)
                 except BaseException:
@@ -303,6 +339,32 @@ class SqlJournal:
                     raise
                 self._engine = engine
             return self._engine
+
+    def _leave_file(self, *, to_send: bool) -> None:
+        """Go on with the file that is at the path now, unless this one still has work to do.
+
+        Raises:
+            Replaced: Something is to be sent, and a submit is under way that only the file that
+                was opened knows of.
+        """
+        if self._engine is not None and self._knows_open_submits(self._engine):
+            if to_send:
+                raise Replaced
+            return
+        self.close()
+        logger.warning(
+            "The journal's file was deleted or replaced while this server runs; going on with the "
+            "file that is at its path now. Edits and spent credits that only the earlier file "
+            "recorded are not counted any more: %s",
+            self._url,
+        )
+
+    def _knows_open_submits(self, engine: Engine) -> bool:
+        try:
+            with engine.connect() as connection, connection.begin():
+                return steps.has_open(connection, time.time())
+        except (SQLAlchemyError, JournalUnusable):
+            return False
 
 
 def _abreast(url: str | Path) -> dict[Kind, int]:
@@ -312,7 +374,7 @@ def _abreast(url: str | Path) -> dict[Kind, int]:
 
 def _is_of_all(error: Exception) -> bool:
     """Whether it is the storage that failed, and would fail any step; it has been waited for."""
-    if not isinstance(error, JournalUnusable):
+    if not isinstance(error, JournalUnusable) or isinstance(error, Replaced):
         return False
     cause = error.__cause__
     is_of_a_step = isinstance(cause, StatementError) and not isinstance(

@@ -111,6 +111,7 @@ def claim(
             "prompt": intent.prompt,
             "credits": intent.credits,
             "callback": intent.callback,
+            "address": ask.address,
         },
     )
     return Claim(intent, joined=False)
@@ -209,6 +210,18 @@ _DEAD: Final = (
 def overdue(connection: Connection, now: float) -> bool:
     """Whether `expire` has anything to do."""
     return connection.execute(_DEAD, {"now": now}).first() is not None
+
+
+_OPEN: Final = (
+    select(intents.c.handle)
+    .where(intents.c.stage.in_(("intent", "sending")), intents.c.lease_until >= bindparam("now"))
+    .limit(1)
+)
+
+
+def has_open(connection: Connection, now: float) -> bool:
+    """Whether a submit is under way."""
+    return connection.execute(_OPEN, {"now": now}).first() is not None
 
 
 def expire(connection: Connection, now: float) -> None:

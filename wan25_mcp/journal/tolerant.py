@@ -29,7 +29,7 @@ class _Unwritten:
 class TolerantJournal:
     """What the editor does with its journal after a submit has been sent, and for looks."""
 
-    def __init__(self, journal: Journal, owner: str) -> None:
+    def __init__(self, journal: Journal, owner: Callable[[], Awaitable[str]]) -> None:
         self._journal = journal
         self._owner = owner
         self._unwritten = _Unwritten()
@@ -99,7 +99,7 @@ class TolerantJournal:
             if name in (intent.handle, intent.task_id):
                 return intent
         try:
-            return await self._journal.find(name, self._owner, now=now)
+            return await self._journal.find(name, await self._owner(), now=now)
         except JournalUnusable as error:
             logger.warning("%s", error.message)
             return None
@@ -163,7 +163,7 @@ class TolerantJournal:
 
     async def past_runs(self, *, n: int | None = None, most: int = 100) -> Sequence[float]:
         try:
-            return await self._journal.past_runs(self._owner, n=n, most=most)
+            return await self._journal.past_runs(await self._owner(), n=n, most=most)
         except JournalUnusable as error:
             logger.warning("%s", error.message)
             return ()
@@ -171,7 +171,8 @@ class TolerantJournal:
     async def unattended(self, *, now: float, unseen_for: float) -> Sequence[str]:
         await self._catch_up()  # though nobody asks
         try:
-            return await self._journal.unattended(self._owner, now=now, unseen_for=unseen_for)
+            owner = await self._owner()
+            return await self._journal.unattended(owner, now=now, unseen_for=unseen_for)
         except JournalUnusable as error:
             logger.warning("%s", error.message)
             return ()

@@ -1,0 +1,147 @@
+"""A database server that accepts connections and answers nothing holds nobody up. In real time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+
+import anyio
+import pytest
+
+from tests.journal.conftest import Postgres
+from tests.stage import open_stage, request
+from wan25_mcp.editor import Editor
+from wan25_mcp.edits import Edit
+from wan25_mcp.journal import JournalUnusable
+from wan25_mcp.journal.sql import SqlJournal
+
+pytestmark = pytest.mark.anyio
+
+LONG = 12.0
+"""Seconds far above what a call may take, and far below for ever."""
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def journal(database: str) -> Iterator[SqlJournal]:
+    journal = SqlJournal(database)
+    yield journal
+    journal.close()
+
+
+async def test_every_call_ends_and_nothing_is_sent_and_later_all_goes_on(
+    journal: SqlJournal, postgres_server: Postgres
+) -> None:
+    async with open_stage(journal=journal, run_seconds=2.0) as stage:
+        made = await stage.editor.edit(request("before"))
+        task_id = made.task_id or ""
+        await anyio.sleep(2.5)
+        with postgres_server.frozen():
+            with anyio.fail_after(LONG):
+                waited = await stage.editor.wait(task_id, timeout=4)
+            with anyio.fail_after(LONG):
+                got = await stage.editor.get(task_id)
+            assert {waited.task_id, got.task_id} == {task_id}
+            with anyio.fail_after(LONG), pytest.raises(JournalUnusable) as refused:
+                await stage.editor.edit(request("new"))
+            assert (refused.value.charged, refused.value.retryable) == ("no", True)
+            assert len(stage.emulator.submits) == 1
+        with anyio.fail_after(LONG):
+            edited = await _edited_at_last(stage.editor)
+        assert (edited.status, edited.charged) == ("pending", "reserved")
+        assert (await stage.editor.get(task_id)).status == "completed"
+        assert len(stage.emulator.submits) == 2
+
+
+async def _edited_at_last(editor: Editor) -> Edit:
+    while True:
+        try:
+            return await editor.edit(request("new"))
+        except JournalUnusable:
+            await anyio.sleep(0.2)
+
+
+async def test_many_calls_at_once_are_not_answered_one_after_another(
+    journal: SqlJournal, postgres_server: Postgres
+) -> None:
+    async with open_stage(journal=journal, run_seconds=600.0) as stage:
+        made = await stage.editor.edit(request("before"))
+        with postgres_server.frozen(), anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                for number in range(20):
+                    tasks.start_soon(_refused, stage.editor, f"new {number}")
+                    tasks.start_soon(stage.editor.get, made.task_id or "")
+        assert len(stage.emulator.submits) == 1
+
+
+async def _refused(editor: Editor, prompt: str) -> None:
+    with pytest.raises(JournalUnusable):
+        await editor.edit(request(prompt))
+
+
+async def test_a_wait_in_whose_middle_the_server_freezes_ends_in_its_time(
+    journal: SqlJournal, postgres_server: Postgres
+) -> None:
+    async with open_stage(journal=journal, run_seconds=600.0) as stage:
+        made = await stage.editor.edit(request("before"))
+        waited = _Call(partial(stage.editor.wait, made, timeout=5))
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(waited)
+                await anyio.sleep(1)
+                with postgres_server.frozen():
+                    await waited.ended.wait()
+    assert waited.edit is not None
+    assert (waited.edit.task_id, waited.edit.status) == (made.task_id, "pending")
+
+
+async def test_a_submit_that_is_accepted_meanwhile_keeps_its_id(
+    journal: SqlJournal, postgres_server: Postgres
+) -> None:
+    async with open_stage(journal=journal, run_seconds=600.0) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=1.5)
+        edited = _Call(partial(stage.editor.edit, request("before")))
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(edited)
+                await anyio.sleep(1)
+                with postgres_server.frozen():
+                    await edited.ended.wait()
+                    await anyio.sleep(4)
+        [task_id] = stage.emulator.tasks
+        with anyio.fail_after(LONG):
+            listed = await _listed_at_last(stage.editor, task_id)
+        assert listed == [task_id]
+
+
+async def _listed_at_last(editor: Editor, task_id: str) -> list[str | None]:
+    """The task ids of the list, once there is one in it."""
+    while True:
+        try:
+            await editor.get(task_id)  # what could not be written is written with it
+            recent = await editor.recent()
+            listed = [past.edit.task_id for past in recent if past.edit.status == "pending"]
+        except JournalUnusable:
+            listed = []
+        if listed:
+            return listed
+        await anyio.sleep(0.2)
+
+
+class _Call:
+    """A call under way, and what came of it."""
+
+    def __init__(self, call: Callable[[], Awaitable[Edit]]) -> None:
+        self._call = call
+        self.edit: Edit | None = None
+        self.ended = anyio.Event()
+
+    async def __call__(self) -> None:
+        try:
+            self.edit = await self._call()
+        finally:
+            self.ended.set()

@@ -1,0 +1,61 @@
+"""Whose edits an API key may see, as SQL inside one transaction. Synchronous.
+
+An owner is named after the first key of an account, or by the operator; a later key points to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+
+from wan25_mcp.journal.records import KnownKey
+from wan25_mcp.journal.schema import intents, keys
+
+_MOST_OTHERS: Final = 5
+
+_OWNER: Final = select(keys.c.owner).where(keys.c.key == bindparam("key"))
+_HAS_EDITS: Final = select(intents.c.handle).where(intents.c.owner == bindparam("key")).limit(1)
+_LATEST: Final = (
+    select(intents.c.owner, func.max(intents.c.created_at).label("created_at"))
+    .where(
+        intents.c.owner != bindparam("key"),
+        intents.c.task_id.is_not(None),
+        or_(intents.c.address == bindparam("address"), intents.c.address.is_(None)),
+    )
+    .group_by(intents.c.owner)
+    .subquery()
+)
+_OTHERS: Final = (
+    select(intents.c.owner, intents.c.task_id)
+    .join(
+        _LATEST,
+        (_LATEST.c.owner == intents.c.owner) & (_LATEST.c.created_at == intents.c.created_at),
+    )
+    .where(intents.c.task_id.is_not(None))
+    .order_by(_LATEST.c.created_at.desc())
+    .limit(_MOST_OTHERS)
+)
+
+
+def known_key(connection: Connection, key: str, *, address: str | None) -> KnownKey:
+    owner = connection.execute(_OWNER, {"key": key}).scalar()
+    if owner is not None:
+        return KnownKey(owner)
+    if connection.execute(_HAS_EDITS, {"key": key}).first() is not None:
+        return KnownKey(key)
+    found = connection.execute(_OTHERS, {"key": key, "address": address})
+    return KnownKey(None, tuple({row.owner: (row.owner, row.task_id) for row in found}.values()))
+
+
+def join_owners(connection: Connection, owner: str, joined: Collection[str]) -> str:
+    first = next(iter(joined))
+    owner = connection.execute(_OWNER, {"key": first}).scalar() or owner
+    for key in joined:
+        if key != owner:
+            connection.execute(update(intents).where(intents.c.owner == key).values(owner=owner))
+            connection.execute(update(keys).where(keys.c.owner == key).values(owner=owner))
+            connection.execute(delete(keys).where(keys.c.key == key))
+            connection.execute(insert(keys).values(key=key, owner=owner))
+    return owner
