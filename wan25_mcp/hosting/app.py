@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.callbacks import CallbackReceiver
+from wan25_mcp.hosting.connections import Admission
 from wan25_mcp.settings import Settings
 
 HttpTransport = Literal["streamable-http", "sse"]
@@ -54,6 +55,7 @@ def create_app(
         app = server.streamable_http_app(
             streamable_http_path=PATHS["streamable-http"], transport_security=security
         )
+    app = Admission(app)
     app = TokenGate(app, settings.server_token) if settings.server_token else app
     app = AddressGate(app, names_for(host, settings))
     return CallbackEntrance(app, callbacks) if callbacks else app
