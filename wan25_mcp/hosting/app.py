@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.callbacks import CallbackReceiver
 from wan25_mcp.hosting.connections import Admission
+from wan25_mcp.hosting.sessions import IDLE_SECONDS, MOST_SESSIONS, SessionBound
 from wan25_mcp.settings import Settings
 
 HttpTransport = Literal["streamable-http", "sse"]
@@ -53,8 +54,11 @@ def create_app(
         app = server.sse_app(sse_path=PATHS["sse"], transport_security=security)
     else:
         app = server.streamable_http_app(
-            streamable_http_path=PATHS["streamable-http"], transport_security=security
+            streamable_http_path=PATHS["streamable-http"],
+            session_idle_timeout=IDLE_SECONDS,
+            transport_security=security,
         )
+        app = SessionBound(app, MOST_SESSIONS)
     app = Admission(app)
     app = TokenGate(app, settings.server_token) if settings.server_token else app
     app = AddressGate(app, names_for(host, settings))
