@@ -37,8 +37,8 @@ from wan25_mcp.models import (
     public_image,
 )
 
-MAX_SOURCE_CHARACTERS: Final = 45_000_000
-"""Of a `data:` URI; how much of it may be an image is for the reader to say."""
+MAX_SOURCE_CHARACTERS: Final = 27_000_000
+"""Of a `data:` URI: an image of 20 MB, twice what the model takes, in base64."""
 
 
 def _stripped(value: object) -> object:
