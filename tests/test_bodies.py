@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from wan25_mcp.hosting import bodies
-from wan25_mcp.hosting.bodies import SMALL_BYTES, BodyBudget, Room
+from wan25_mcp.hosting.bodies import SMALL_BYTES, BodyBudget
 
 pytestmark = pytest.mark.anyio
 MIB: Final = 1024 * 1024
@@ -114,26 +114,3 @@ async def test_a_message_that_is_worked_on_after_its_answer_keeps_its_room_a_whi
             began = anyio.current_time()
             assert (await http.post("/", content=bytes(MIB))).status_code == status
             assert (anyio.current_time() - began > 0.4) == waits
-
-
-async def test_room_is_given_in_turn_and_whoever_leaves_holds_up_nobody() -> None:
-    room = Room(10)
-    got: list[int] = []
-
-    async def take(size: int, scope: anyio.CancelScope) -> None:
-        with scope:
-            await room.take(size)
-            got.append(size)
-
-    scopes = {size: anyio.CancelScope() for size in (8, 9, 2, 10)}
-    async with anyio.create_task_group() as tasks:
-        for size, scope in scopes.items():
-            tasks.start_soon(take, size, scope)
-            await anyio.wait_all_tasks_blocked()
-        assert got == [8]
-        scopes[9].cancel()
-        await anyio.wait_all_tasks_blocked()
-        assert got == [8, 2]
-        room.give(8)
-        room.give(2)
-    assert got == [8, 2, 10]

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wan25_mcp.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.images.sources import MAX_DATA_BYTES
 from wan25_mcp.models import MAX_IMAGES_IN
+from wan25_mcp.room import Room
 
 MOST_BODY_BYTES: Final = MAX_IMAGES_IN * MAX_SOURCE_CHARACTERS + 4_000_000
 """The rest of a call, and what a client's JSON adds by escaping slashes."""
@@ -33,39 +34,6 @@ RETRY_AFTER_SECONDS: Final = 5
 
 HANDED_OVER_SECONDS: Final = 4.0
 """A message that was answered 202 is worked on afterwards; `edit_image` answers within these."""
-
-
-class Room:
-    """So many bytes, given to whoever came first."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-        self._line: deque[tuple[int, anyio.Event]] = deque()
-
-    async def take(self, size: int) -> None:
-        """Wait until there is so much."""
-        if not self._line and size <= self._left:
-            self._left -= size
-            return
-        place = (size, anyio.Event())
-        self._line.append(place)
-        try:
-            await place[1].wait()
-        except BaseException:
-            if place in self._line:
-                self._line.remove(place)
-                self.give(0)  # who stands behind may need less
-            else:
-                self.give(size)
-            raise
-
-    def give(self, size: int) -> None:
-        """Give back what was taken."""
-        self._left += size
-        while self._line and self._line[0][0] <= self._left:
-            size, given = self._line.popleft()
-            self._left -= size
-            given.set()
 
 
 class BodyBudget:
