@@ -37,7 +37,7 @@ LAYERS: Final = (
     {"client"},
     {"models"},
     {"lifecycle", "money", "looking"},
-    {"settings", "logs"},
+    {"settings", "logs", "room"},
     {"errors", "addresses", "variables"},
 )
 RANK: Final = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -102,6 +102,39 @@ async def test_an_image_that_turns_out_damaged_is_a_failed_edit_that_cost_nothin
     assert stage.emulator.submits == []
 
 
+@pytest.mark.parametrize(("then", "code"), [(b"", "image_unreadable"), (None, "image_not_found")])
+async def test_a_file_that_is_another_when_its_turn_comes_is_not_sent(
+    then: bytes | None, code: str, tmp_path: Path
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        source = Path(picture(tmp_path, "cat.png"))
+        wanted = await wish(stage.editor, str(source))
+        if then is None:
+            delete(str(source))
+        else:
+            picture(tmp_path, "cat.png", (641, 480))
+        edit = await stage.editor.edit(wanted)
+        assert (edit.status, edit.charged) == ("failed", "no")
+        assert edit.error is not None
+        assert edit.error.code == code
+        assert stage.emulator.submits == []
+        picture(tmp_path, "cat.png")
+        again = await stage.editor.edit(await wish(stage.editor, str(source)))
+    assert (again.status, again.joined) == ("pending", False)
+
+
+async def test_images_inside_calls_are_let_go_whatever_becomes_of_the_edit(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        whole = "data:image/png;base64," + _png()
+        torn = "data:image/png;base64," + base64.b64encode(base64.b64decode(_png())[:-30]).decode()
+        for source, prompt in ((whole, "a"), (whole, "a"), (torn, "b"), (whole, "c")):
+            edit = await stage.editor.edit(await wish(stage.editor, source, prompt=prompt))
+            assert edit.status == ("failed" if source == torn else "pending")
+            stage.emulator.fault(endpoint="upload", kind="status", code=400, times=1)
+        await anyio.sleep(1)
+        assert stage.editor._intake.held.bytes == 0
+
+
 async def test_a_failed_upload_sends_nothing_and_does_not_block_the_next_try(
     tmp_path: Path,
 ) -> None:

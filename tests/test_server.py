@@ -6,12 +6,15 @@ the model only the one, the other half only the other.
 
 from __future__ import annotations
 
+import base64
+import random
 import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -21,11 +24,15 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.sse import sse_client
+from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
+from PIL import Image
 
 from tests.stage import environment, names_in
+from wan25_mcp.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.emulator import Emulator
+from wan25_mcp.hosting.bodies import MOST_BODY_BYTES
 from wan25_mcp.lifecycle import Status
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import EMULATOR_NOTE
@@ -499,6 +506,59 @@ async def test_many_calls_at_once_are_all_answered(caller: Caller) -> None:
                 tasks.start_soon(one, number)
     assert len({answer["task_id"] for answer in answers}) == 5
     assert caller.emulator.ledger.charges == before + 5
+
+
+# --- images inside the call ------------------------------------------------------------------
+
+
+# A second or more each, so not in every way: one for each reader of messages.
+WITH_A_LARGE_MESSAGE: Final = [
+    ("stdio", "auto"), ("streamable-http", "legacy"), ("streamable-http", "auto"),
+    ("sse", "legacy"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("caller", WITH_A_LARGE_MESSAGE, ids="-".join, indirect=True)
+async def test_an_image_of_10_megabytes_comes_through_inside_the_call(caller: Caller) -> None:
+    before = len(caller.emulator.submits)
+    with anyio.fail_after(30):
+        answer = await caller.edit("Make it night", image_urls=[data_uri(9_900_000)])
+    assert (answer["status"], answer["error"]) == ("pending", None)
+    [submit] = caller.emulator.submits[before:]
+    assert submit.body["image_urls"][0].startswith(caller.emulator.files_url)
+
+
+@pytest.mark.parametrize("caller", WITH_A_LARGE_MESSAGE[1:], ids="-".join, indirect=True)
+async def test_an_image_larger_than_the_schema_says_is_refused_by_the_tool(caller: Caller) -> None:
+    before = len(caller.emulator.submits)
+    with anyio.fail_after(30):
+        answer = await caller.edit(
+            "Make it night", image_urls=["data:image/png;base64," + "A" * MAX_SOURCE_CHARACTERS]
+        )
+    assert answer["error"]["code"] == "invalid_request"
+    assert str(MAX_SOURCE_CHARACTERS) in answer["error"]["message"]
+    assert answer["charged"] == "no"
+    assert caller.emulator.submits[before:] == []
+
+
+@pytest.mark.parametrize("caller", [("streamable-http", "auto")], ids="-".join, indirect=True)
+async def test_a_message_too_large_to_be_read_is_refused_with_limit_and_remedy(
+    caller: Caller,
+) -> None:
+    with anyio.fail_after(30), pytest.raises(MCPError) as refused:
+        await caller.edit("Make it night", image_urls=["data:," + "A" * MOST_BODY_BYTES])
+    assert "58 MB" in str(refused.value)
+    assert "https://" in str(refused.value)
+    assert (await caller.call("get_task", task_id="task-1"))["error"]["code"] == "not_found"
+
+
+def data_uri(size: int) -> str:
+    """A picture of about that many bytes that nothing makes smaller."""
+    side = int((size / 3) ** 0.5)
+    image = Image.frombytes("RGB", (side, side), random.Random(1).randbytes(3 * side * side))
+    body = BytesIO()
+    image.save(body, "PNG", compress_level=0)
+    return "data:image/png;base64," + base64.b64encode(body.getvalue()).decode()
 
 
 # --- resources -------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.images.reading import Picture, is_link
-from wan25_mcp.intake import Wish
+from wan25_mcp.images.reading import is_link
+from wan25_mcp.intake import Local, Wish
 from wan25_mcp.models import (
     MAX_CALLBACK_CHARACTERS,
     MAX_IMAGES_IN,
@@ -37,8 +37,8 @@ from wan25_mcp.models import (
     public_image,
 )
 
-MAX_SOURCE_CHARACTERS: Final = 45_000_000
-"""Of a `data:` URI; how much of it may be an image is for the reader to say."""
+MAX_SOURCE_CHARACTERS: Final = 27_000_000
+"""Of a `data:` URI: an image of 20 MB, twice what the model takes, in base64."""
 
 
 def _stripped(value: object) -> object:
@@ -87,7 +87,7 @@ class EditArguments(EditRequest):
         ),
     )
 
-    def wish(self, images: tuple[str | Picture, ...]) -> Wish:
+    def wish(self, images: tuple[str | Local, ...]) -> Wish:
         """What is wanted, once its images have been read."""
         return Wish(self.prompt, images, self.n, self.callback_url, self.model)
 

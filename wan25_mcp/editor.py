@@ -41,7 +41,7 @@ from wan25_mcp.terms import Connect, Connection, OpenJournal, Rules
 from wan25_mcp.waiting import LOOK_PATIENCE, Following, Watch
 
 if TYPE_CHECKING:
-    from wan25_mcp.images.reading import Picture
+    from wan25_mcp.intake import Local
 
 SUBMIT_PATIENCE: Final = 3.0
 """Seconds `edit` waits for a task id; with what surrounds it, an answer within 4."""
@@ -129,11 +129,12 @@ class Editor:
         """The way to the provider, opened when first needed."""
         return (await self._hosted()).connection
 
-    async def read_images(self, sources: Sequence[str]) -> tuple[str | Picture, ...]:
-        """What a caller named as images: links as they are, local images as bytes.
+    async def read_images(self, sources: Sequence[str]) -> tuple[str | Local, ...]:
+        """What a caller named as images: links as they are, local images as they were found.
 
         Raises:
             InvalidRequest: An image cannot be read; nothing was uploaded or sent.
+            Wan25Error: Too many images inside calls are held already.
         """
         return await self._intake.read(sources)
 

@@ -4,27 +4,48 @@ address, each once.
 Reading is quick and comes before anything is decided, and so does a look at what each image is; the
 rest happens while the intent waits in the journal, before the submit is sent. An equal image is
 uploaded once while its address lives.
+
+Memory stays bounded however many calls come at once: a file is read one at a time and again when it
+is converted, one large image is converted at a time, and images inside calls are counted as long as
+anybody holds them.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import anyio.to_thread
 
+from wan25_mcp.errors import Wan25Error
 from wan25_mcp.images.addressing import Publisher, publisher_error_when_none
 from wan25_mcp.images.conforming import Conformed, check, conform
-from wan25_mcp.images.reading import Picture, is_link, read_source
+from wan25_mcp.images.reading import LocalFile, Picture, is_data, is_link, read_source
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
 from wan25_mcp.models import EditRequest, ModelName
+from wan25_mcp.room import Room
 
 MOST_CONVERTED: Final = 2
-"""Images converted at one time; each may take a few hundred megabytes."""
+"""Images converted at one time; a large one may take a few hundred megabytes, and goes alone."""
+
+LARGE_PIXELS: Final = 12_000_000
+MOST_UPLOADED: Final = 8
+"""At one time, with at most 10 MB each."""
+
+MOST_HELD_BYTES: Final = 200_000_000
+"""Of images that came inside calls and are not uploaded yet."""
+
+HELD_PATIENCE: Final = 2.0
+"""Seconds that such an image waits for room; the call is answered within 4."""
 
 Run = Callable[..., Awaitable[Any]]
+Local = Picture | LocalFile
+"""An image of this machine: what came inside a call is in memory, a file is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +57,7 @@ class Wish:
     """
 
     prompt: str
-    images: tuple[str | Picture, ...]
+    images: tuple[str | Local, ...]
     n: int
     callback_url: str | None
     model: ModelName
@@ -83,6 +104,44 @@ class Prepared:
     changes: tuple[str, ...] = ()
 
 
+class Held:
+    """Counts the bytes of pictures that somebody still holds."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        # A picture may be let go in any thread, where only this much is safe.
+        self._let_go: deque[int] = deque()
+
+    async def hold(self, picture: Picture) -> None:
+        """Count a picture until nobody holds it any more.
+
+        Raises:
+            Wan25Error: There is no room for it, and was none for a while.
+        """
+        size = len(picture.content)
+        with anyio.move_on_after(HELD_PATIENCE):
+            while self.bytes + size > self._most:  # noqa: ASYNC110  no event: see `_let_go`
+                await anyio.sleep(0.1)
+            self._bytes += size
+            weakref.finalize(picture, self._let_go.append, size).atexit = False
+            return
+        raise Wan25Error(
+            "Too many images inside calls wait to be uploaded; nothing was sent or charged.",
+            code="busy",
+            fix="Call again later, or give a public https:// link or the path of a local image.",
+            retryable=True,
+            retry_after_seconds=10.0,
+        )
+
+    @property
+    def bytes(self) -> int:
+        """How many are held now."""
+        while self._let_go:
+            self._bytes -= self._let_go.popleft()
+        return self._bytes
+
+
 class Intake:
     """Reads and publishes the images of this machine.
 
@@ -94,23 +153,31 @@ class Intake:
     def __init__(self, allowed: Sequence[Path], *, run: Run = anyio.to_thread.run_sync) -> None:
         self._allowed = tuple(allowed)
         self._run = run
-        self._converters = anyio.CapacityLimiter(MOST_CONVERTED)
+        self._reader = anyio.Lock()
+        self._converters = Room(MOST_CONVERTED)
+        self._uploads = anyio.CapacityLimiter(MOST_UPLOADED)
+        self.held = Held(MOST_HELD_BYTES)
 
-    async def read(self, sources: Sequence[str]) -> tuple[str | Picture, ...]:
-        """What a caller named: links as they are, local images as bytes.
+    async def read(self, sources: Sequence[str]) -> tuple[str | Local, ...]:
+        """What a caller named: links as they are, local images as they were found.
 
         Raises:
+            Wan25Error: Too many images inside calls are held already.
             InvalidRequest: An image cannot be read, or shows at once that it is of no use;
                 nothing was uploaded.
         """
         return tuple([await self._read(source) for source in sources])
 
-    async def _read(self, source: str) -> str | Picture:
+    async def _read(self, source: str) -> str | Local:
         if is_link(source):
             return source
-        picture: Picture = await self._run(read_source, source, self._allowed)
-        # Here, so that what is refused for a reason this plain is never an edit in the journal.
-        await self._run(check, picture)
+        async with self._reader:
+            picture: Picture = await self._run(read_source, source, self._allowed)
+            # Here, so that what is refused for a reason this plain is never an edit in the journal.
+            pixels: int = await self._run(check, picture)
+            if not is_data(source):
+                return LocalFile(source, picture.name, picture.sha256, pixels)
+        await self.held.hold(picture)
         return picture
 
     async def prepare(
@@ -135,20 +202,32 @@ class Intake:
         return Prepared(wish.request(links), tuple(changes))
 
     async def _upload(
-        self, picture: Picture, publisher: Publisher | None, journal: Journal, now: float
+        self, image: Local, publisher: Publisher | None, journal: Journal, now: float
     ) -> Upload:
         if publisher is None:
             raise publisher_error_when_none()
         place = publisher.place
         try:
-            known = await journal.uploaded(picture.sha256, place, now=now)
+            known = await journal.uploaded(image.sha256, place, now=now)
         except JournalUnusable:
             known = None  # a cache; the submit itself will say that nothing can be sent
         if known is not None:
             return known
-        async with self._converters:
-            conformed: Conformed = await self._run(conform, picture)
-        published = await publisher.publish(conformed, picture.name)
+        async with self._uploads:
+            conformed = await self._conformed(image)
+            published = await publisher.publish(conformed, image.name)
         upload = Upload(published.url, published.expires_at, conformed.changes)
-        await journal.note_upload(picture.sha256, place, upload)
+        await journal.note_upload(image.sha256, place, upload)
         return upload
+
+    async def _conformed(self, image: Local) -> Conformed:
+        if isinstance(image, LocalFile):
+            pixels = image.pixels
+        else:
+            pixels = await self._run(check, image)
+        async with self._converters.taken(MOST_CONVERTED if pixels > LARGE_PIXELS else 1):
+            made: Conformed = await self._run(self._made, image)
+            return made
+
+    def _made(self, image: Local) -> Conformed:
+        return conform(image.read(self._allowed) if isinstance(image, LocalFile) else image)

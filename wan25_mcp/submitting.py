@@ -192,6 +192,8 @@ class Submitter:
         try:
             prepared = await prepare()
         except Wan25Error as error:
+            # It is kept with the intent; the frames it came through hold the images.
+            error.__traceback__ = error.__context__ = None
             submit.intent = await self._tolerant.refuse(submit.intent, error)
             return None
         submit.changes = prepared.changes

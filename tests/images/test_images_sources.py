@@ -162,7 +162,7 @@ def test_a_data_uri_is_read_in_every_usual_form(uri: str) -> None:
 
 
 NOT_BASE64 = "The content of the data: URI is not base64."
-TOO_LONG = "The data: URI holds more than 32 MB."
+TOO_LONG = "The data: URI holds more than 20 MB."
 
 
 @pytest.mark.parametrize(

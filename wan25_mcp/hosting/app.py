@@ -21,7 +21,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.hosting.bodies import MOST_BODY_BYTES, MOST_HELD_BYTES, BodyBudget
 from wan25_mcp.hosting.callbacks import CallbackReceiver
+from wan25_mcp.hosting.connections import Admission
+from wan25_mcp.hosting.sessions import IDLE_SECONDS, MOST_SESSIONS, SessionBound
 from wan25_mcp.settings import Settings
 
 HttpTransport = Literal["streamable-http", "sse"]
@@ -49,11 +52,20 @@ def create_app(
     security = security_for(host, settings)
     app: ASGIApp
     if transport == "sse":
-        app = server.sse_app(sse_path=PATHS["sse"], transport_security=security)
+        app = server.sse_app(
+            sse_path=PATHS["sse"],
+            max_request_body_size=MOST_BODY_BYTES,
+            transport_security=security,
+        )
     else:
         app = server.streamable_http_app(
-            streamable_http_path=PATHS["streamable-http"], transport_security=security
+            streamable_http_path=PATHS["streamable-http"],
+            max_request_body_size=MOST_BODY_BYTES,
+            session_idle_timeout=IDLE_SECONDS,
+            transport_security=security,
         )
+        app = SessionBound(app, MOST_SESSIONS)
+    app = Admission(BodyBudget(app, MOST_BODY_BYTES, MOST_HELD_BYTES))
     app = TokenGate(app, settings.server_token) if settings.server_token else app
     app = AddressGate(app, names_for(host, settings))
     return CallbackEntrance(app, callbacks) if callbacks else app

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from wan25_mcp.editor import Editor
 from wan25_mcp.hosting.callbacks import open_receiver
+from wan25_mcp.hosting.connections import Connection, Lobby, descriptors
 from wan25_mcp.settings import DEFAULT_CALLBACK_LISTEN, Settings
 
 GRACE_SECONDS: Final = 2
@@ -28,6 +30,9 @@ CONNECTION_SECONDS: Final = 5.0
 MOST_CONNECTIONS: Final = 256
 """Kept well below what a process may open: it needs some for the provider and the journal."""
 
+WAITING_TO_BE_ACCEPTED: Final = 1024
+"""One more is not answered, and its system tries again after a second or more."""
+
 REBIND_SECONDS: Final = 20.0
 """Until a port that was taken is tried again: whoever took it may have ended since."""
 
@@ -37,6 +42,12 @@ _LOG: Final = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """uvicorn's, without its signals: raised again at its end, they would end the process before
     submits on the wire have learnt their task ids."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        for listener in sockets or ():
+            # asyncio accepts as many at once as may wait to be; the two are not the same here.
+            listener.listen(WAITING_TO_BE_ACCEPTED)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -57,6 +68,17 @@ def server_for(app: ASGIApp, log_level: str, **more: Any) -> Server:
     return Server(config)
 
 
+def main_server(app: ASGIApp, log_level: str, lobby: Lobby) -> Server:
+    """The server of the port where MCP is served."""
+    return server_for(
+        app,
+        log_level,
+        http=partial(Connection, lobby=lobby),
+        # So many are accepted at once, before the first of them can be closed again.
+        backlog=max(8, lobby.most // 4),
+    )
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket.
 
@@ -64,7 +86,9 @@ def bind(host: str, port: int) -> socket.socket:
         OSError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named: asyncio sets TCP_NODELAY on what is accepted only where it is, and
+    # without it every answer on a kept connection waits 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -143,7 +167,7 @@ class BriefConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > min(MOST_CONNECTIONS, descriptors() // 4):
             transport.abort()
         else:
             self._end = self.loop.call_later(CONNECTION_SECONDS, transport.abort)

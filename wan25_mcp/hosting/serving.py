@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import signal
@@ -21,7 +22,8 @@ from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
 from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver
 from wan25_mcp.hosting.collecting import collect_seldom
-from wan25_mcp.hosting.listening import bind, callback_path, receive_callbacks, server_for
+from wan25_mcp.hosting.connections import Lobby, most_connections, report_accept_errors
+from wan25_mcp.hosting.listening import bind, callback_path, main_server, receive_callbacks
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
 
@@ -45,7 +47,9 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
             app = create_app(server, transport, host=host, settings=settings, callbacks=mounted)
             with _bound(host, port) as listener:
                 announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
-                return await _run(server_for(app, settings.log_level), listener, announce)
+                report_accept_errors(asyncio.get_running_loop())
+                served = main_server(app, settings.log_level, Lobby(most_connections()))
+                return await _run(served, listener, announce)
 
 
 @asynccontextmanager

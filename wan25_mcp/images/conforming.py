@@ -6,7 +6,7 @@ the file without touching the picture. An image has its place at a public addres
 what is not picture does not belong there.
 
 Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
-take about 300); `intake` makes two at a time.
+take about 300); `intake` makes one large image at a time, or two small ones.
 """
 
 from __future__ import annotations
@@ -50,15 +50,18 @@ def conform(picture: Picture) -> Conformed:
     return _as_it_is(picture, kind, decoded) or _anew(picture, decoded)
 
 
-def check(picture: Picture) -> None:
+def check(picture: Picture) -> int:
     """Refuse, in milliseconds, what is known not to conform before anything is decoded.
 
     What passes may still turn out damaged in `conform`.
 
+    Returns:
+        How many pixels it has.
+
     Raises:
         InvalidRequest: As `conform` would.
     """
-    decoding.check(picture, recognise(picture))
+    return decoding.check(picture, recognise(picture))
 
 
 def _as_it_is(picture: Picture, kind: Format, decoded: decoding.Decoded) -> Conformed | None:

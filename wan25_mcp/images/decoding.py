@@ -87,21 +87,26 @@ def decode(picture: Picture, kind: Format) -> Decoded:
         raise damaged(picture) from None
 
 
-def check(picture: Picture, kind: Format) -> None:
+def check(picture: Picture, kind: Format) -> int:
     """Refuse what its headers alone show to be of no use. Decodes nothing: milliseconds.
+
+    Returns:
+        How many pixels it has.
 
     Raises:
         InvalidRequest: As `decode` would.
     """
     try:
         if kind == "WebP":
-            _check_size(picture, webp_size(picture.content), _MOST_WEBP)
-            return
+            size = webp_size(picture.content)
+            _check_size(picture, size, _MOST_WEBP)
+            return math.prod(size)
         with _opened(picture, kind) as image:
             if kind == "JPEG":  # its segments are read when it is decoded: there may be many
                 _check_size(picture, image.size, MOST_PIXELS)
             else:
                 _bound(image, picture, kind)
+            return math.prod(image.size)
     except InvalidRequest:
         raise
     except Exception:  # noqa: BLE001 - as above

@@ -42,9 +42,42 @@ class Picture:
         return cls(content, name, hashlib.sha256(content).hexdigest())
 
 
+@dataclass(frozen=True)
+class LocalFile:
+    """An image file as it was when a call named it.
+
+    Its bytes are read again when it is their turn: a hundred megabytes that wait take no memory.
+    """
+
+    source: str
+    name: str
+    sha256: str
+    pixels: int
+
+    def read(self, allowed: Sequence[Path]) -> Picture:
+        """Read it again. Blocks: call it in a worker thread.
+
+        Raises:
+            InvalidRequest: As `read_source`; with `image_unreadable` when it is another now.
+        """
+        picture = read_source(self.source, allowed)
+        if picture.sha256 != self.sha256:
+            raise refused(
+                f'The image "{self.name}" was changed while it waited to be uploaded.',
+                "image_unreadable",
+                "Call again once nothing writes to it any more.",
+            )
+        return picture
+
+
 def is_link(source: str) -> bool:
     """Whether it is for the provider to download; `addresses` judges those."""
     return source[:8].lower().startswith(("http://", "https://"))
+
+
+def is_data(source: str) -> bool:
+    """Whether the image is inside the text."""
+    return source[:5].lower() == "data:"
 
 
 def default_input_dirs(output_dir: Path | None) -> tuple[Path, ...]:
@@ -79,7 +112,7 @@ def read_source(source: str, allowed: Sequence[Path]) -> Picture:
         InvalidRequest: With the code `image_not_found`, `image_not_allowed`, `image_unreadable`
             or `image_unusable`.
     """
-    if source[:5].lower() == "data:":
+    if is_data(source):
         return Picture.of(data_of(source), "data URI")
     if not allowed:
         raise refused(

@@ -18,8 +18,9 @@ from urllib.parse import unquote_to_bytes
 
 from wan25_mcp.errors import InvalidRequest
 
-MAX_DATA_BYTES: Final = 32_000_000
-"""Of an image given as text; several photographs fit, and a message is held in memory whole."""
+MAX_DATA_BYTES: Final = 20_000_000
+"""Of an image given as text: any photograph fits. A message is held in memory whole, several times
+while it is parsed, on every transport; a larger image is given as a file or a link."""
 
 MAX_PATH_CHARACTERS: Final = 32_000
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")

@@ -1,0 +1,133 @@
+"""How large a request may be, and how much of all requests together is held in memory.
+
+An image may come inside a request, as a `data:` URI. The limit is what the tool's schema allows, so
+that the tool refuses what is somewhat larger in its own words. A request waits, unread, while there
+is no room for it; one that carries no image always has room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import anyio
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wan25_mcp.arguments import MAX_SOURCE_CHARACTERS
+from wan25_mcp.images.sources import MAX_DATA_BYTES
+from wan25_mcp.models import MAX_IMAGES_IN
+from wan25_mcp.room import Room
+
+MOST_BODY_BYTES: Final = MAX_IMAGES_IN * MAX_SOURCE_CHARACTERS + 4_000_000
+"""The rest of a call, and what a client's JSON adds by escaping slashes."""
+
+MOST_HELD_BYTES: Final = 2 * MOST_BODY_BYTES
+"""Of all bodies that are read or answered; each is in memory some five times while it is parsed."""
+
+SMALL_BYTES: Final = 64 * 1024
+ROOM_SECONDS: Final = 20.0
+RETRY_AFTER_SECONDS: Final = 5
+
+HANDED_OVER_SECONDS: Final = 4.0
+"""A message that was answered 202 is worked on afterwards; `edit_image` answers within these."""
+
+
+class BodyBudget:
+    """Stands before the SDK's app, which must take bodies of `most_each` bytes."""
+
+    def __init__(self, app: ASGIApp, most_each: int, most_held: int) -> None:
+        self._app = app
+        self._most_each = most_each
+        self._room = Room(most_held)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        size, receive = await self._size_of(scope, receive)
+        if size <= SMALL_BYTES:
+            await self._app(scope, receive, send)
+        elif size > self._most_each:
+            await self._too_large()(scope, receive, send)
+        elif await self._has_room(size):
+            await self._answer(size, scope, receive, send)
+        else:
+            await _no_room()(scope, receive, send)
+
+    async def _size_of(self, scope: Scope, receive: Receive) -> tuple[int, Receive]:
+        """The size of a body; the largest allowed if it is not announced and not small."""
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
+        if announced.isascii() and announced.isdigit():
+            return int(announced), receive
+        if "transfer-encoding" not in headers:
+            return 0, receive
+        read: deque[Message] = deque()
+        size = 0
+        while size <= SMALL_BYTES:
+            read.append(message := await receive())
+            size += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        else:
+            size = self._most_each
+
+        async def replay() -> Message:
+            return read.popleft() if read else await receive()
+
+        return size, replay
+
+    async def _has_room(self, size: int) -> bool:
+        with anyio.move_on_after(ROOM_SECONDS):
+            await self._room.take(size)
+            return True
+        return False
+
+    async def _answer(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 0
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            if status != 413:  # of a body that was not announced; said better below
+                await send(message)
+
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            seconds = HANDED_OVER_SECONDS if status == 202 else 0
+            asyncio.get_running_loop().call_later(seconds, self._room.give, size)
+        if status == 413:
+            await self._too_large()(scope, receive, send)
+
+    def _too_large(self) -> Response:
+        return _refusal(
+            413,
+            INVALID_REQUEST,
+            f"The request is too large: the limit is {self._most_each // 1_000_000} MB, and "
+            f"{MAX_DATA_BYTES // 1_000_000} MB for each image in a data: URI. Give a public "
+            "https:// link or a smaller image. Nothing was sent or charged.",
+        )
+
+
+def _no_room() -> Response:
+    return _refusal(
+        503,
+        INTERNAL_ERROR,
+        "The server is busy with other requests that carry images. Call again in "
+        f"{RETRY_AFTER_SECONDS} seconds, or give a public https:// link in place of a data: URI. "
+        "Nothing was sent or charged.",
+        {"retry-after": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def _refusal(
+    status: int, code: int, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    """A JSON-RPC error without an id, as the SDK's own: the body, which has it, was not read."""
+    error = {"code": code, "message": message}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status, headers)

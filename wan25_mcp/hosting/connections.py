@@ -1,0 +1,182 @@
+"""Connections to the port where MCP is served: how many, and how long a request may take to come.
+
+A connection that has not sent a request which passed the gates costs a descriptor and proves
+nothing. When there are too many, the one that has waited longest for such a request is closed, so
+strangers who hold connections open push each other out, and never a caller who is being answered.
+How long an answer takes is not limited: streams stay open for hours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS: Final = 10.0
+"""From the opening of a connection, or the end of an answer, to the end of the next request's head.
+An idle one is closed sooner, by uvicorn's own 5 seconds."""
+
+BODY_SECONDS: Final = 30.0
+BODY_BYTES_PER_SECOND: Final = 32_768
+"""A body may take the first, and a second more for so many bytes of it."""
+
+MOST_CONNECTIONS: Final = 512
+"""Each client has one or two."""
+
+COMPLAINT_SECONDS: Final = 60.0
+"""Between two log lines about the same trouble: strangers must not fill a disk."""
+
+_ADMIT: Final = "admit_connection"
+_LOG: Final = logging.getLogger(__name__)
+
+
+def descriptors() -> int:
+    """How many files and sockets this process may have open."""
+    if sys.platform == "win32":  # sockets are no file descriptors there
+        return 8192
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def most_connections() -> int:
+    """Well below the descriptors: the provider, the journal and files need some too."""
+    return max(8, min(MOST_CONNECTIONS, descriptors() // 2))
+
+
+class Seldom:
+    """Logs a warning at most once a minute, however often its cause comes."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._next = float("-inf")
+
+    def warn(self, message: str, *details: object) -> None:
+        """As `logging.Logger.warning` does."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + COMPLAINT_SECONDS
+            _LOG.warning(message, *details)
+
+
+class Lobby:
+    """The connections of a port that wait for a request, the longest waiting first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._waiting: dict[Connection, None] = {}
+        self._trouble = Seldom(asyncio.get_running_loop().time)
+
+    def enter(self, connection: Connection, count: int) -> None:
+        """Take in a connection that waits for a request, and close another if they are too many.
+
+        Args:
+            count: How many are open, this one included.
+        """
+        self._waiting[connection] = None
+        if count > self.most:
+            self._trouble.warn(
+                "%d connections are open. The ones that wait longest for a request are closed.",
+                count,
+            )
+            longest = next(iter(self._waiting))
+            self.leave(longest)
+            longest.transport.abort()
+
+    def leave(self, connection: Connection) -> None:
+        """Its request is being answered, or it is gone."""
+        self._waiting.pop(connection, None)
+
+
+class Connection(H11Protocol):
+    """uvicorn's, within a lobby and with deadlines; uvicorn itself waits forever for a request."""
+
+    def __init__(self, *args: Any, lobby: Lobby, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._lobby = lobby
+        self._answering = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self.app = partial(self._answer, self.app)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lobby.leave(self)
+        self._cancel_deadline()
+
+    def _await_request(self) -> None:
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        self._lobby.enter(self, len(self.connections))
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        self._cancel_deadline()
+        self._answering += 1
+        scope["state"][_ADMIT] = partial(self._lobby.leave, self)
+        try:
+            await app(scope, self._in_time(receive), send)
+        finally:
+            self._answering -= 1  # another request may have come with this one, in one packet
+            if not self._answering and not self.transport.is_closing():
+                self._await_request()
+
+    def _in_time(self, receive: Receive) -> Receive:
+        seconds, is_coming = BODY_SECONDS, True
+
+        async def receive_in_time() -> Message:
+            nonlocal seconds, is_coming
+            if not is_coming:  # all of it is here: the app waits for the client to leave
+                return await receive()
+            began = self.loop.time()
+            deadline = self.loop.call_later(seconds, self.transport.abort)
+            try:
+                message = await receive()
+            finally:
+                deadline.cancel()
+            seconds += len(message.get("body", b"")) / BODY_BYTES_PER_SECOND
+            seconds -= self.loop.time() - began
+            is_coming = message.get("more_body", False)
+            return message
+
+        return receive_in_time
+
+
+class Admission:
+    """Stands behind the gates: whose request comes so far keeps its connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if admit := scope.get("state", {}).get(_ADMIT):
+            admit()
+        await self._app(scope, receive, send)
+
+
+def report_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """Log once a minute that no connection can be accepted, not 2,000 times a second.
+
+    asyncio tries again after a second by itself, as often at once as the backlog is long.
+    """
+    trouble = Seldom(loop.time)
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and "accept" in context.get("message", ""):
+            trouble.warn("New connections cannot be accepted: %s.", error.strerror)
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(report)

@@ -1,0 +1,116 @@
+"""How many sessions of the older protocol are kept, for how long, and which makes room for another.
+
+A client of that protocol opens a session and may leave without a word. The SDK keeps it for half
+an hour, and refuses new clients once there are 10,000. Here the one idle longest ends instead;
+its client, should it come back, is answered 404 and opens another, as the specification says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_SESSIONS: Final = 1000
+"""Each takes about 40 kB."""
+
+IDLE_SECONDS: Final = 1800.0
+"""The life of a session without a request and without an open stream."""
+
+_SESSION: Final = "mcp-session-id"
+
+
+class SessionBound:
+    """Stands before the SDK's app and ends sessions, by its own DELETE, when there are too many.
+
+    Args:
+        clock: Seconds that only rise.
+    """
+
+    def __init__(
+        self, app: ASGIApp, most: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app = app
+        self._most = most
+        self._clock = clock
+        self._endings: dict[str, Scope] = {}
+        """The request that ends each session, made of the one that opened it: its rights count."""
+        self._idle: dict[str, float] = {}
+        """Since when, the longest idle first."""
+        self._busy: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = Headers(scope=scope).get(_SESSION) if scope["type"] == "http" else None
+        if name in self._endings:
+            await self._use(name, scope, receive, send)
+            return
+
+        async def note_opened(message: Message) -> None:
+            opened = _opened_by(message)
+            await send(message)
+            if opened:
+                self._endings[opened] = _ending(opened, scope)
+                self._idle[opened] = self._clock()
+
+        await self._app(scope, receive, note_opened if name is None else send)
+        if name is None:
+            await self._make_room()
+
+    async def _use(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        self._busy[name] += 1
+        self._idle.pop(name, None)
+        is_over = False
+
+        async def note_over(message: Message) -> None:
+            nonlocal is_over
+            is_over |= message.get("status") == 404 or scope["method"] == "DELETE"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_over)
+        finally:
+            self._busy[name] -= 1
+            if is_over:
+                self._forget(name)
+            elif not self._busy[name] and name in self._endings:
+                self._idle[name] = self._clock()
+
+    async def _make_room(self) -> None:
+        expired = self._clock() - IDLE_SECONDS  # the SDK has ended those by itself
+        while self._idle:
+            name, since = next(iter(self._idle.items()))
+            if since > expired and len(self._endings) <= self._most:
+                return
+            ending = self._endings[name]
+            self._forget(name)
+            await self._app(ending, _no_body, _unheard)
+
+    def _forget(self, name: str) -> None:
+        self._endings.pop(name, None)
+        self._idle.pop(name, None)
+        if not self._busy[name]:
+            del self._busy[name]
+
+
+def _opened_by(message: Message) -> str | None:
+    if message["type"] != "http.response.start" or message["status"] >= 400:
+        return None
+    return Headers(raw=list(message.get("headers", []))).get(_SESSION)
+
+
+def _ending(name: str, opening: Scope) -> Scope:
+    host = [header for header in opening["headers"] if header[0] == b"host"]
+    headers = [*host, (_SESSION.encode(), name.encode())]
+    return {**opening, "method": "DELETE", "headers": headers, "state": {}}
+
+
+async def _no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _unheard(message: Message) -> None:
+    pass
