@@ -25,7 +25,7 @@ from wan25_mcp.errors import (
     TaskFailed,
     Unreachable,
 )
-from wan25_mcp.journal import Intent, Journal
+from wan25_mcp.journal import Intent, Journal, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import Usage
 from wan25_mcp.terms import Connection
@@ -252,7 +252,8 @@ RESENT: list[tuple[str, dict[str, Any], list[float]]] = [
      "fallback_suggestion": "retry after 60 seconds"}, [0, 60, 120, 180]),
     ("503 as suggested", {"kind": "status", "code": 503,
      "fallback_suggestion": "retry after 30 seconds"}, [0, 30, 60, 90]),
-    ("503 without a word", {"kind": "html", "code": 503}, [0, 0, 0, 0]),
+    ("429 without an envelope", {"kind": "status", "code": 429, "body": {
+     "message": "Resource exhausted", "type": "", "param": "", "code": 429}}, [0, 0, 0, 0]),
 ]  # fmt: skip
 
 
@@ -297,7 +298,9 @@ async def test_a_wait_given_as_a_date_is_honoured() -> None:
 
 async def test_pauses_between_resends_grow_and_are_spread() -> None:
     async with open_stage(chance=0.5) as stage:
-        stage.emulator.fault(endpoint="submit", kind="html", code=503, times=3)
+        busy = {"code": 503, "message": "Busy", "type": "service_unavailable_error"}
+        body = {"error": busy}
+        stage.emulator.fault(endpoint="submit", kind="status", code=503, body=body, times=3)
         await stage.editor.edit(request(), patience=1000)
         times = [submit.time for submit in stage.emulator.submits]
         assert [round(b - a, 3) for a, b in pairwise(times)] == pytest.approx([0.5, 1, 2], abs=0.1)
@@ -339,11 +342,16 @@ UNKNOWN: list[tuple[str, dict[str, Any], int]] = [
     ("500 although accepted", {"kind": "status", "code": 500, "accepted": True}, 1),
     ("502", {"kind": "html", "code": 502}, 0),
     ("504 although accepted", {"kind": "html", "code": 504, "accepted": True}, 1),
+    ("a gateway's 503", {"kind": "html", "code": 503}, 0),
+    ("a gateway's 503 although accepted", {"kind": "status", "code": 503, "accepted": True,
+     "retry_after": 1, "body": "upstream connect error or disconnect/reset before headers"}, 1),
+    ("a gateway's 429 although accepted", {"kind": "status", "code": 429, "accepted": True,
+     "body": {"message": "API rate limit exceeded"}}, 1),
     ("truncated 200", {"kind": "truncate"}, 1),
     ("HTML 200", {"kind": "html", "code": 200, "accepted": True}, 1),
     ("empty 200", {"kind": "empty"}, 1),
     ("garbage 200", {"kind": "garbage_json"}, 1),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "fault", "charges"), UNKNOWN, ids=[row[0] for row in UNKNOWN])
@@ -387,6 +395,17 @@ async def test_a_submit_that_breaks_in_a_way_nobody_foresaw_is_unknown(
         assert "surprise" not in edit.error.message
         stage.http.event_hooks = {}
         assert (await stage.editor.edit(request("Another"))).status == "pending"
+
+
+async def test_a_gateway_that_keeps_failing_stops_submits() -> None:
+    async with open_stage() as stage:
+        stage.emulator.fault(endpoint="submit", kind="html", code=503, accepted=True, times=0)
+        for number in range(5):
+            assert (await stage.editor.edit(request(f"Number {number}"))).status == "unknown"
+        with pytest.raises(Withheld) as withheld:
+            await stage.editor.edit(request("Number 5"))
+        assert (withheld.value.code, withheld.value.charged) == ("provider_failing", "no")
+        assert counts(stage) == (5, 5)
 
 
 # --- shutdown --------------------------------------------------------------------------------

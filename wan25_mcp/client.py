@@ -287,7 +287,8 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
 def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     status = exchange.status or 0
     advice = status_advice(status)
-    verdict = money.verdict(sent=True, status=status)
+    own_word = money.is_own_word(status, exchange.json)
+    verdict = money.verdict(sent=True, status=status, own_word=own_word)
     if verdict.charged == "no":
         return _refusal(exchange, advice, retryable=verdict.resend)
     return OutcomeUnknown(
