@@ -276,7 +276,7 @@ def _money() -> str:
         _end(f"any other {_statuses(asked)} (a gateway's)", verdict(sent=True, status=asked[0])),
         _end(_statuses(cut), verdict(sent=True, status=cut[0])),
         _end(
-            f"{_statuses(broken)}, other 5xx; a 2xx without a readable task, or with another edit's id",
+            f"{_statuses(broken)}, other 5xx; a 2xx with no readable task or another edit's id",
             verdict(sent=True, status=broken[0]),
         ),
         _end("no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)),
