@@ -241,6 +241,30 @@ async def test_a_callback_that_names_no_task_of_its_own_resolves_nothing(names: 
         assert (await stage.editor.get(other)).task_id == other.task_id
 
 
+async def test_a_callback_that_names_a_task_seen_before_resolves_nothing() -> None:
+    async with called(run_seconds=600) as (stage, _):
+        foreign = await stage.client.submit(request("foreign"), idempotency_key="elsewhere")
+        await stage.editor.get(foreign.id)
+        await anyio.sleep(1)
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        edit = await stage.editor.edit(request())
+        assert await stage.editor.called_back(*await secret_of(stage), foreign.id)
+        await anyio.sleep(30)
+        assert (await stage.editor.get(str(edit.task_id))).status == "unknown"
+
+
+async def test_a_callback_tells_which_task_it_is_when_the_answer_named_another() -> None:
+    async with called(run_seconds=70) as (stage, _):
+        other = await stage.editor.edit(request("other"))
+        body = {"id": other.task_id, "status": "pending"}
+        stage.emulator.fault(endpoint="submit", kind="status", code=200, body=body, accepted=True)
+        edit = await stage.editor.edit(request())
+        assert edit.status == "unknown"
+        done = await stage.editor.wait(edit, timeout=600)
+        assert (done.task_id, done.status) == (list(stage.emulator.tasks)[1], "completed")
+        assert money(stage) == (2, 2)
+
+
 async def test_a_callback_is_heeded_though_the_api_fails_for_a_while() -> None:
     async with called(run_seconds=70) as (stage, _):
         stage.emulator.fault(endpoint="submit", kind="drop_after")

@@ -570,13 +570,21 @@ async def test_a_look_that_never_left_is_unreachable() -> None:
         assert failed.value.retryable
 
 
-@pytest.mark.parametrize("said", [None, "", "other-task", 5, {}])
+@pytest.mark.parametrize("said", [None, "", "a/b", "task 1", "x" * 201, 5, {}])
 async def test_a_look_is_about_the_task_that_was_asked_for(said: object) -> None:
     body = {"id": said, "status": "completed", "results": ["https://a.example/1.png"]}
     async with one_answer(lambda _: ok(body)) as client:
         task = await client.query("task-1")
     assert (task.id, task.status) == ("task-1", "completed")
     assert task.image_urls == ("https://a.example/1.png",)
+
+
+async def test_a_look_that_is_answered_with_another_task_is_no_look() -> None:
+    body = {"id": "task-2", "status": "completed", "results": ["https://a.example/1.png"]}
+    async with one_answer(lambda _: ok(body)) as client:
+        with pytest.raises(ReadFailed) as failed:
+            await client.query("task-1")
+    assert (failed.value.code, failed.value.retryable) == ("unreadable_answer", True)
 
 
 @pytest.mark.parametrize("body", [{}, {"success": False, "message": "No."}, {"error": "No."},

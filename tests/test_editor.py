@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, Stage, open_stage, request
+from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
 from wan25_mcp.editor import open_editor
 from wan25_mcp.edits import Edit, Progress
 from wan25_mcp.errors import (
@@ -395,6 +395,101 @@ async def test_a_submit_that_breaks_in_a_way_nobody_foresaw_is_unknown(
         assert "surprise" not in edit.error.message
         stage.http.event_hooks = {}
         assert (await stage.editor.edit(request("Another"))).status == "pending"
+
+
+async def answered_with_the_task_of(stage: Stage, task_id: str | None, **fields: Any) -> Edit:
+    """An edit that was accepted, and whose answer is another's."""
+    body = {"id": task_id, "status": "pending", **fields}
+    stage.emulator.fault(endpoint="submit", kind="status", code=200, body=body, accepted=True)
+    return await stage.editor.edit(request("mixed up"))
+
+
+async def test_a_submit_answered_with_the_task_of_another_edit_is_unknown(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        first = await stage.editor.edit(request("first"))
+        links = [f"http://emulator.test/results/{first.task_id}_0.png"]
+        edit = await answered_with_the_task_of(
+            stage, first.task_id, status="completed", results=links
+        )
+        assert (edit.status, edit.charged, edit.image_urls) == ("unknown", "unknown", ())
+        assert edit.task_id is not None
+        assert edit.task_id.startswith("edit-")
+        assert isinstance(edit.error, OutcomeUnknown)
+        assert edit.error.code == "outcome_unknown"
+        again = await stage.editor.edit(request("mixed up"))
+        later = await stage.editor.wait(edit, timeout=100)
+        assert (again.task_id, again.status, again.joined) == (edit.task_id, "unknown", True)
+        assert (later.task_id, later.status, later.saved) == (edit.task_id, "unknown", ())
+        done = await stage.editor.wait(first, timeout=100)
+        assert (done.task_id, done.status, len(done.saved)) == (first.task_id, "completed", 1)
+        assert [name for name in names_in(tmp_path / "out") if "mixed" in name] == []
+        assert counts(stage) == (2, 2)
+
+
+async def test_a_submit_answered_with_a_task_of_somebody_else_that_was_asked_about_is_unknown() -> (
+    None
+):
+    async with open_stage() as stage:
+        foreign = await stage.client.submit(request(), idempotency_key="elsewhere")
+        await stage.editor.get(foreign.id)
+        await anyio.sleep(1)
+        edit = await answered_with_the_task_of(stage, foreign.id)
+        assert (edit.status, edit.charged) == ("unknown", "unknown")
+        assert (await stage.editor.get(foreign.id)).status == "pending"
+
+
+async def test_a_task_that_was_asked_about_while_it_was_being_submitted_is_still_this_edits() -> (
+    None
+):
+    """As an agent may that has a callback of its own, and hears of the id there first."""
+    async with open_stage() as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=20)
+        edit = await stage.editor.edit(request())
+        [task_id] = stage.emulator.tasks
+        assert (await stage.editor.get(task_id)).status == "pending"
+        await anyio.sleep(20)
+        told = await stage.editor.get(str(edit.task_id))
+        assert (told.task_id, told.charged) == (task_id, "reserved")
+
+
+async def test_answers_that_are_mixed_up_stop_submits_as_other_failures_do() -> None:
+    async with open_stage() as stage:
+        first = await stage.editor.edit(request("first"))
+        for _ in range(5):
+            body = {"id": first.task_id, "status": "pending"}
+            stage.emulator.fault(endpoint="submit", kind="status", code=200, body=body)
+            edit = await stage.editor.edit(request("mixed up"), force_new=True)
+            assert edit.status == "unknown"
+        with pytest.raises(Withheld):
+            await stage.editor.edit(request("another"))
+
+
+async def test_a_look_answered_with_another_task_is_not_believed_and_saves_nothing(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        other = await stage.editor.edit(request("other"))
+        await stage.editor.wait(other, timeout=100)
+        edit = await stage.editor.edit(request("mine"))
+        body = {
+            "id": other.task_id,
+            "status": "completed",
+            "results": [f"http://emulator.test/results/{other.task_id}_0.png"],
+        }
+        stage.emulator.fault(endpoint="query", kind="status", code=200, body=body, times=3)
+        await anyio.sleep(3)
+        looked = await stage.editor.get(edit)
+        assert isinstance(looked.error, ReadFailed)
+        assert (looked.task_id, looked.status, looked.image_urls, looked.error.code) == (
+            edit.task_id,
+            "pending",
+            (),
+            "unreadable_answer",
+        )
+        assert [name for name in names_in(tmp_path / "out") if "mine" in name] == []
+        done = await stage.editor.wait(edit, timeout=200)
+        assert done.image_urls == (f"http://emulator.test/results/{edit.task_id}_0.png",)
+        assert len([name for name in names_in(tmp_path / "out") if "mine" in name]) == 1
 
 
 async def test_a_gateway_that_keeps_failing_stops_submits() -> None:

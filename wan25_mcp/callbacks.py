@@ -142,6 +142,8 @@ class Callbacks:
                 logger.warning("A callback of %s names no task: %s", intent.handle, error.message)
                 return None
             else:
-                logger.info("A callback resolved %s: it is task %s", intent.handle, task_id)
-                return await self._journal.accept(intent, task, now=self._clock())
+                found = await self._journal.accept(intent, task, now=self._clock())
+                if found.task_id is not None:
+                    logger.info("A callback resolved %s: it is task %s", intent.handle, task_id)
+                return found
         return None

@@ -165,6 +165,8 @@ class Client:
         body = exchange.json
         if not isinstance(body, dict) or "status" not in body:
             raise _unreadable(exchange)  # also an error under a 200
+        if _names_another(body.get("id"), task_id):
+            raise _unreadable(exchange)
         try:
             # The id is the one asked for: a result must not be lost to an odd echo of it.
             return Task.model_validate({**body, "id": task_id})
@@ -324,6 +326,11 @@ def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
             request_id=exchange.request_id,
         )
     raise _refusal(exchange, advice, retryable=False)
+
+
+def _names_another(said: object, task_id: str) -> bool:
+    """Whether an answer is about another task: somebody mixed up two answers."""
+    return isinstance(said, str) and TASK_ID.fullmatch(said) is not None and said != task_id
 
 
 def _unreadable(exchange: Exchange) -> ReadFailed:

@@ -241,11 +241,14 @@ class Submitter:
         except Wan25Error as error:
             self._note(error)
             return error
-        self._breaker.succeeded()
         with anyio.CancelScope(shield=True):  # the one moment the id is known here and nowhere else
             now = self._clock()
             submit.intent = await self._tolerant.accept(submit.intent, task, now=now)
+            if submit.intent.task_id is None:
+                self._breaker.failed(now)
+                return None
             submit.sighting = sighting = sight(None, task, now)
+        self._breaker.succeeded()
         self._accepted(submit.intent, sighting)
         return None
 

@@ -152,6 +152,13 @@ async def found(journal: SqlJournal, name: str = "edit-1", *, now: float = T0) -
     return await journal.find(name, "me", now=now)
 
 
+async def kept(journal: SqlJournal, name: str) -> Intent:
+    """What is kept of an intent that there must be."""
+    intent = await found(journal, name)
+    assert intent is not None
+    return intent
+
+
 def told(error: Wan25Error | None) -> dict[str, Any]:
     """All of an error."""
     return {"kind": type(error).__name__, **(vars(error) if error else {})}
@@ -516,19 +523,61 @@ async def test_a_task_of_another_intent_is_not_accepted_again(journal: SqlJourna
     await accepted(journal)
     await sent(journal, ask("edit-2", "b"))
     await journal.lose("edit-2", LOST)
-    await journal.accept("edit-2", task("processing"), now=T0 + 9)
-    assert await stage_and_error(journal, "edit-2") == ("unknown", "outcome_unknown")
+    assert await journal.accept("edit-2", task("processing"), now=T0 + 9) is False
+    assert told((await kept(journal, "edit-2")).error) == told(LOST)
     assert await found(journal, "task-1") == intent(stage="accepted", task_id="task-1")
     assert await journal.last_seen("task-1") == Sighting(
         task("pending"), seen_at=T0, unfinished_at=T0
     )
-    await journal.accept("edit-2", task("pending", "task-2"), now=T0 + 10)
+    assert await journal.accept("edit-2", task("pending", "task-2"), now=T0 + 10) is True
     assert await stage_and_error(journal, "edit-2") == ("accepted", None)
+
+
+@pytest.mark.parametrize("owner", ["me", "you"])
+async def test_a_submit_answered_with_the_task_of_another_is_unknown_and_still_counted(
+    journal: SqlJournal, owner: str
+) -> None:
+    await accepted(journal, ask(owner=owner))
+    await sent(journal, ask("edit-2", "b", n=2), now=T0 + 5)
+    done = task("completed", results=["https://a/1"], usage={"credits_used": 0})
+    assert await journal.accept("edit-2", done, now=T0 + 6) is False
+    mixed_up = await kept(journal, "edit-2")
+    assert (mixed_up.stage, mixed_up.task_id, mixed_up.credits) == ("unknown", None, 3.0)
+    assert isinstance(mixed_up.error, OutcomeUnknown)
+    assert (mixed_up.error.code, mixed_up.error.charged) == ("outcome_unknown", "unknown")
+    assert "task-1" in mixed_up.error.message
+    seen = await journal.last_seen("task-1")
+    assert seen == Sighting(task("pending"), seen_at=T0, unfinished_at=T0)
+    again = await claim(journal, ask("edit-3", "b", n=2), now=T0 + 7)
+    assert (again.joined, again.intent.handle) == (True, "edit-2")
+
+
+@pytest.mark.parametrize("polled_at", [None, T0 + 6])
+@pytest.mark.parametrize("status", ["processing", "completed"])
+async def test_a_submit_answered_with_a_task_that_was_seen_before_it_was_sent_is_unknown(
+    journal: SqlJournal, status: str, polled_at: float | None
+) -> None:
+    """Somebody polls a task made elsewhere, and the answers are mixed up."""
+    await journal.record(task(status), now=T0)
+    await sent(journal, now=T0 + 5)
+    if polled_at is not None:
+        await journal.record(task(status), now=polled_at)
+    assert await journal.accept("edit-1", task("pending"), now=T0 + 7) is False
+    assert await stage_and_error(journal, "edit-1") == ("unknown", "outcome_unknown")
+    assert await found(journal, "task-1") is None
+
+
+async def test_a_task_that_an_older_version_saw_before_is_known_as_well(
+    place: Place, journal: SqlJournal
+) -> None:
+    make_older(place, VERSION_2 + OLD_TASK.format(name="task-1", now=T0))
+    await sent(journal, now=T0 + 5)
+    assert await journal.accept("edit-1", task("pending"), now=T0 + 7) is False
 
 
 async def test_a_task_accepted_again_by_its_own_intent_is_looked_at(journal: SqlJournal) -> None:
     await accepted(journal)
-    await journal.accept("edit-1", task("processing"), now=T0 + 9)
+    assert await journal.accept("edit-1", task("processing"), now=T0 + 9) is True
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
     assert await journal.last_seen("task-1") == Sighting(
         task("processing"), seen_at=T0 + 9, unfinished_at=T0 + 9
@@ -540,7 +589,7 @@ async def test_a_task_seen_before_it_was_accepted_keeps_what_was_seen(journal: S
     await sent(journal)
     done = Task.model_validate(WHOLE)
     settled = await journal.record(done, now=T0 + 1)
-    await journal.accept("edit-1", task("pending"), now=T0 + 2)
+    assert await journal.accept("edit-1", task("pending"), now=T0 + 2) is True
     assert await journal.last_seen("task-1") == settled
     assert await found(journal) == intent(stage="accepted", task_id="task-1", credits=3.0)
 
@@ -1113,6 +1162,12 @@ CREATE TABLE wan25_uploads (
 INSERT INTO wan25_version VALUES (2);
 """
 )
+TO_VERSION_3: Final = """
+ALTER TABLE wan25_intents ADD COLUMN callback VARCHAR(64);
+ALTER TABLE wan25_tasks ADD COLUMN looking_until FLOAT(53) DEFAULT '0' NOT NULL;
+CREATE INDEX wan25_tasks_seen ON wan25_tasks (seen_at, task_id);
+INSERT INTO wan25_version VALUES (3);
+"""
 HELD: Final = """
 INSERT INTO wan25_intents VALUES ('edit-1', 'me', '{equal}', 'accepted', {now}, {now},
   {now}, 'a process', 1, 'night', 1.5, NULL, 'task-1', NULL);
@@ -1152,11 +1207,20 @@ def shape(place: Place) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("older", [VERSION_1, VERSION_2], ids=["1", "2"])
+@pytest.mark.parametrize(
+    ("older", "then"),
+    [(VERSION_1, ""), (VERSION_2, ""), (VERSION_2, TO_VERSION_3)],
+    ids=["1", "2", "3"],
+)
 async def test_an_older_journal_is_brought_forward_with_all_it_holds(
-    place: Place, journal: SqlJournal, older: str, request: pytest.FixtureRequest, tmp_path: Path
+    place: Place,
+    journal: SqlJournal,
+    older: str,
+    then: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
-    make_older(place, older + held() + OLD_TASK.format(name="task-1", now=T0))
+    make_older(place, older + held() + OLD_TASK.format(name="task-1", now=T0) + then)
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
     assert await journal.seen_since(T0) == {"task-1": T0}
     for taken in (True, False):

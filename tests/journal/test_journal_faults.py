@@ -552,6 +552,39 @@ async def test_an_unknown_outcome_that_cannot_be_written_is_told_and_never_sent_
     assert len(stage.emulator.submits) == 1
 
 
+@pytest.mark.parametrize("is_of_this_process", [True, False])
+async def test_an_answer_with_anothers_task_is_told_from_its_own_while_nothing_can_be_written(
+    broken: Broken, is_of_this_process: bool
+) -> None:
+    """What an earlier process has sent is known again as soon as the journal is."""
+    async with open_stage(journal=broken.journal) as stage, stage.another_editor() as other:
+        first = await (stage.editor if is_of_this_process else other).edit(request("first"))
+        assert first.task_id
+        body = {"id": first.task_id, "status": "pending"}
+        stage.emulator.fault(
+            endpoint="submit", kind="status", code=200, body=body, accepted=True, seconds=2
+        )
+        async with anyio.create_task_group() as tasks:
+            found: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "mixed up", found)
+            await anyio.sleep(1)
+            with broken.harm():
+                await anyio.sleep(1.5)
+        if is_of_this_process:
+            [edit] = found
+            assert (edit.status, edit.charged) == ("unknown", "unknown")
+            assert isinstance(edit.error, OutcomeUnknown)
+        await anyio.sleep(40)
+        again = await stage.editor.edit(request("mixed up"))
+        assert (again.status, again.charged, again.joined) == ("unknown", "unknown", True)
+        assert broken.stages() == {
+            "first": ("accepted", first.task_id),
+            "mixed up": ("unknown", None),
+        }
+        assert (await stage.editor.get(first.task_id)).task_id == first.task_id
+    assert len(stage.emulator.submits) == 2
+
+
 async def test_two_who_look_at_once_after_the_journal_works_again_are_both_answered(
     broken: Broken,
 ) -> None:

@@ -176,10 +176,11 @@ class Journal(Protocol):
         """The holder lives."""
         ...
 
-    async def accept(self, handle: str, task: Task, *, now: float) -> None:
+    async def accept(self, handle: str, task: Task, *, now: float) -> bool:
         """The provider has the task; also for one thought to be unknown.
 
-        Changes nothing when the task is another intent's.
+        False: the task is another's, that is another intent's, or was seen before this one was
+        sent. The answer that named it is not believed: what came of the submit is unknown.
         """
         ...
 
@@ -284,6 +285,17 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     """The same for the same content, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def mixed_up(task_id: str) -> errors.OutcomeUnknown:
+    """What came of a submit whose answer names the task of another."""
+    return errors.OutcomeUnknown(
+        f"The provider answered the submit with the id of another task ({task_id}), so the edit "
+        "may or may not have been accepted.",
+        code="outcome_unknown",
+        fix=errors.LOOK_FIRST,
+        charged="unknown",
+    )
 
 
 def sight(before: Sighting | None, task: Task, now: float) -> Sighting:

@@ -41,7 +41,9 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
         "looking_until": 0.0,
     }
     if before is None:
-        connection.execute(_NOTE, {"task_id": task.id, "followed_until": 0.0, **values})
+        connection.execute(
+            _NOTE, {"task_id": task.id, "first_seen_at": now, "followed_until": 0.0, **values}
+        )
     else:
         connection.execute(_CHANGE, {"which": task.id, **values})
     if before is None or before.task.usage != task.usage or seen.settled_at is not None:
