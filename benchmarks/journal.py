@@ -62,6 +62,7 @@ class NoJournal:
         ended = replace(self._intents[handle], stage="accepted", task_id=task.id)
         self._intents[handle] = self._intents[task.id] = ended
         await self.record(task, now=now)
+        return True
 
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:  # noqa: ARG002
         return self._intents.get(name)

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
-from wan25_mcp.editor import open_editor
+from wan25_mcp.editor import Editor, open_editor
 from wan25_mcp.edits import Edit, Progress
 from wan25_mcp.errors import (
     OutcomeUnknown,
@@ -25,7 +25,7 @@ from wan25_mcp.errors import (
     TaskFailed,
     Unreachable,
 )
-from wan25_mcp.journal import Intent, Journal, Withheld
+from wan25_mcp.journal import Allowance, Intent, Journal, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import Usage
 from wan25_mcp.terms import Connection
@@ -223,6 +223,49 @@ async def test_a_failed_edit_does_not_stand_in_the_way_of_a_new_try(fate: dict[s
         done = await stage.editor.wait(str(second.task_id), timeout=300)
         assert done.status == "completed"
         assert stage.emulator.ledger.charged_total == 1.5
+
+
+# --- the credit limit ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_two_servers_keep_to_a_limit_although_the_price_is_four_times_the_assumed(
+    n: int,
+) -> None:
+    allowance = Allowance(credit_limit=15.0, credits_per_image=1.5)
+    async with (
+        open_stage(price=6.0, balance=1e6, allowance=allowance, journal=memory()) as stage,
+        stage.another_editor() as another,
+    ):
+        codes: list[str] = []
+
+        async def call(editor: Editor, prompt: str) -> None:
+            try:
+                await editor.edit(request(prompt, n=n))
+            except Withheld as withheld:
+                codes.append(withheld.code)
+
+        for _ in range(3):
+            async with anyio.create_task_group() as tasks:
+                for number in range(20):
+                    tasks.start_soon(call, (stage.editor, another)[number % 2], f"{number}")
+            await anyio.sleep(1)
+        assert stage.emulator.ledger.reserved_total == 12
+        assert set(codes) == {"price_unknown", "credit_limit"}
+
+
+async def test_an_edit_of_unknown_end_lets_no_other_pass_before_a_price_is_told() -> None:
+    allowance = Allowance(credit_limit=15.0)
+    async with open_stage(price=6.0, allowance=allowance, journal=memory()) as stage:
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        assert (await stage.editor.edit(request("lost"))).status == "unknown"
+        for number in range(10):
+            with pytest.raises(Withheld) as withheld:
+                await stage.editor.edit(request(f"{number}"), force_new=True)
+            assert withheld.value.code == "price_unknown"
+        await anyio.sleep(withheld.value.retry_after_seconds or 0)
+        assert (await stage.editor.edit(request("later"))).status == "pending"
+        assert stage.emulator.ledger.reserved_total == 12
 
 
 # --- the money table -------------------------------------------------------------------------

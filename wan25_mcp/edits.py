@@ -67,7 +67,7 @@ class PastEdit:
     prompt: str | None
     n: int
     credits: float
-    """What it is counted with: estimated, reserved or used, whichever is known last."""
+    """What it is counted with: the larger of estimated and reserved, or used once that is known."""
 
 
 def unseen(intent: Intent) -> Edit:

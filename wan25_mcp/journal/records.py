@@ -64,7 +64,8 @@ class Intent:
     """One wish to edit, and how far its submit has come. Times in epoch seconds.
 
     Args:
-        credits: What it is counted with against the limit: estimated, then reserved, then used.
+        credits: What it is counted with against the limit: estimated, then the larger of that and
+            reserved, then used.
         task_id: The provider's id, once accepted.
         error: Why there is no task, once refused or unknown.
         callback: As in `Ask`.

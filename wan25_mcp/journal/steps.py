@@ -88,8 +88,11 @@ def claim(
     if refusal is not None:
         raise refusal
     limits.check_in_flight(connection, ask.owner, allowance, now)
-    price = limits.price(connection, ask.owner) or allowance.credits_per_image
+    told = limits.price(connection, ask.owner)
+    price = told or allowance.credits_per_image
     limits.check_credits(connection, ask.owner, allowance, price * ask.n, now)
+    if told is None:
+        limits.check_price_is_told(connection, ask.owner, allowance, now)
     intent = Intent(
         handle=ask.handle,
         owner=ask.owner,
