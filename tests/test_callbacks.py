@@ -15,7 +15,7 @@ import pytest
 from tests.stage import OWNER, T0, Stage, open_stage, request
 from wan25_mcp.editor import Editor
 from wan25_mcp.edits import Edit
-from wan25_mcp.journal import Journal
+from wan25_mcp.journal import Journal, JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal, inline
 
 pytestmark = pytest.mark.anyio
@@ -272,6 +272,35 @@ async def test_a_callback_is_heeded_though_the_api_fails_for_a_while() -> None:
         stage.emulator.fault(endpoint="query", kind="html", code=502, times=3)
         done = await stage.editor.wait(edit, timeout=600)
         assert (done.status, money(stage)) == ("completed", (1, 1))
+
+
+class Disk:
+    """Where the journal's work runs; while it fails, nothing can be read or written."""
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    async def __call__(self, job: Any) -> Any:
+        if self.fails:
+            raise JournalUnusable("the disk fails")
+        return await inline(job)
+
+
+async def test_a_callback_that_cannot_be_checked_is_not_said_to_be_false(tmp_path: Any) -> None:
+    """The caller is to come again."""
+    disk = Disk()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with called(run_seconds=600, journal=journal) as (stage, _):
+        edit = await stage.editor.edit(request())
+        address = await secret_of(stage)
+        disk.fails = True
+        with pytest.raises(JournalUnusable):
+            await stage.editor.called_back(*address, edit.task_id)
+        disk.fails = False
+        assert await stage.editor.called_back(*address, edit.task_id)
+        await anyio.sleep(5)
+        assert len(stage.looks) == 1
+    journal.close()
 
 
 # --- several processes -----------------------------------------------------------------------

@@ -105,8 +105,11 @@ class Callbacks:
 
         Args:
             hint: The task id they named.
+
+        Raises:
+            JournalUnusable: The journal cannot be read, so nobody knows whether they did.
         """
-        intent = await self._journal.find(handle, now=self._clock())
+        intent = await self._journal.find_or_fail(handle, now=self._clock())
         expected = (intent.callback if intent else None) or _NO_HASH
         if not hmac.compare_digest(_digest(secret), expected):
             return False

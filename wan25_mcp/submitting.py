@@ -215,7 +215,7 @@ class Submitter:
         for attempt in range(MOST_RESENDS + 1):
             if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
                 # Taken for dead, and said to be; a new call may have taken over.
-                found = await self._tolerant.find(handle, now=self._clock())
+                found = await self._tolerant.find_or_fail(handle, now=self._clock())
                 submit.intent = found or submit.intent
                 return
             submit.on_the_wire = True

@@ -112,16 +112,25 @@ class TolerantJournal:
                 del self._unwritten.sightings[task_id]
 
     async def find(self, name: str, *, now: float) -> Intent | None:
+        """The intent of a handle or of a task id; None also when the journal cannot be read."""
+        try:
+            return await self.find_or_fail(name, now=now)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            return None
+
+    async def find_or_fail(self, name: str, *, now: float) -> Intent | None:
+        """The intent of a handle or of a task id.
+
+        Raises:
+            JournalUnusable: It cannot be read, and this process alone does not know.
+        """
         await self._catch_up()
         kept = self._unwritten.intents.values()
         for intent in kept:  # newer than what the journal says of them
             if name in (intent.handle, intent.task_id):
                 return intent
-        try:
-            return await self._journal.find(name, self._owner, now=now)
-        except JournalUnusable as error:
-            logger.warning("%s", error.message)
-            return None
+        return await self._journal.find(name, self._owner, now=now)
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         try:
