@@ -14,6 +14,7 @@ from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_a
 from wan25_mcp.journal import Intent, Sighting
 from wan25_mcp.lifecycle import Status, charged_for, is_settled
 from wan25_mcp.models import LINK_LIFE_SECONDS, Task, Usage
+from wan25_mcp.quoting import one_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ def _task_error(task: Task) -> TaskFailed | None:
     code = task.error.code if task.error else None
     said = task.error.message if task.error else None
     advice = task_advice(code or _CODE_WITHOUT_ONE.get(task.status))
-    words = " ".join((said or "").split())[:300].rstrip(".")
+    words = one_line(said, 300).rstrip(".")
     return TaskFailed(
         f"{advice.sentence}: {words}." if words else f"{advice.sentence}.",
         code=advice.code,
