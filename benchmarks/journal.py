@@ -64,10 +64,11 @@ class NoJournal:
     async def refuse(self, handle: str, error: Wan25Error) -> None: ...
     async def lose(self, handle: str, error: Wan25Error) -> None: ...
 
-    async def accept(self, handle: str, task: Task, *, now: float) -> None:
+    async def accept(self, handle: str, task: Task, *, now: float) -> bool:
         ended = replace(self._intents[handle], stage="accepted", task_id=task.id)
         self._intents[handle] = self._intents[task.id] = ended
         await self.record(task, now=now)
+        return True
 
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:  # noqa: ARG002
         return self._intents.get(name)

@@ -28,7 +28,7 @@ from wan25_mcp.connecting import open_configured_editor
 from wan25_mcp.edits import Edit
 from wan25_mcp.errors import STATUS_ADVICE, SettingsError
 from wan25_mcp.models import Usage
-from wan25_mcp.money import BY_STATUS, MOST_RESENDS, Verdict, verdict
+from wan25_mcp.money import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.settings import Settings
@@ -254,8 +254,8 @@ def _help(sub: click.Command) -> str:
 
 
 def _money() -> str:
-    asked = sorted(status for status, judged in BY_STATUS.items() if judged.resend)
-    cut = sorted(status for status, judged in BY_STATUS.items() if not judged.resend)
+    asked = sorted(OWN_WORDS)
+    cut = sorted(BY_STATUS.keys() - OWN_WORDS)
     refused = sorted(
         status
         for status in STATUS_ADVICE
@@ -268,11 +268,15 @@ def _money() -> str:
     )
     rows = [
         _end("no byte left this machine (DNS, connect, TLS)", verdict(sent=False, status=None)),
-        _end(_statuses(asked), verdict(sent=True, status=asked[0])),
+        _end(
+            f"{_statuses(asked)} whose body is the API's own JSON error",
+            verdict(sent=True, status=asked[0], own_word=True),
+        ),
         _end(f"{_statuses(refused)}, other 3xx and 4xx", verdict(sent=True, status=refused[0])),
+        _end(f"any other {_statuses(asked)} (a gateway's)", verdict(sent=True, status=asked[0])),
         _end(_statuses(cut), verdict(sent=True, status=cut[0])),
         _end(
-            f"{_statuses(broken)}, other 5xx; a 2xx without a readable task",
+            f"{_statuses(broken)}, other 5xx; a 2xx with no readable task or another edit's id",
             verdict(sent=True, status=broken[0]),
         ),
         _end("no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)),

@@ -38,7 +38,7 @@ LAYERS: Final = (
     {"models"},
     {"lifecycle", "money", "looking"},
     {"settings", "logs", "room"},
-    {"errors", "addresses", "variables"},
+    {"errors", "addresses", "variables", "quoting"},
 )
 RANK: Final = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
@@ -115,7 +115,7 @@ def test_imports_point_down(module: Module) -> None:
     assert not upward, f"{module.where} imports {sorted(upward)}, which are not below it"
 
 
-@pytest.mark.parametrize("part", ["errors", "addresses", "variables"])
+@pytest.mark.parametrize("part", ["errors", "addresses", "variables", "quoting"])
 def test_the_lowest_row_imports_nothing_of_ours(part: str) -> None:
     assert _of(part).ours() == set()
 

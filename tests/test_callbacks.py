@@ -15,7 +15,7 @@ import pytest
 from tests.stage import OWNER, T0, Stage, open_stage, request
 from wan25_mcp.editor import Editor
 from wan25_mcp.edits import Edit
-from wan25_mcp.journal import Journal
+from wan25_mcp.journal import Journal, JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal, inline
 
 pytestmark = pytest.mark.anyio
@@ -241,6 +241,30 @@ async def test_a_callback_that_names_no_task_of_its_own_resolves_nothing(names: 
         assert (await stage.editor.get(other)).task_id == other.task_id
 
 
+async def test_a_callback_that_names_a_task_seen_before_resolves_nothing() -> None:
+    async with called(run_seconds=600) as (stage, _):
+        foreign = await stage.client.submit(request("foreign"), idempotency_key="elsewhere")
+        await stage.editor.get(foreign.id)
+        await anyio.sleep(1)
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        edit = await stage.editor.edit(request())
+        assert await stage.editor.called_back(*await secret_of(stage), foreign.id)
+        await anyio.sleep(30)
+        assert (await stage.editor.get(str(edit.task_id))).status == "unknown"
+
+
+async def test_a_callback_tells_which_task_it_is_when_the_answer_named_another() -> None:
+    async with called(run_seconds=70) as (stage, _):
+        other = await stage.editor.edit(request("other"))
+        body = {"id": other.task_id, "status": "pending"}
+        stage.emulator.fault(endpoint="submit", kind="status", code=200, body=body, accepted=True)
+        edit = await stage.editor.edit(request())
+        assert edit.status == "unknown"
+        done = await stage.editor.wait(edit, timeout=600)
+        assert (done.task_id, done.status) == (list(stage.emulator.tasks)[1], "completed")
+        assert money(stage) == (2, 2)
+
+
 async def test_a_callback_is_heeded_though_the_api_fails_for_a_while() -> None:
     async with called(run_seconds=70) as (stage, _):
         stage.emulator.fault(endpoint="submit", kind="drop_after")
@@ -248,6 +272,42 @@ async def test_a_callback_is_heeded_though_the_api_fails_for_a_while() -> None:
         stage.emulator.fault(endpoint="query", kind="html", code=502, times=3)
         done = await stage.editor.wait(edit, timeout=600)
         assert (done.status, money(stage)) == ("completed", (1, 1))
+
+
+class Disk:
+    """Where the journal's work runs; while it fails, nothing can be read or written."""
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    async def __call__(self, job: Any) -> Any:
+        if self.fails:
+            raise JournalUnusable("the disk fails")
+        return await inline(job)
+
+
+async def test_a_callback_that_cannot_be_checked_is_not_said_to_be_false(tmp_path: Any) -> None:
+    """The caller is to come again; who made the address knows it without the journal."""
+    disk = Disk()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with (
+        called(run_seconds=70, journal=journal) as (stage, receiver),
+        stage.another_editor() as another,
+    ):
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        edit = await stage.editor.edit(request())
+        address = await secret_of(stage)
+        await anyio.sleep(60)
+        disk.fails = True
+        with pytest.raises(JournalUnusable):
+            await another.called_back(*address, *stage.emulator.tasks)
+        await anyio.sleep(60)
+        disk.fails = False
+        assert receiver.answers == [204]
+        await anyio.sleep(5)
+        assert (await stage.editor.get(edit)).status == "completed"
+        assert await another.called_back(*address, *stage.emulator.tasks)
+    journal.close()
 
 
 # --- several processes -----------------------------------------------------------------------

@@ -158,16 +158,15 @@ async def test_a_refusal_costs_nothing_and_is_not_worth_repeating(
         (503, {"retry_after": "Mon, 01 Jan 0100 00:00:00 -0000"}, 0.0),
         (503, {"retry_after": "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"}, None),
         (503, {"retry_after": "Mon, 99 Jan 2024 00:00:00 GMT"}, None),
-        (503, {"body": {"message": "x", "code": 429}}, None),
-        (503, {"body": "<html>"}, None),
     ],
 )
 async def test_asked_to_wait_is_not_charged_and_says_how_long(
     status: int, fault: dict[str, Any], wait: float | None
 ) -> None:
     async with open_stage() as stage:
-        plain = {"body": {"error": {"code": status, "message": "Later"}}}
-        words = fault if fault.keys() & {"fallback_suggestion", "body"} else plain | fault
+        kind = "rate_limit_error" if status == 429 else "service_unavailable_error"
+        plain = {"body": {"error": {"code": status, "message": "Later", "type": kind}}}
+        words = fault if "fallback_suggestion" in fault else plain | fault
         stage.emulator.fault(endpoint="submit", kind="status", code=status, **words)
         error = await submit(stage.client)
         code = "rate_limit" if status == 429 else "service_unavailable"
@@ -190,10 +189,13 @@ async def test_a_date_to_wait_for_is_told_in_seconds() -> None:
 ))  # fmt: skip
 def test_any_wait_header_is_a_number_of_seconds_or_none(value: str) -> None:
     headers = [(b"retry-after", value.encode("latin-1"))]
+    naked = {"message": "Resource exhausted", "type": "", "param": "", "code": 429}
     errors: list[Wan25Error] = []
 
     async def ask() -> None:
-        async with one_answer(lambda _: httpx2.Response(429, headers=headers)) as client:
+        async with one_answer(
+            lambda _: httpx2.Response(429, headers=headers, json=naked)
+        ) as client:
             errors.append(await submit(client))
 
     anyio.run(ask)
@@ -211,6 +213,34 @@ async def test_a_refused_connection_costs_nothing_and_may_be_repeated() -> None:
             "The provider could not be reached (no connection); nothing was sent."
         )
         assert (len(stage.emulator.submits), stage.emulator.ledger.charges) == (0, 0)
+
+
+GATEWAYS: list[dict[str, Any]] = [
+    {"kind": "html", "code": 503},
+    {"kind": "html", "code": 429},
+    {"kind": "status", "code": 503, "body": "no healthy upstream"},
+    {"kind": "status", "code": 503, "body": "upstream connect error or disconnect/reset before "
+     "headers. reset reason: connection termination"},
+    {"kind": "status", "code": 503, "body": {"message": "no healthy upstream"}},
+    {"kind": "status", "code": 503, "body": {"message": "x", "code": 503}},
+    {"kind": "status", "code": 503, "body": b""},
+    {"kind": "status", "code": 503, "retry_after": 1, "body": '{"error": {"code": 503, "mess'},
+    {"kind": "status", "code": 503, "type": "upstream_error"},
+    {"kind": "status", "code": 429, "body": {"message": "API rate limit exceeded"}},
+    {"kind": "status", "code": 429, "retry_after": 7, "body": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize("fault", GATEWAYS, ids=lambda fault: str(fault)[9:60])
+async def test_a_503_or_429_that_is_not_the_apis_own_may_have_been_charged(
+    fault: dict[str, Any], accepted: bool
+) -> None:
+    async with open_stage() as stage:
+        stage.emulator.fault(endpoint="submit", accepted=accepted, **fault)
+        error = await submit(stage.client)
+        assert told(error) == (OutcomeUnknown, "outcome_unknown", "unknown", False)
+        assert stage.emulator.ledger.charges == int(accepted)
 
 
 UNKNOWN: list[tuple[dict[str, Any], str, int]] = [
@@ -269,12 +299,18 @@ async def test_a_2xx_nobody_can_read_may_have_been_charged(fault: dict[str, Any]
 
 
 async def test_a_refusal_whose_body_breaks_off_is_still_a_refusal() -> None:
+    async with open_stage(denied_keys=[KEY]) as stage:
+        stage.emulator.fault(endpoint="submit", kind="truncate")
+        error = await submit(stage.client)
+        assert told(error) == (Refused, "permission", "no", False)
+
+
+async def test_a_429_whose_body_breaks_off_does_not_say_who_answered() -> None:
     async with open_stage(rate_limit=1) as stage:
         await stage.client.submit(request(), idempotency_key="first")
         stage.emulator.fault(endpoint="submit", kind="truncate")
         error = await submit(stage.client)
-        assert told(error) == (Refused, "rate_limit", "no", True)
-        assert stage.emulator.ledger.charges == 1
+        assert told(error) == (OutcomeUnknown, "outcome_unknown", "unknown", False)
 
 
 async def test_a_redirect_is_not_followed_with_the_key() -> None:
@@ -534,13 +570,21 @@ async def test_a_look_that_never_left_is_unreachable() -> None:
         assert failed.value.retryable
 
 
-@pytest.mark.parametrize("said", [None, "", "other-task", 5, {}])
+@pytest.mark.parametrize("said", [None, "", "a/b", "task 1", "x" * 201, 5, {}])
 async def test_a_look_is_about_the_task_that_was_asked_for(said: object) -> None:
     body = {"id": said, "status": "completed", "results": ["https://a.example/1.png"]}
     async with one_answer(lambda _: ok(body)) as client:
         task = await client.query("task-1")
     assert (task.id, task.status) == ("task-1", "completed")
     assert task.image_urls == ("https://a.example/1.png",)
+
+
+async def test_a_look_that_is_answered_with_another_task_is_no_look() -> None:
+    body = {"id": "task-2", "status": "completed", "results": ["https://a.example/1.png"]}
+    async with one_answer(lambda _: ok(body)) as client:
+        with pytest.raises(ReadFailed) as failed:
+            await client.query("task-1")
+    assert (failed.value.code, failed.value.retryable) == ("unreadable_answer", True)
 
 
 @pytest.mark.parametrize("body", [{}, {"success": False, "message": "No."}, {"error": "No."},

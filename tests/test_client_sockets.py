@@ -286,12 +286,30 @@ async def test_no_answer_in_time_is_unknown() -> None:
 async def test_a_refusal_whose_body_is_cut_is_still_a_refusal() -> None:
     async def speak(stream: anyio.abc.SocketStream, wire: Wire) -> None:
         await hear(stream, wire)
-        await stream.send(b"HTTP/1.1 429 Slow\r\nretry-after: 3\r\ncontent-length: 9\r\n\r\n{")
+        await stream.send(b"HTTP/1.1 402 Pay\r\nretry-after: 3\r\ncontent-length: 9\r\n\r\n{")
 
     async with listening(speak) as wire, client_of(wire.base) as client:
         error = await submit(client)
-        assert told(error) == (Refused, "no", True)
+        assert told(error) == (Refused, "no", False)
         assert error.retry_after_seconds == 3
+
+
+@pytest.mark.parametrize("status", [b"429 Slow", b"503 Busy"])
+@pytest.mark.parametrize("length", [b"content-length: 900\r\n", b""])
+async def test_an_error_that_is_cut_does_not_say_that_nothing_was_accepted(
+    status: bytes, length: bytes
+) -> None:
+    code = status[:3]
+    half = b'{"error": {"code": ' + code + b', "message": "Later", "type": "rate_limit_err'
+
+    async def speak(stream: anyio.abc.SocketStream, wire: Wire) -> None:
+        await hear(stream, wire)
+        await stream.send(
+            b"HTTP/1.1 " + status + b"\r\nretry-after: 1\r\n" + length + b"\r\n" + half
+        )
+
+    async with listening(speak) as wire, client_of(wire.base) as client:
+        assert told(await submit(client)) == MAYBE
 
 
 async def test_an_idle_connection_is_never_used_for_a_submit() -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, Stage, open_stage, request
-from wan25_mcp.editor import open_editor
+from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
+from wan25_mcp.editor import Editor, open_editor
 from wan25_mcp.edits import Edit, Progress
 from wan25_mcp.errors import (
     OutcomeUnknown,
@@ -25,7 +25,7 @@ from wan25_mcp.errors import (
     TaskFailed,
     Unreachable,
 )
-from wan25_mcp.journal import Intent, Journal
+from wan25_mcp.journal import Allowance, Intent, Journal, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import Usage
 from wan25_mcp.terms import Connection
@@ -225,6 +225,49 @@ async def test_a_failed_edit_does_not_stand_in_the_way_of_a_new_try(fate: dict[s
         assert stage.emulator.ledger.charged_total == 1.5
 
 
+# --- the credit limit ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_two_servers_keep_to_a_limit_although_the_price_is_four_times_the_assumed(
+    n: int,
+) -> None:
+    allowance = Allowance(credit_limit=15.0, credits_per_image=1.5)
+    async with (
+        open_stage(price=6.0, balance=1e6, allowance=allowance, journal=memory()) as stage,
+        stage.another_editor() as another,
+    ):
+        codes: list[str] = []
+
+        async def call(editor: Editor, prompt: str) -> None:
+            try:
+                await editor.edit(request(prompt, n=n))
+            except Withheld as withheld:
+                codes.append(withheld.code)
+
+        for _ in range(3):
+            async with anyio.create_task_group() as tasks:
+                for number in range(20):
+                    tasks.start_soon(call, (stage.editor, another)[number % 2], f"{number}")
+            await anyio.sleep(1)
+        assert stage.emulator.ledger.reserved_total == 12
+        assert set(codes) == {"price_unknown", "credit_limit"}
+
+
+async def test_an_edit_of_unknown_end_lets_no_other_pass_before_a_price_is_told() -> None:
+    allowance = Allowance(credit_limit=15.0)
+    async with open_stage(price=6.0, allowance=allowance, journal=memory()) as stage:
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        assert (await stage.editor.edit(request("lost"))).status == "unknown"
+        for number in range(10):
+            with pytest.raises(Withheld) as withheld:
+                await stage.editor.edit(request(f"{number}"), force_new=True)
+            assert withheld.value.code == "price_unknown"
+        await anyio.sleep(withheld.value.retry_after_seconds or 0)
+        assert (await stage.editor.edit(request("later"))).status == "pending"
+        assert stage.emulator.ledger.reserved_total == 12
+
+
 # --- the money table -------------------------------------------------------------------------
 
 
@@ -252,7 +295,8 @@ RESENT: list[tuple[str, dict[str, Any], list[float]]] = [
      "fallback_suggestion": "retry after 60 seconds"}, [0, 60, 120, 180]),
     ("503 as suggested", {"kind": "status", "code": 503,
      "fallback_suggestion": "retry after 30 seconds"}, [0, 30, 60, 90]),
-    ("503 without a word", {"kind": "html", "code": 503}, [0, 0, 0, 0]),
+    ("429 without an envelope", {"kind": "status", "code": 429, "body": {
+     "message": "Resource exhausted", "type": "", "param": "", "code": 429}}, [0, 0, 0, 0]),
 ]  # fmt: skip
 
 
@@ -297,7 +341,9 @@ async def test_a_wait_given_as_a_date_is_honoured() -> None:
 
 async def test_pauses_between_resends_grow_and_are_spread() -> None:
     async with open_stage(chance=0.5) as stage:
-        stage.emulator.fault(endpoint="submit", kind="html", code=503, times=3)
+        busy = {"code": 503, "message": "Busy", "type": "service_unavailable_error"}
+        body = {"error": busy}
+        stage.emulator.fault(endpoint="submit", kind="status", code=503, body=body, times=3)
         await stage.editor.edit(request(), patience=1000)
         times = [submit.time for submit in stage.emulator.submits]
         assert [round(b - a, 3) for a, b in pairwise(times)] == pytest.approx([0.5, 1, 2], abs=0.1)
@@ -339,11 +385,16 @@ UNKNOWN: list[tuple[str, dict[str, Any], int]] = [
     ("500 although accepted", {"kind": "status", "code": 500, "accepted": True}, 1),
     ("502", {"kind": "html", "code": 502}, 0),
     ("504 although accepted", {"kind": "html", "code": 504, "accepted": True}, 1),
+    ("a gateway's 503", {"kind": "html", "code": 503}, 0),
+    ("a gateway's 503 although accepted", {"kind": "status", "code": 503, "accepted": True,
+     "retry_after": 1, "body": "upstream connect error or disconnect/reset before headers"}, 1),
+    ("a gateway's 429 although accepted", {"kind": "status", "code": 429, "accepted": True,
+     "body": {"message": "API rate limit exceeded"}}, 1),
     ("truncated 200", {"kind": "truncate"}, 1),
     ("HTML 200", {"kind": "html", "code": 200, "accepted": True}, 1),
     ("empty 200", {"kind": "empty"}, 1),
     ("garbage 200", {"kind": "garbage_json"}, 1),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "fault", "charges"), UNKNOWN, ids=[row[0] for row in UNKNOWN])
@@ -387,6 +438,112 @@ async def test_a_submit_that_breaks_in_a_way_nobody_foresaw_is_unknown(
         assert "surprise" not in edit.error.message
         stage.http.event_hooks = {}
         assert (await stage.editor.edit(request("Another"))).status == "pending"
+
+
+async def answered_with_the_task_of(stage: Stage, task_id: str | None, **fields: Any) -> Edit:
+    """An edit that was accepted, and whose answer is another's."""
+    body = {"id": task_id, "status": "pending", **fields}
+    stage.emulator.fault(endpoint="submit", kind="status", code=200, body=body, accepted=True)
+    return await stage.editor.edit(request("mixed up"))
+
+
+async def test_a_submit_answered_with_the_task_of_another_edit_is_unknown(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        first = await stage.editor.edit(request("first"))
+        links = [f"http://emulator.test/results/{first.task_id}_0.png"]
+        edit = await answered_with_the_task_of(
+            stage, first.task_id, status="completed", results=links
+        )
+        assert (edit.status, edit.charged, edit.image_urls) == ("unknown", "unknown", ())
+        assert edit.task_id is not None
+        assert edit.task_id.startswith("edit-")
+        assert isinstance(edit.error, OutcomeUnknown)
+        assert edit.error.code == "outcome_unknown"
+        again = await stage.editor.edit(request("mixed up"))
+        later = await stage.editor.wait(edit, timeout=100)
+        assert (again.task_id, again.status, again.joined) == (edit.task_id, "unknown", True)
+        assert (later.task_id, later.status, later.saved) == (edit.task_id, "unknown", ())
+        done = await stage.editor.wait(first, timeout=100)
+        assert (done.task_id, done.status, len(done.saved)) == (first.task_id, "completed", 1)
+        assert [name for name in names_in(tmp_path / "out") if "mixed" in name] == []
+        assert counts(stage) == (2, 2)
+
+
+async def test_a_submit_answered_with_a_task_of_somebody_else_that_was_asked_about_is_unknown() -> (
+    None
+):
+    async with open_stage() as stage:
+        foreign = await stage.client.submit(request(), idempotency_key="elsewhere")
+        await stage.editor.get(foreign.id)
+        await anyio.sleep(1)
+        edit = await answered_with_the_task_of(stage, foreign.id)
+        assert (edit.status, edit.charged) == ("unknown", "unknown")
+        assert (await stage.editor.get(foreign.id)).status == "pending"
+
+
+async def test_a_task_that_was_asked_about_while_it_was_being_submitted_is_still_this_edits() -> (
+    None
+):
+    """As an agent may that has a callback of its own, and hears of the id there first."""
+    async with open_stage() as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=20)
+        edit = await stage.editor.edit(request())
+        [task_id] = stage.emulator.tasks
+        assert (await stage.editor.get(task_id)).status == "pending"
+        await anyio.sleep(20)
+        told = await stage.editor.get(str(edit.task_id))
+        assert (told.task_id, told.charged) == (task_id, "reserved")
+
+
+async def test_answers_that_are_mixed_up_stop_submits_as_other_failures_do() -> None:
+    async with open_stage() as stage:
+        first = await stage.editor.edit(request("first"))
+        for _ in range(5):
+            body = {"id": first.task_id, "status": "pending"}
+            stage.emulator.fault(endpoint="submit", kind="status", code=200, body=body)
+            edit = await stage.editor.edit(request("mixed up"), force_new=True)
+            assert edit.status == "unknown"
+        with pytest.raises(Withheld):
+            await stage.editor.edit(request("another"))
+
+
+async def test_a_look_answered_with_another_task_is_not_believed_and_saves_nothing(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        other = await stage.editor.edit(request("other"))
+        await stage.editor.wait(other, timeout=100)
+        edit = await stage.editor.edit(request("mine"))
+        body = {
+            "id": other.task_id,
+            "status": "completed",
+            "results": [f"http://emulator.test/results/{other.task_id}_0.png"],
+        }
+        stage.emulator.fault(endpoint="query", kind="status", code=200, body=body, times=3)
+        await anyio.sleep(3)
+        looked = await stage.editor.get(edit)
+        assert isinstance(looked.error, ReadFailed)
+        assert (looked.task_id, looked.status, looked.image_urls, looked.error.code) == (
+            edit.task_id,
+            "pending",
+            (),
+            "unreadable_answer",
+        )
+        assert [name for name in names_in(tmp_path / "out") if "mine" in name] == []
+        done = await stage.editor.wait(edit, timeout=200)
+        assert done.image_urls == (f"http://emulator.test/results/{edit.task_id}_0.png",)
+        assert len([name for name in names_in(tmp_path / "out") if "mine" in name]) == 1
+
+
+async def test_a_gateway_that_keeps_failing_stops_submits() -> None:
+    async with open_stage() as stage:
+        stage.emulator.fault(endpoint="submit", kind="html", code=503, accepted=True, times=0)
+        for number in range(5):
+            assert (await stage.editor.edit(request(f"Number {number}"))).status == "unknown"
+        with pytest.raises(Withheld) as withheld:
+            await stage.editor.edit(request("Number 5"))
+        assert (withheld.value.code, withheld.value.charged) == ("provider_failing", "no")
+        assert counts(stage) == (5, 5)
 
 
 # --- shutdown --------------------------------------------------------------------------------

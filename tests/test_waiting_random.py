@@ -119,9 +119,11 @@ class Trial:
         self.answers.append(Answer(task_id, asked, timeout, self.now, edit))
 
     async def call_back(self, url: str, hint: str | None) -> bool:
-        """Post to the address of a submit, at either process."""
+        """Post to the address of a submit, at either process; False: to come again, if it is."""
         handle, secret = url.removeprefix(f"{BASE}/").split("/")
-        return await self.chance.choice(self.editors).called_back(handle, secret, hint)
+        with suppress(JournalUnusable):
+            return await self.chance.choice(self.editors).called_back(handle, secret, hint)
+        return False
 
 
 @asynccontextmanager

@@ -105,11 +105,15 @@ class Callbacks:
 
         Args:
             hint: The task id they named.
+
+        Raises:
+            JournalUnusable: The journal cannot be read, so nobody knows whether they did.
         """
-        intent = await self._journal.find(handle, now=self._clock())
-        expected = (intent.callback if intent else None) or _NO_HASH
-        if not hmac.compare_digest(_digest(secret), expected):
-            return False
+        if not self.knows(handle, secret):  # of other processes' the journal alone can tell
+            intent = await self._journal.find_or_fail(handle, now=self._clock())
+            expected = (intent.callback if intent else None) or _NO_HASH
+            if not hmac.compare_digest(_digest(secret), expected):
+                return False
         if handle not in self._under_way:
             self._under_way.add(handle)
             self._tasks.start_soon(self._heed, handle, hint)
@@ -142,6 +146,8 @@ class Callbacks:
                 logger.warning("A callback of %s names no task: %s", intent.handle, error.message)
                 return None
             else:
-                logger.info("A callback resolved %s: it is task %s", intent.handle, task_id)
-                return await self._journal.accept(intent, task, now=self._clock())
+                found = await self._journal.accept(intent, task, now=self._clock())
+                if found.task_id is not None:
+                    logger.info("A callback resolved %s: it is task %s", intent.handle, task_id)
+                return found
         return None

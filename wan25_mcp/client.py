@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -34,6 +34,7 @@ from wan25_mcp.errors import (
     status_advice,
 )
 from wan25_mcp.models import TASK_ID, CreditReport, EditRequest, ErrorBody, Task
+from wan25_mcp.quoting import Redactor, one_line
 
 USER_AGENT: Final = f"wan25-mcp/{version('wan25-mcp')}"
 """The result CDN refuses the default names of HTTP libraries."""
@@ -76,8 +77,13 @@ _NEVER_SENT: Final = (
 
 @dataclass(slots=True)
 class Exchange:
-    """What was really sent and read of one request."""
+    """What was really sent and read of one request.
 
+    Args:
+        redact: Hides secrets in what the provider says.
+    """
+
+    redact: Redactor
     sent: bool = False
     status: int | None = None
     headers: httpx2.Headers = field(default_factory=httpx2.Headers)
@@ -94,7 +100,7 @@ class Exchange:
     @property
     def request_id(self) -> str | None:
         found = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
-        return found[:200] if found else None
+        return one_line(self.redact(found), 200) if found else None
 
     @property
     def json(self) -> Any:
@@ -104,6 +110,16 @@ class Exchange:
         except (ValueError, RecursionError):
             return None
 
+    @property
+    def error(self) -> ErrorBody:
+        """The body as an error; an empty one when it is none."""
+        return ErrorBody.model_validate(self.json, context=self.context)
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What the provider's words are validated with."""
+        return {"redact": self.redact}
+
 
 class Client:
     """The provider's API.
@@ -112,12 +128,21 @@ class Client:
         http: The HTTP client to use; the caller opens and closes it.
         base_url: The base of the API, path included, such as `https://ai.odkkk.com/apiv1`.
         key: The API key; sent to `base_url` only.
+        secrets: What else must not be quoted, should the provider say it.
     """
 
-    def __init__(self, http: httpx2.AsyncClient, *, base_url: str, key: SecretStr) -> None:
+    def __init__(
+        self,
+        http: httpx2.AsyncClient,
+        *,
+        base_url: str,
+        key: SecretStr,
+        secrets: Collection[str] = (),
+    ) -> None:
         self._http = http
         self._base = base_url.rstrip("/")
         self._key = key
+        self._redact = Redactor([key.get_secret_value(), *secrets])
 
     async def submit(self, request: EditRequest, *, idempotency_key: str) -> Task:
         """Start an edit. This is the call that costs money.
@@ -130,7 +155,7 @@ class Client:
             Refused: The provider refused; nothing was charged.
             OutcomeUnknown: The edit may have been accepted and charged.
         """
-        exchange = Exchange()
+        exchange = Exchange(self._redact)
         try:
             await self._send(
                 exchange,
@@ -165,9 +190,11 @@ class Client:
         body = exchange.json
         if not isinstance(body, dict) or "status" not in body:
             raise _unreadable(exchange)  # also an error under a 200
+        if _names_another(body.get("id"), task_id):
+            raise _unreadable(exchange)
         try:
             # The id is the one asked for: a result must not be lost to an odd echo of it.
-            return Task.model_validate({**body, "id": task_id})
+            return Task.model_validate({**body, "id": task_id}, context=exchange.context)
         except ValidationError:
             raise _unreadable(exchange) from None
 
@@ -186,7 +213,7 @@ class Client:
         return CreditReport.model_validate(body["data"])
 
     async def _read(self, path: str, advise: Advise = status_advice) -> Exchange:
-        exchange = Exchange()
+        exchange = Exchange(self._redact)
         try:
             await self._send(exchange, "GET", path)
         except httpx2.HTTPError as error:
@@ -259,7 +286,7 @@ async def _bounded(response: httpx2.Response) -> bytes:
 
 def _created(exchange: Exchange) -> Task:
     try:
-        return Task.model_validate(exchange.json)
+        return Task.model_validate(exchange.json, context=exchange.context)
     except ValidationError:
         raise OutcomeUnknown(
             "The provider answered the submit with something that holds no task id.",
@@ -287,7 +314,8 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
 def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     status = exchange.status or 0
     advice = status_advice(status)
-    verdict = money.verdict(sent=True, status=status)
+    own_word = money.is_own_word(status, exchange.json)
+    verdict = money.verdict(sent=True, status=status, own_word=own_word)
     if verdict.charged == "no":
         return _refusal(exchange, advice, retryable=verdict.resend)
     return OutcomeUnknown(
@@ -325,6 +353,11 @@ def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
     raise _refusal(exchange, advice, retryable=False)
 
 
+def _names_another(said: object, task_id: str) -> bool:
+    """Whether an answer is about another task: somebody mixed up two answers."""
+    return isinstance(said, str) and TASK_ID.fullmatch(said) is not None and said != task_id
+
+
 def _unreadable(exchange: Exchange) -> ReadFailed:
     return ReadFailed(
         "The provider answered with something that is not its API's.",
@@ -357,15 +390,11 @@ def _refusal(exchange: Exchange, advice: Advice, *, retryable: bool) -> Refused:
 
 def _what_was_said(exchange: Exchange, advice: Advice) -> str:
     """Our sentence for the status, with the provider's own words where it had any."""
-    said = ErrorBody.model_validate(exchange.json)
+    said = exchange.error
     sentence = f"{advice.sentence} (HTTP {exchange.status})"
-    words = _one_line(said.message, 300).rstrip(".")
-    about = f" [{_one_line(said.param, 40)}]" if said.param else ""
+    words = one_line(said.message, 300).rstrip(".")
+    about = f" [{one_line(said.param, 40)}]" if said.param else ""
     return f"{sentence}: {words}{about}." if words else f"{sentence}."
-
-
-def _one_line(said: str | None, longest: int) -> str:
-    return " ".join((said or "").split())[:longest]
 
 
 def _wait_asked(exchange: Exchange) -> float | None:
@@ -376,7 +405,7 @@ def _wait_asked(exchange: Exchange) -> float | None:
     try:
         moment = email.utils.parsedate_to_datetime(header)
     except (ValueError, IndexError, TypeError, OverflowError):
-        return ErrorBody.model_validate(exchange.json).wait_seconds
+        return exchange.error.wait_seconds
     return min(max(moment.timestamp() - time.time(), 0.0), _MAX_WAIT_ASKED)
 
 

@@ -66,7 +66,7 @@ async def _api(settings: Settings, base_url: str, key: SecretStr) -> AsyncIterat
     origins = [origin_of(base_url), origin_of(settings.files_url or "")]
     async with open_http() as http, open_downloads() as downloads:
         yield Connection(
-            Client(http, base_url=base_url, key=key),
+            Client(http, base_url=base_url, key=key, secrets=settings.secrets),
             key_id(base_url, key),
             frozenset(filter(None, origins)),
             _publisher(settings, http, key),
@@ -83,7 +83,14 @@ def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> 
     if settings.files_url is not None:
         # An emulator that was started again on its port has none of the images it had.
         lives = uuid.uuid4().hex if settings.emulator else ""
-        return FileService(http, url=settings.files_url, key=key, clock=time.time, lives=lives)
+        return FileService(
+            http,
+            url=settings.files_url,
+            key=key,
+            clock=time.time,
+            lives=lives,
+            secrets=settings.secrets,
+        )
     return None
 
 

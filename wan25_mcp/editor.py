@@ -20,8 +20,8 @@ import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.callbacks import Address, Callbacks, new_address
-from wan25_mcp.edits import Edit, PastEdit, Progress, seen, unseen
-from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
+from wan25_mcp.edits import Edit, PastEdit, Progress, seen, unread, unseen
+from wan25_mcp.errors import InvalidRequest, ReadFailed, TaskFailed, Wan25Error
 from wan25_mcp.images.addressing import publisher_error_when_none
 from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
@@ -29,6 +29,7 @@ from wan25_mcp.journal import (
     Claim,
     Intent,
     Journal,
+    JournalUnusable,
     Sighting,
     TolerantJournal,
     fingerprint,
@@ -174,7 +175,7 @@ class Editor:
                 submit = host.submitter.start(claim.intent, prepare)
         until = began + patience
         if claim.joined:
-            return await self._join(host, claim.intent.handle, until)
+            return await self._join(host, claim.intent, until)
         with anyio.CancelScope(deadline=until):
             await submit.ended.wait()
         edit = seen(submit.sighting) if submit.sighting else unseen(submit.intent)
@@ -187,7 +188,10 @@ class Editor:
         """
         name = _name_of(edit)
         host = await self._hosted()
-        intent = await self._find(host, name)
+        try:
+            intent = await self._find(host, name)
+        except JournalUnusable:
+            return unread(name)
         task_id = _task_id(intent, name)
         if task_id is None:
             return await self._report(host, name)
@@ -249,8 +253,11 @@ class Editor:
         Raises:
             InvalidRequest: There is no such image.
             NotDownloaded: It is not on disk, and its link gives none.
+            ReadFailed: Whether there is one cannot be told now.
         """
         known = edit if isinstance(edit, Edit) else await self.get(edit)
+        if isinstance(known.error, ReadFailed) and not known.image_urls:
+            raise known.error
         return await (await self._hosted()).results.image(known, number)
 
     async def previews(self, edit: Edit) -> list[bytes]:
@@ -342,15 +349,17 @@ class Editor:
             wish, host.connection.publisher, host.journal, now=self._rules.clock()
         )
 
-    async def _join(self, host: _Host, handle: str, until: float) -> Edit:
+    async def _join(self, host: _Host, intent: Intent, until: float) -> Edit:
         """What is known of the edit that an equal call started."""
-        edit: Edit | None = None
+        handle, edit = intent.handle, None
         with anyio.CancelScope(deadline=until):
-            intent = await self._submitted(host, handle)
-            if (task_id := intent.task_id if intent else None) is not None:
-                # What was last seen stands, if nothing newer can be.
-                edit = replace(await self._look(host, task_id, intent), error=None)
-        edit = edit or await self._report(host, handle)
+            find = self._submitted if _is_open(intent) else self._find_if_readable
+            intent = await find(host, handle) or intent
+            if intent.task_id is not None:
+                edit = _as_last_seen(await self._look(host, intent.task_id, intent))
+        if edit is None:
+            is_told = intent.stage == "unknown"
+            edit = unseen(intent) if is_told else await self._report(host, handle)
         patience = max(until - anyio.current_time(), 0.0)
         return replace(await host.results.kept(edit, patience=patience), joined=True)
 
@@ -362,9 +371,10 @@ class Editor:
         """
         await host.submitter.ended(name)
         while True:
-            intent = await self._find(host, name)
-            if intent is None or not (_is_open(intent) or (in_hope and self._may_tell(intent))):
-                return intent
+            with suppress(JournalUnusable):  # for as long as the caller has time
+                intent = await self._find(host, name)
+                if intent is None or not (_is_open(intent) or (in_hope and self._may_tell(intent))):
+                    return intent
             await anyio.sleep(_ELSEWHERE_PAUSE)  # the journal will tell
 
     async def _submitted_telling(
@@ -384,6 +394,16 @@ class Editor:
         return is_unknown and self._rules.clock() - intent.created_at < _CALLBACK_HOPE
 
     async def _find(self, host: _Host, name: str) -> Intent | None:
+        """The intent behind a name; a task id is as good without one.
+
+        Raises:
+            JournalUnusable: The name is a handle, of which the journal alone can tell.
+        """
+        if name.startswith(HANDLE_PREFIX):
+            return await host.tolerant.find_or_fail(name, now=self._rules.clock())
+        return await self._find_if_readable(host, name)
+
+    async def _find_if_readable(self, host: _Host, name: str) -> Intent | None:
         return await host.tolerant.find(name, now=self._rules.clock())
 
     def _accepted(self, intent: Intent, sighting: Sighting) -> None:
@@ -440,7 +460,10 @@ class Editor:
     # --- what is known, as an Edit ----------------------------------------------------------
 
     async def _report(self, host: _Host, name: str) -> Edit:
-        intent = await self._find(host, name)
+        try:
+            intent = await self._find(host, name)
+        except JournalUnusable:
+            return unread(name)
         task_id = intent.task_id if intent else name
         sighting = await host.tolerant.last_seen(task_id) if task_id else None
         if sighting:
@@ -570,6 +593,13 @@ def _seen_by(watch: Watch) -> Edit | None:
     if watch.failure is None:
         return known
     return replace(known or _unknown(watch.task_id), error=watch.failure)
+
+
+def _as_last_seen(edit: Edit) -> Edit:
+    """What was last seen stands, if nothing newer can be; where nothing was, the reason does."""
+    if edit.status == "unknown" or isinstance(edit.error, TaskFailed):
+        return edit
+    return replace(edit, error=None)
 
 
 def _unknown(task_id: str) -> Edit:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wan25_mcp.errors import Charged, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_advice
 from wan25_mcp.journal import Intent, Sighting
 from wan25_mcp.lifecycle import Status, charged_for, is_settled
 from wan25_mcp.models import LINK_LIFE_SECONDS, Task, Usage
+from wan25_mcp.quoting import one_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +68,31 @@ class PastEdit:
     prompt: str | None
     n: int
     credits: float
-    """What it is counted with: estimated, reserved or used, whichever is known last."""
+    """What it is counted with: the larger of estimated and reserved, or used once that is known."""
 
 
 def unseen(intent: Intent) -> Edit:
     """An edit whose task was never seen: still being submitted, refused, or unknown."""
     if intent.task_id is not None:  # accepted, and what was seen of it cannot be read now
-        return Edit(task_id=intent.task_id, status="unknown", charged="unknown")
+        return unread(intent.task_id)
     if intent.error is None:
         return Edit(task_id=intent.handle, status="submitting", charged="unknown")
     if intent.stage == "unknown":
         return Edit(task_id=intent.handle, status="unknown", charged="unknown", error=intent.error)
     return Edit(task_id=None, status="failed", charged=intent.error.charged, error=intent.error)
+
+
+def unread(name: str) -> Edit:
+    """An edit of which the journal alone could tell, and cannot be read now."""
+    reason = ReadFailed(
+        "The journal cannot be read now, so nothing can be said of this edit: it may exist, and "
+        "may have been charged.",
+        code="journal_unusable",
+        fix="Ask again later; if it stays so, `wan25-mcp doctor` says what is wrong.",
+        retryable=True,
+        charged="unknown",
+    )
+    return Edit(task_id=name, status="unknown", charged="unknown", error=reason)
 
 
 def seen(sighting: Sighting) -> Edit:
@@ -119,7 +133,7 @@ def _task_error(task: Task) -> TaskFailed | None:
     code = task.error.code if task.error else None
     said = task.error.message if task.error else None
     advice = task_advice(code or _CODE_WITHOUT_ONE.get(task.status))
-    words = " ".join((said or "").split())[:300].rstrip(".")
+    words = one_line(said, 300).rstrip(".")
     return TaskFailed(
         f"{advice.sentence}: {words}." if words else f"{advice.sentence}.",
         code=advice.code,

@@ -1,7 +1,7 @@
 """Log lines: to stderr, one line each, with no secret in any of them whatever the level.
 
-stdout belongs to the protocol. What is masked: the configured secrets wherever they appear, bearer
-tokens, the query of every link, where signatures are, and the secret end of a callback's path.
+stdout belongs to the protocol. What is masked: what `quoting` hides wherever it stands, and the
+query of every link, where signatures are.
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ import sys
 from collections.abc import Collection
 from typing import Final
 
-_BEARER: Final = re.compile(r"(?i)(bearer\s+)[^\s'\",]+")
+from wan25_mcp.quoting import MASK, Redactor
+
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]*")
 _USER: Final = re.compile(r"(https?://)[^\s/@'\"<>]+@")
-_CALLBACK: Final = re.compile(r"(edit-[0-9a-f]{16}(?:/|%2[fF]))[A-Za-z0-9_-]+")
-_MASK: Final = "***"
 
 
 def masked(text: str, secrets: Collection[str] = ()) -> str:
     """The text without secrets."""
-    for secret in secrets:
-        if len(secret) >= 4:  # a shorter one is no secret, and masking it would garble every line
-            text = text.replace(secret, _MASK)
-    text = _BEARER.sub(rf"\1{_MASK}", text)
-    text = _CALLBACK.sub(rf"\1{_MASK}", text)
-    text = _USER.sub(rf"\1{_MASK}@", text)
-    return _QUERY.sub(rf"\1?{_MASK}", text)
+    return _without_queries(Redactor(secrets)(text))
+
+
+def _without_queries(text: str) -> str:
+    text = _USER.sub(rf"\1{MASK}@", text)
+    return _QUERY.sub(rf"\1?{MASK}", text)
 
 
 class OneMaskedLine(logging.Formatter):
@@ -35,10 +33,10 @@ class OneMaskedLine(logging.Formatter):
 
     def __init__(self, secrets: Collection[str]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._secrets = secrets
+        self._redact = Redactor(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = masked(super().format(record), self._secrets).splitlines()
+        lines = _without_queries(self._redact(super().format(record))).splitlines()
         line = " | ".join(line.strip() for line in lines if line.strip())
         return "".join(c if c.isprintable() else " " for c in line)  # no colours, no bells
 

@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from wan25_mcp import addresses
 from wan25_mcp.lifecycle import Status, read_status
+from wan25_mcp.quoting import Redactor, one_line
 
 ModelName = Literal["wan2.5-image-to-image"]
 MODEL: Final[ModelName] = get_args(ModelName)[0]
@@ -152,17 +153,30 @@ def _none_if_invalid(value: object, parse: ValidatorFunctionWrapHandler) -> Any:
 _Lenient = WrapValidator(_none_if_invalid)
 
 
-def _one_line(said: str | None) -> str | None:
-    return " ".join(said.split()) if said is not None else None
+_MOST_CHARACTERS: Final = 4000
+_LOOKALIKES_ONLY: Final = Redactor()
 
 
-Text = Annotated[str | None, Field(max_length=4000), AfterValidator(_one_line), _Lenient]
+def _fit_to_quote(said: str | None, info: ValidationInfo) -> str | None:
+    """The provider's words on one line and without secrets: from here they go everywhere."""
+    if said is None:
+        return None
+    redact: Redactor = (info.context or {}).get("redact", _LOOKALIKES_ONLY)
+    return one_line(redact(said), _MOST_CHARACTERS)
+
+
+Text = Annotated[
+    str | None, Field(max_length=_MOST_CHARACTERS), AfterValidator(_fit_to_quote), _Lenient
+]
 Credits = Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False), _Lenient]
 Seconds = Annotated[float | None, Field(ge=0, le=1e10, allow_inf_nan=False), _Lenient]
 
 
 class Lenient(BaseModel):
-    """Something the provider said: unknown fields pass, unreadable ones count as not said."""
+    """Something the provider said: unknown fields pass, unreadable ones count as not said.
+
+    Validate with `context={"redact": Redactor(secrets)}` to hide secrets in its words.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -217,7 +217,7 @@ class Submitter:
         for attempt in range(MOST_RESENDS + 1):
             if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
                 # Taken for dead, and said to be; a new call may have taken over.
-                found = await self._tolerant.find(handle, now=self._clock())
+                found = await self._tolerant.find_or_fail(handle, now=self._clock())
                 submit.intent = found or submit.intent
                 return
             submit.on_the_wire = True
@@ -243,11 +243,14 @@ class Submitter:
         except Wan25Error as error:
             self._note(error)
             return error
-        self._breaker.succeeded()
         with anyio.CancelScope(shield=True):  # the one moment the id is known here and nowhere else
             now = self._clock()
             submit.intent = await self._tolerant.accept(submit.intent, task, now=now)
+            if submit.intent.task_id is None:
+                self._breaker.failed(now)
+                return None
             submit.sighting = sighting = sight(None, task, now)
+        self._breaker.succeeded()
         self._accepted(submit.intent, sighting)
         return None
 

@@ -153,6 +153,13 @@ async def found(journal: SqlJournal, name: str = "edit-1", *, now: float = T0) -
     return await journal.find(name, "me", now=now)
 
 
+async def kept(journal: SqlJournal, name: str) -> Intent:
+    """What is kept of an intent that there must be."""
+    intent = await found(journal, name)
+    assert intent is not None
+    return intent
+
+
 def told(error: Wan25Error | None) -> dict[str, Any]:
     """All of an error."""
     return {"kind": type(error).__name__, **(vars(error) if error else {})}
@@ -517,19 +524,61 @@ async def test_a_task_of_another_intent_is_not_accepted_again(journal: SqlJourna
     await accepted(journal)
     await sent(journal, ask("edit-2", "b"))
     await journal.lose("edit-2", LOST)
-    await journal.accept("edit-2", task("processing"), now=T0 + 9)
-    assert await stage_and_error(journal, "edit-2") == ("unknown", "outcome_unknown")
+    assert await journal.accept("edit-2", task("processing"), now=T0 + 9) is False
+    assert told((await kept(journal, "edit-2")).error) == told(LOST)
     assert await found(journal, "task-1") == intent(stage="accepted", task_id="task-1")
     assert await journal.last_seen("task-1") == Sighting(
         task("pending"), seen_at=T0, unfinished_at=T0
     )
-    await journal.accept("edit-2", task("pending", "task-2"), now=T0 + 10)
+    assert await journal.accept("edit-2", task("pending", "task-2"), now=T0 + 10) is True
     assert await stage_and_error(journal, "edit-2") == ("accepted", None)
+
+
+@pytest.mark.parametrize("owner", ["me", "you"])
+async def test_a_submit_answered_with_the_task_of_another_is_unknown_and_still_counted(
+    journal: SqlJournal, owner: str
+) -> None:
+    await accepted(journal, ask(owner=owner))
+    await sent(journal, ask("edit-2", "b", n=2), now=T0 + 5)
+    done = task("completed", results=["https://a/1"], usage={"credits_used": 0})
+    assert await journal.accept("edit-2", done, now=T0 + 6) is False
+    mixed_up = await kept(journal, "edit-2")
+    assert (mixed_up.stage, mixed_up.task_id, mixed_up.credits) == ("unknown", None, 3.0)
+    assert isinstance(mixed_up.error, OutcomeUnknown)
+    assert (mixed_up.error.code, mixed_up.error.charged) == ("outcome_unknown", "unknown")
+    assert "task-1" in mixed_up.error.message
+    seen = await journal.last_seen("task-1")
+    assert seen == Sighting(task("pending"), seen_at=T0, unfinished_at=T0)
+    again = await claim(journal, ask("edit-3", "b", n=2), now=T0 + 7)
+    assert (again.joined, again.intent.handle) == (True, "edit-2")
+
+
+@pytest.mark.parametrize("polled_at", [None, T0 + 6])
+@pytest.mark.parametrize("status", ["processing", "completed"])
+async def test_a_submit_answered_with_a_task_that_was_seen_before_it_was_sent_is_unknown(
+    journal: SqlJournal, status: str, polled_at: float | None
+) -> None:
+    """Somebody polls a task made elsewhere, and the answers are mixed up."""
+    await journal.record(task(status), now=T0)
+    await sent(journal, now=T0 + 5)
+    if polled_at is not None:
+        await journal.record(task(status), now=polled_at)
+    assert await journal.accept("edit-1", task("pending"), now=T0 + 7) is False
+    assert await stage_and_error(journal, "edit-1") == ("unknown", "outcome_unknown")
+    assert await found(journal, "task-1") is None
+
+
+async def test_a_task_that_an_older_version_saw_before_is_known_as_well(
+    place: Place, journal: SqlJournal
+) -> None:
+    make_older(place, VERSION_2 + OLD_TASK.format(name="task-1", now=T0))
+    await sent(journal, now=T0 + 5)
+    assert await journal.accept("edit-1", task("pending"), now=T0 + 7) is False
 
 
 async def test_a_task_accepted_again_by_its_own_intent_is_looked_at(journal: SqlJournal) -> None:
     await accepted(journal)
-    await journal.accept("edit-1", task("processing"), now=T0 + 9)
+    assert await journal.accept("edit-1", task("processing"), now=T0 + 9) is True
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
     assert await journal.last_seen("task-1") == Sighting(
         task("processing"), seen_at=T0 + 9, unfinished_at=T0 + 9
@@ -541,7 +590,7 @@ async def test_a_task_seen_before_it_was_accepted_keeps_what_was_seen(journal: S
     await sent(journal)
     done = Task.model_validate(WHOLE)
     settled = await journal.record(done, now=T0 + 1)
-    await journal.accept("edit-1", task("pending"), now=T0 + 2)
+    assert await journal.accept("edit-1", task("pending"), now=T0 + 2) is True
     assert await journal.last_seen("task-1") == settled
     assert await found(journal) == intent(stage="accepted", task_id="task-1", credits=3.0)
 
@@ -682,15 +731,18 @@ async def credits_of(journal: SqlJournal, handle: str = "edit-1") -> float:
     return kept.credits
 
 
-async def test_an_edit_is_counted_as_estimated_then_reserved_then_used(journal: SqlJournal) -> None:
+@pytest.mark.parametrize(("held", "counted"), [(7.2, 7.2), (3.6, 6.0), (0.0, 6.0)])
+async def test_an_edit_is_counted_as_the_larger_of_estimated_and_reserved_until_it_is_used(
+    journal: SqlJournal, held: float, counted: float
+) -> None:
     estimate = Allowance(credits_per_image=2.0)
     await claim(journal, ask(n=3), allowance=estimate)
     assert await credits_of(journal) == 6.0
     await journal.begin("edit-1", now=T0, lease=LEASE)
-    await journal.accept("edit-1", reserved(3.6), now=T0)
-    assert await credits_of(journal) == 3.6
+    await journal.accept("edit-1", reserved(held), now=T0)
+    assert await credits_of(journal) == counted
     await journal.record(task("processing"), now=T0 + 1)
-    assert await credits_of(journal) == 3.6
+    assert await credits_of(journal) == counted
     used = task("completed", usage={"credits_used": 2.4}, results=["https://a/1", "https://a/2"])
     await journal.record(used, now=T0 + 2)
     assert await credits_of(journal) == 2.4
@@ -703,15 +755,18 @@ async def test_an_edit_is_counted_as_estimated_then_reserved_then_used(journal: 
         (task("cancelled"), 0.0),
         (task("failed", usage={"credits_used": 0.5}), 0.5),
         (task("completed", usage={"credits_used": 0}), 0.0),
-        (task("completed"), 1.2),
-        (task("something new"), 1.2),
+        (task("completed"), 1.8),
+        (task("something new"), 1.8),
+        (task("processing", usage={"credits_used": 0}), 1.8),
+        (task("processing", usage={"credits_used": 2.5}), 2.5),
+        (task("processing", usage={"credits_reserved": 0}), 1.8),
     ],
 )
 async def test_an_end_is_counted_as_the_provider_says_or_as_reserved(
     journal: SqlJournal, end: Task, counted: float
 ) -> None:
     await sent(journal)
-    await journal.accept("edit-1", reserved(1.2), now=T0)
+    await journal.accept("edit-1", reserved(1.8), now=T0)
     await journal.record(end, now=T0 + 1)
     assert await credits_of(journal) == counted
 
@@ -741,6 +796,18 @@ async def test_what_was_refused_is_not_counted_and_what_may_be_charged_is(
             1.3,
         ),
         ([reserved(3.6), task("failed", usage={"credits_used": 0})], 1, 1.2),
+        ([reserved(0)], 2, 3.0),  # nothing is held, which is no price
+        ([task("processing", usage={"credits_used": 0})], 2, 3.0),
+        (
+            [
+                reserved(0),
+                task("completed", usage={"credits_used": 12},
+                     results=["https://a/1", "https://a/2"]),
+            ],
+            3,
+            18.0,
+        ),
+        ([task("pending"), task("completed", usage={"credits_used": 6})], 1, 1.5),  # of no image
     ],
 )  # fmt: skip
 async def test_the_price_is_learnt_from_answers(
@@ -769,6 +836,7 @@ async def test_over_the_limit_a_claim_is_refused_with_what_was_spent_and_when_ro
 ) -> None:
     limit = Allowance(credit_limit=3.0)
     await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
+    await journal.record(reserved(1.5), now=T0 + 1)
     await accepted(journal, ask("edit-2", "b"), now=T0 + 3600, task_id="task-2")
     assert await refused(
         journal, ask("edit-3", "c"), now=T0 + 7200, allowance=limit
@@ -823,6 +891,140 @@ async def test_a_limit_of_nothing_lets_nothing_pass(journal: SqlJournal) -> None
 
 
 @pytest.mark.parametrize("move", ["refuse", "failed"])
+async def settled(journal: SqlJournal, number: int, used: float, *, now: float) -> None:
+    """Edit number so-and-so, of one image, made and paid for."""
+    name = f"task-{number}"
+    await accepted(journal, ask(f"edit-{number}", str(number)), now=now, task_id=name)
+    usage = {"credits_used": used}
+    done = task("completed", name, usage=usage, results=["https://a/1"])
+    await journal.record(done, now=now + 1)
+
+
+async def price_of_the_next(journal: SqlJournal) -> float:
+    return (await claim(journal, ask("edit-9", "next"), now=T0 + 99)).intent.credits
+
+
+async def test_a_price_that_rises_is_known_from_the_next_answer(journal: SqlJournal) -> None:
+    await settled(journal, 1, 1.5, now=T0)
+    await sent(journal, ask("edit-2", "b", n=2), now=T0 + 5)
+    await journal.accept("edit-2", reserved(12.0, "task-2"), now=T0 + 5)
+    assert await credits_of(journal, "edit-2") == 12.0
+    assert await price_of_the_next(journal) == 6.0
+
+
+@pytest.mark.parametrize("held", [0.0, 0.5, None])
+async def test_what_is_held_is_no_price_where_more_is_charged_in_the_end(
+    journal: SqlJournal, held: float | None
+) -> None:
+    await settled(journal, 1, 6.0, now=T0)
+    await accepted(journal, ask("edit-2", "b"), now=T0 + 5, task_id="task-2")
+    if held is not None:
+        await journal.record(reserved(held, "task-2"), now=T0 + 6)
+    assert await credits_of(journal, "edit-2") == 6.0
+    assert await price_of_the_next(journal) == 6.0
+
+
+async def test_what_was_held_for_a_failure_is_no_price_where_more_is_charged_in_the_end(
+    journal: SqlJournal,
+) -> None:
+    await settled(journal, 1, 6.0, now=T0)
+    await accepted(journal, ask("edit-2", "b"), now=T0 + 5, task_id="task-2")
+    await journal.record(reserved(0.5, "task-2"), now=T0 + 6)
+    await journal.record(task("failed", "task-2"), now=T0 + 7)
+    assert await price_of_the_next(journal) == 6.0
+
+
+async def test_a_price_that_falls_is_known_once_an_edit_was_charged(journal: SqlJournal) -> None:
+    await settled(journal, 1, 6.0, now=T0)
+    await settled(journal, 2, 1.5, now=T0 + 10)
+    assert await price_of_the_next(journal) == 1.5
+
+
+async def test_a_price_of_nothing_that_an_older_version_learnt_is_none(
+    place: Place, journal: SqlJournal
+) -> None:
+    await accepted(journal)
+    execute(place, "UPDATE wan25_intents SET price = 0")
+    assert await price_of_the_next(journal) == 1.5
+    limit = Allowance(credit_limit=15.0)
+    assert (await refused(journal, ask("edit-2", "b"), allowance=limit))["code"] == "price_unknown"
+
+
+def unpriced(**more: Any) -> dict[str, Any]:
+    """What is said while the price is unknown and another edit is under way."""
+    return {"code": "price_unknown", "charged": "no", "retryable": True} | more
+
+
+@pytest.mark.parametrize("stage", ["intent", "sending", "accepted", "reserved nothing", "unknown"])
+async def test_with_a_limit_and_no_price_one_edit_at_a_time_is_under_way(
+    journal: SqlJournal, stage: str
+) -> None:
+    limit = Allowance(credit_limit=15.0)
+    await claim(journal, allowance=limit)
+    for step in WAYS_TO.get(stage, ["begin", "accept"]):
+        await MOVES[step](journal)
+    if stage == "reserved nothing":
+        await journal.record(reserved(0), now=T0 + 1)
+    said = await refused(journal, ask("edit-2", "b"), now=T0 + 2, allowance=limit)
+    assert said | unpriced() == said
+    assert said["retry_after_seconds"] == (3598 if stage == "unknown" else None)
+    assert "WAN25_CREDIT_LIMIT" in said["message"]
+    assert (await claim(journal, now=T0 + 2, allowance=limit)).joined
+    unlimited = Allowance(max_in_flight=9)
+    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 2, allowance=unlimited)).joined
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        reserved(6.0),
+        task("completed", usage={"credits_used": 6}, results=["https://a/1"]),
+        task("completed"),
+        task("failed"),
+        task("cancelled", usage={"credits_used": 0}),
+    ],
+    ids=["price told", "charged", "nothing told", "failed", "cancelled"],
+)
+async def test_an_edit_stands_in_nobodys_way_once_its_price_is_told_or_it_is_over(
+    journal: SqlJournal, end: Task
+) -> None:
+    limit = Allowance(credit_limit=15.0)
+    await accepted(journal)
+    await refused(journal, ask("edit-2", "b"), allowance=limit)
+    await journal.record(end, now=T0 + 60)
+    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 61, allowance=limit)).joined
+
+
+async def test_one_that_is_refused_and_one_of_another_account_stand_in_nobodys_way(
+    journal: SqlJournal,
+) -> None:
+    limit = Allowance(credit_limit=15.0)
+    await sent(journal)
+    await journal.refuse("edit-1", NO_CREDIT)
+    await sent(journal, ask("edit-2", "b", owner="you"))
+    assert not (await claim(journal, ask("edit-3", "c"), allowance=limit)).joined
+
+
+@pytest.mark.parametrize("end", ["lose", "accept"])
+async def test_one_whose_end_nobody_learns_stands_in_the_way_for_an_hour_and_stays_counted(
+    journal: SqlJournal, end: str
+) -> None:
+    limit = Allowance(credit_limit=3.0)
+    await sent(journal)
+    await MOVES[end](journal)
+    await refused(journal, ask("edit-2", "b"), now=T0 + 3599, allowance=limit)
+    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 3600, allowance=limit)).joined
+    await journal.refuse("edit-2", NO_CREDIT)
+    two = await refused(journal, ask("edit-3", "c", n=2), now=T0 + 3601, allowance=limit)
+    assert two["code"] == "credit_limit"
+
+
+async def test_the_limit_is_told_before_the_price_is_asked_for(journal: SqlJournal) -> None:
+    await claim(journal, allowance=Allowance(credit_limit=1.5))
+    said = await refused(journal, ask("edit-2", "b"), allowance=Allowance(credit_limit=1.5))
+    assert said["code"] == "credit_limit"
+
+
 async def test_a_refusal_and_a_failure_give_the_credits_back(
     journal: SqlJournal, move: str
 ) -> None:
@@ -1114,15 +1316,12 @@ CREATE TABLE wan25_uploads (
 INSERT INTO wan25_version VALUES (2);
 """
 )
-VERSION_3: Final = (
-    VERSION_2
-    + """
+TO_VERSION_3: Final = """
 ALTER TABLE wan25_intents ADD COLUMN callback VARCHAR(64);
 ALTER TABLE wan25_tasks ADD COLUMN looking_until FLOAT(53) DEFAULT '0' NOT NULL;
 CREATE INDEX wan25_tasks_seen ON wan25_tasks (seen_at, task_id);
 INSERT INTO wan25_version VALUES (3);
 """
-)
 HELD: Final = """
 INSERT INTO wan25_intents (handle, owner, fingerprint, stage, created_at, sent_at,
   lease_until, holder, n, prompt, credits, price, task_id, error) VALUES ('edit-1', 'me',
@@ -1165,11 +1364,20 @@ def shape(place: Place) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("older", [VERSION_1, VERSION_2, VERSION_3], ids=["1", "2", "3"])
+@pytest.mark.parametrize(
+    ("older", "then"),
+    [(VERSION_1, ""), (VERSION_2, ""), (VERSION_2, TO_VERSION_3)],
+    ids=["1", "2", "3"],
+)
 async def test_an_older_journal_is_brought_forward_with_all_it_holds(
-    place: Place, journal: SqlJournal, older: str, request: pytest.FixtureRequest, tmp_path: Path
+    place: Place,
+    journal: SqlJournal,
+    older: str,
+    then: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
-    make_older(place, older + held() + OLD_TASK.format(name="task-1", now=T0))
+    make_older(place, older + held() + OLD_TASK.format(name="task-1", now=T0) + then)
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
     assert await journal.seen_since(T0) == {"task-1": T0}
     for taken in (True, False):
@@ -1373,7 +1581,8 @@ def test_a_database_set_to_another_isolation_changes_nothing(database: str) -> N
 def test_different_claims_at_once_never_pass_the_credit_limit(
     two: tuple[SqlJournal, SqlJournal],
 ) -> None:
-    limit = Allowance(credit_limit=7.5)
+    limit = Allowance(credit_limit=9.0)
+    anyio.run(partial(settled, two[0], 99, 1.5, now=T0))
     outcomes = at_once(
         [partial(claim, two[i % 2], ask(f"edit-{i}", str(i)), allowance=limit)
          for i in range(AT_ONCE)]
@@ -1382,10 +1591,23 @@ def test_different_claims_at_once_never_pass_the_credit_limit(
     assert sorted(codes) == ["credit_limit"] * (AT_ONCE - 5) + ["made"] * 5
 
 
+def test_of_different_claims_at_once_one_is_made_while_the_price_is_unknown(
+    two: tuple[SqlJournal, SqlJournal],
+) -> None:
+    limit = Allowance(credit_limit=15.0)
+    outcomes = at_once(
+        [partial(claim, two[i % 2], ask(f"edit-{i}", str(i)), allowance=limit)
+         for i in range(AT_ONCE)]
+    )  # fmt: skip
+    codes = [o.code if isinstance(o, Wan25Error) else "made" for o in outcomes]
+    assert sorted(codes) == ["made"] + ["price_unknown"] * (AT_ONCE - 1)
+
+
 async def test_of_claims_that_share_a_transaction_only_those_without_room_are_withheld(
     journal: SqlJournal,
 ) -> None:
-    limit, outcomes = Allowance(credit_limit=7.5), dict[int, Claim | Withheld]()
+    limit, outcomes = Allowance(credit_limit=9.0), dict[int, Claim | Withheld]()
+    await settled(journal, 99, 1.5, now=T0)
 
     async def work(number: int) -> None:
         try:
@@ -1515,6 +1737,7 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
         "status": "pending",
         "answer": {"id": "task-1", "status": "pending", "results": []},
         "seen_at": T0,
+        "first_seen_at": T0,
         "unfinished_at": T0,
         "settled_at": None,
         "followed_until": 0.0,

@@ -28,10 +28,10 @@ import pytest
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
 from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, the_owner, virtual
-from wan25_mcp.edits import Edit
+from wan25_mcp.edits import Edit, unseen
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
-from wan25_mcp.journal import JournalUnusable, TolerantJournal
+from wan25_mcp.journal import Intent, JournalUnusable, TolerantJournal
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -197,6 +197,10 @@ UNOPENABLE: Final[dict[Callable[[Path], Path], str]] = {
 }
 
 
+NEVER_WRITTEN: Final = (_folder_read_only, _folder_is_a_file)
+"""There is no journal yet, and so no edit that it could not tell of."""
+
+
 @pytest.mark.parametrize("harm", UNOPENABLE, ids=lambda harm: harm.__name__.strip("_"))
 async def test_with_a_file_that_cannot_be_used_nothing_is_sent_and_looks_go_on(
     folder: Path, harm: Callable[[Path], Path]
@@ -210,8 +214,12 @@ async def test_with_a_file_that_cannot_be_used_nothing_is_sent_and_looks_go_on(
             await anyio.sleep(5)
             await reads_go_on(stage, task_id)
             assert await refused(stage) == refusal(UNOPENABLE[harm])
-            with pytest.raises(ReadFailed):
-                await stage.editor.get("edit-0123456789abcdef")
+            if harm in NEVER_WRITTEN:
+                with pytest.raises(ReadFailed) as failed:
+                    await stage.editor.get("edit-0123456789abcdef")
+                assert failed.value.code == "not_found"
+            else:
+                assert says_it_cannot_be_read(await stage.editor.get("edit-0123456789abcdef"))
         assert len(stage.emulator.submits) == 1
     journal.close()
 
@@ -552,6 +560,39 @@ async def test_an_unknown_outcome_that_cannot_be_written_is_told_and_never_sent_
     assert len(stage.emulator.submits) == 1
 
 
+@pytest.mark.parametrize("is_of_this_process", [True, False])
+async def test_an_answer_with_anothers_task_is_told_from_its_own_while_nothing_can_be_written(
+    broken: Broken, is_of_this_process: bool
+) -> None:
+    """What an earlier process has sent is known again as soon as the journal is."""
+    async with open_stage(journal=broken.journal) as stage, stage.another_editor() as other:
+        first = await (stage.editor if is_of_this_process else other).edit(request("first"))
+        assert first.task_id
+        body = {"id": first.task_id, "status": "pending"}
+        stage.emulator.fault(
+            endpoint="submit", kind="status", code=200, body=body, accepted=True, seconds=2
+        )
+        async with anyio.create_task_group() as tasks:
+            found: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "mixed up", found)
+            await anyio.sleep(1)
+            with broken.harm():
+                await anyio.sleep(1.5)
+        if is_of_this_process:
+            [edit] = found
+            assert (edit.status, edit.charged) == ("unknown", "unknown")
+            assert isinstance(edit.error, OutcomeUnknown)
+        await anyio.sleep(40)
+        again = await stage.editor.edit(request("mixed up"))
+        assert (again.status, again.charged, again.joined) == ("unknown", "unknown", True)
+        assert broken.stages() == {
+            "first": ("accepted", first.task_id),
+            "mixed up": ("unknown", None),
+        }
+        assert (await stage.editor.get(first.task_id)).task_id == first.task_id
+    assert len(stage.emulator.submits) == 2
+
+
 async def test_two_who_look_at_once_after_the_journal_works_again_are_both_answered(
     broken: Broken,
 ) -> None:
@@ -644,6 +685,166 @@ async def test_what_is_known_by_its_handle_is_read_from_a_disk_that_takes_nothin
             assert (edit.task_id, edit.status, edit.charged) == (lost.task_id, "unknown", "unknown")
             listed = [one.edit.status for one in await stage.editor.recent()]
             assert sorted(listed) == ["failed", "unknown"]
+
+
+class Unreadable:
+    """Where the journal's work runs; what is read fails while it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    async def __call__(self, job: Any) -> Any:
+        if self.fails and job.args[0] == "read":
+            raise JournalUnusable("the disk fails")
+        return await inline(job)
+
+    @contextmanager
+    def harm(self) -> Iterator[None]:
+        self.fails = True
+        yield
+        self.fails = False
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def unreadable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlJournal, Harm]]:
+    """A journal, and a way to have it unreadable for a while."""
+    disk = Unreadable()
+    if request.param == "sqlite":
+        journal, harm = SqlJournal(tmp_path / "journal.sqlite3", run=disk), disk.harm
+    else:
+        server: Postgres = request.getfixturevalue("postgres_server")
+        journal = SqlJournal(request.getfixturevalue("database"), run=inline)
+        harm = partial(_stopped, server)
+    yield journal, harm
+    journal.close()
+
+
+def says_it_cannot_be_read(edit: Edit) -> bool:
+    """Whether an answer says that an edit may exist and may be paid for, and why that is all."""
+    error = edit.error
+    assert isinstance(error, ReadFailed)
+    assert (error.code, error.charged, error.retryable) == ("journal_unusable", "unknown", True)
+    assert "Nothing was sent" not in error.message
+    return (edit.status, edit.charged) == ("unknown", "unknown")
+
+
+async def test_a_handle_is_not_said_to_be_unknown_while_the_journal_cannot_be_read(
+    unreadable: tuple[SqlJournal, Harm],
+) -> None:
+    journal, harm = unreadable
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=10)
+        started = await stage.editor.edit(request())
+        handle = started.task_id or ""
+        assert handle.startswith("edit-")
+        await anyio.sleep(20)
+        task_id = await a_task_made_elsewhere(stage)
+        async with stage.another_editor() as another:
+            with harm():
+                for editor in (stage.editor, another):
+                    for edit in (await editor.get(handle), await editor.wait(handle, timeout=3)):
+                        assert says_it_cannot_be_read(edit)
+                        assert edit.task_id == handle
+                    for name in (task_id, stage.emulator.submits[0].task_id or ""):
+                        looked = await editor.get(name)
+                        assert (looked.task_id, looked.charged) == (name, "reserved")
+                with pytest.raises(ReadFailed) as failed:
+                    await another.image(handle, 1)
+                assert failed.value.code == "journal_unusable"
+            told = await another.get(handle)
+            assert told.task_id == stage.emulator.submits[0].task_id
+            with pytest.raises(ReadFailed) as failed:
+                await another.get("edit-0123456789abcdef")
+            assert failed.value.code == "not_found"
+
+
+async def test_a_wait_outlives_a_journal_that_cannot_be_read_for_a_while(tmp_path: Path) -> None:
+    disk = Unreadable()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=10)
+        started = await stage.editor.edit(request())
+        await anyio.sleep(20)
+        async with stage.another_editor() as another, anyio.create_task_group() as tasks:
+            done: list[Edit] = []
+
+            async def wait() -> None:
+                done.append(await another.wait(started, timeout=200))
+
+            with disk.harm():
+                tasks.start_soon(wait)
+                await anyio.sleep(15)
+        assert [edit.status for edit in done] == ["completed"]
+    journal.close()
+
+
+@pytest.mark.parametrize("is_reachable", [True, False])
+async def test_a_joined_edit_is_told_of_though_the_journal_cannot_be_read(
+    tmp_path: Path, is_reachable: bool
+) -> None:
+    disk = Unreadable()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with open_stage(journal=journal) as stage:
+        first = await stage.editor.edit(request())
+        await anyio.sleep(5)
+        async with stage.another_editor() as another:
+            with disk.harm():
+                if not is_reachable:
+                    stage.emulator.fault(endpoint="query", kind="html", code=502, times=0)
+                joined = await another.edit(request())
+        assert (joined.task_id, joined.joined) == (first.task_id, True)
+        if is_reachable:
+            assert (joined.status, joined.charged, joined.error) == ("processing", "reserved", None)
+        else:
+            assert (joined.status, joined.charged) == ("unknown", "unknown")
+            assert isinstance(joined.error, ReadFailed)
+            assert joined.error.code == "service_error"
+    journal.close()
+
+
+async def test_a_joined_edit_that_is_being_sent_is_unknown_while_the_journal_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    disk = Unreadable()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with open_stage(journal=journal) as stage, stage.another_editor() as another:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=10)
+        started = await stage.editor.edit(request())
+        with disk.harm():
+            joined = await another.edit(request())
+        assert says_it_cannot_be_read(joined)
+        assert (joined.task_id, joined.joined) == (started.task_id, True)
+    journal.close()
+
+
+async def test_a_joined_edit_of_unknown_outcome_says_why_though_the_journal_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    disk = Unreadable()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with open_stage(journal=journal) as stage, stage.another_editor() as another:
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        lost = await stage.editor.edit(request())
+        with disk.harm():
+            joined = await another.edit(request())
+        assert (joined.task_id, joined.status, joined.joined) == (lost.task_id, "unknown", True)
+        assert isinstance(joined.error, OutcomeUnknown)
+    journal.close()
+
+
+def test_an_accepted_edit_whose_state_cannot_be_read_says_so() -> None:
+    accepted = Intent(
+        handle="edit-1",
+        owner=OWNER,
+        created_at=T0,
+        n=1,
+        prompt=None,
+        stage="accepted",
+        task_id="task-1",
+    )
+    edit = unseen(accepted)
+    assert edit.task_id == "task-1"
+    assert says_it_cannot_be_read(edit)
 
 
 class SlowDisk:
@@ -742,3 +943,28 @@ async def test_a_server_whose_journal_cannot_be_used_says_so_in_its_answer(
     assert (answer["task_id"], answer["status"], answer["charged"]) == (None, "failed", "no")
     assert answer["next_step"] == FIX
     assert answer["error"] == {name: said[name] for name in answer["error"]}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_server_that_cannot_read_its_journal_does_not_say_that_an_edit_does_not_exist(
+    tmp_path: Path, anyio_backend: str
+) -> None:
+    handle = "edit-0123456789abcdef"
+    (tmp_path / "journal.sqlite3").write_bytes(b"This is no journal. " * 500)
+    async with Emulator(check_images=False).serving() as emulator:
+        values = {
+            "WAN25_BASE_URL": emulator.base_url,
+            "WAN25_API_KEY": KEY,
+            "WAN25_DATA_DIR": str(tmp_path),
+        }
+        async with serving(values) as server:
+            answer = await server.call("get_task", task_id=handle)
+            foreign = await server.call("get_task", task_id="task-1")
+    assert (answer["task_id"], answer["status"], answer["charged"]) == (
+        handle,
+        "unknown",
+        "unknown",
+    )
+    assert (answer["error"]["code"], answer["error"]["retryable"]) == ("journal_unusable", True)
+    assert "not call edit_image again" in answer["next_step"]
+    assert foreign["error"]["code"] == "not_found"

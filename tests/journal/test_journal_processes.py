@@ -251,8 +251,9 @@ async def test_the_limit_holds_across_processes_under_calls_at_the_same_moment(
     own_place: Path | str,
 ) -> None:
     async with Emulator(check_images=False, run_seconds=600).serving() as emulator:
-        values = shop_of(emulator, own_place).values | {"WAN25_CREDIT_LIMIT": "7.5"}
+        values = shop_of(emulator, own_place).values | {"WAN25_CREDIT_LIMIT": "9"}
         async with serving(values) as a, serving(values) as b:
+            await a.edit("the first, which tells the price")
             sent = [
                 (server, await server.send_edit(f"{number} {server.pid}"))
                 for number in range(5)
@@ -262,7 +263,27 @@ async def test_the_limit_holds_across_processes_under_calls_at_the_same_moment(
         outcomes = [(answer["error"] or {"code": "made"})["code"] for answer in answers]
         assert sorted(outcomes) == ["credit_limit"] * 5 + ["made"] * 5
         assert {a["charged"] for a in answers if a["error"]} == {"no"}
-        assert (len(emulator.submits), emulator.ledger.reserved_total) == (5, 7.5)
+        assert (len(emulator.submits), emulator.ledger.reserved_total) == (6, 9)
+
+
+async def test_the_limit_holds_across_processes_that_do_not_know_the_price(
+    own_place: Path | str,
+) -> None:
+    """It is four times what is assumed; each call is made again until the limit stops it."""
+    async with Emulator(check_images=False, run_seconds=600, price=6.0).serving() as emulator:
+        values = shop_of(emulator, own_place).values | {"WAN25_CREDIT_LIMIT": "15"}
+        codes: set[str] = set()
+        async with serving(values) as a, serving(values) as b:
+            for _ in range(3):
+                sent = [
+                    (server, await server.send_edit(f"{number} {server.pid}"))
+                    for number in range(5)
+                    for server in (a, b)
+                ]
+                answers = [await server.answer(number) for server, number in sent]
+                codes |= {answer["error"]["code"] for answer in answers if answer["error"]}
+        assert "credit_limit" in codes <= {"credit_limit", "price_unknown"}
+        assert (len(emulator.submits), emulator.ledger.reserved_total) == (2, 12)
 
 
 async def test_tasks_of_servers_that_are_gone_are_followed_by_the_next_without_being_asked(

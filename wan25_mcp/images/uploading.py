@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from wan25_mcp.addresses import NotPublic, check_public, origin_of
 from wan25_mcp.client import USER_AGENT
 from wan25_mcp.images.addressing import MARGIN_SECONDS, NotPublished, Published, published_name
 from wan25_mcp.images.conforming import Conformed
+from wan25_mcp.quoting import Redactor, one_line
 
 LIFE_SECONDS: Final = 72 * 3600.0
 MAX_EXCHANGE_SECONDS: Final = 120.0
@@ -40,6 +41,7 @@ class _Answer:
     status: int
     body: dict[str, Any]
     headers: httpx2.Headers
+    redact: Redactor
 
     @property
     def is_success(self) -> bool:
@@ -53,12 +55,12 @@ class _Answer:
     @property
     def request_id(self) -> str | None:
         found = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
-        return found[:200] if found else None
+        return one_line(self.redact(found), 200) if found else None
 
     @property
     def words(self) -> str:
         said = self.body.get("msg")
-        words = " ".join(said.split())[:200].rstrip(".") if isinstance(said, str) else ""
+        words = one_line(self.redact(said), 200).rstrip(".") if isinstance(said, str) else ""
         return f" (HTTP {self.status}): {words}." if words else f" (HTTP {self.status})."
 
 
@@ -71,6 +73,7 @@ class FileService:
         key: The API key.
         clock: Epoch seconds.
         lives: Tells this life of a service from others, if it forgets everything at its end.
+        secrets: What else than the key must not be quoted, should the service say it.
     """
 
     def __init__(
@@ -81,12 +84,14 @@ class FileService:
         key: SecretStr,
         clock: Callable[[], float],
         lives: str = "",
+        secrets: Collection[str] = (),
     ) -> None:
         self._http = http
         self._lives = lives
         self._url = url.rstrip("/")
         self._key = key
         self._clock = clock
+        self._redact = Redactor([key.get_secret_value(), *secrets])
 
     @property
     def place(self) -> str:
@@ -129,7 +134,7 @@ class FileService:
                     },
                     follow_redirects=False,
                 ) as response:
-                    return await _read(response)
+                    return await _read(response, self._redact)
         except TimeoutError:
             raise httpx2.ReadTimeout("the upload took too long") from None
         except (httpx2.InvalidURL, UnicodeError):
@@ -152,7 +157,7 @@ class FileService:
         return Published(link, _end(described.get("expires_at"), began) - MARGIN_SECONDS)
 
 
-async def _read(response: httpx2.Response) -> _Answer:
+async def _read(response: httpx2.Response, redact: Redactor) -> _Answer:
     body = bytearray()
     async with aclosing(response.aiter_bytes()) as chunks:
         async for chunk in chunks:
@@ -167,7 +172,7 @@ async def _read(response: httpx2.Response) -> _Answer:
     status, code = response.status_code, said.get("code")
     if status == 200 and said.get("success") is not True and isinstance(code, int) and code > 299:
         status = code
-    return _Answer(status, said, response.headers)
+    return _Answer(status, said, response.headers, redact)
 
 
 def _end(said: object, began: float) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
 from wan25_mcp.journal.records import DAY, Allowance, Withheld
 from wan25_mcp.journal.schema import intents, tasks
@@ -13,24 +13,38 @@ from wan25_mcp.journal.schema import intents, tasks
 _OVERDUE: Final = 3600.0
 """An unsettled task this old no longer counts as in flight: some never settle."""
 
-_IN_FLIGHT: Final = (
-    select(func.count())
-    .select_from(intents)
-    .outerjoin(tasks, tasks.c.task_id == intents.c.task_id)
-    .where(
-        intents.c.owner == bindparam("owner"),
-        intents.c.created_at > bindparam("since"),
-        or_(
-            intents.c.stage.in_(("intent", "sending", "unknown")),
-            and_(intents.c.stage == "accepted", tasks.c.settled == 0),
-        ),
+
+def _under_way(*columns: Any) -> Select[Any]:
+    return (
+        select(*columns)
+        .select_from(intents)
+        .outerjoin(tasks, tasks.c.task_id == intents.c.task_id)
+        .where(
+            intents.c.owner == bindparam("owner"),
+            intents.c.created_at > bindparam("since"),
+            or_(
+                intents.c.stage.in_(("intent", "sending", "unknown")),
+                and_(intents.c.stage == "accepted", tasks.c.settled == 0),
+            ),
+        )
     )
+
+
+_IN_FLIGHT: Final = _under_way(func.count())
+# Whose price may yet be told comes first; of those whose price nobody will tell, the latest.
+_IN_THE_WAY: Final = (
+    _under_way(intents.c.stage, intents.c.created_at)
+    .order_by(intents.c.stage == "unknown", intents.c.created_at.desc())
+    .limit(1)
 )
 _LATEST_PRICE: Final = (
     select(intents.c.price)
-    .where(intents.c.owner == bindparam("owner"), intents.c.price.is_not(None))
+    .where(intents.c.owner == bindparam("owner"), intents.c.price > 0)
     .order_by(intents.c.created_at.desc())
     .limit(1)
+)
+_LATEST_CHARGED: Final = _LATEST_PRICE.join(tasks, tasks.c.task_id == intents.c.task_id).where(
+    tasks.c.status == "completed"
 )
 _COUNTED: Final = (
     select(intents.c.created_at, intents.c.credits)
@@ -59,8 +73,49 @@ def check_in_flight(connection: Connection, owner: str, allowance: Allowance, no
 
 
 def price(connection: Connection, owner: str) -> float | None:
-    """Credits an image, as the provider last said; None before it has."""
-    return connection.execute(_LATEST_PRICE, {"owner": owner}).scalar()
+    """Credits an image, as the provider last said; None before it has.
+
+    What it holds for a running edit may be less than it charges in the end, so the larger of what
+    it said last and what it charged last.
+    """
+    known = (
+        connection.execute(latest, {"owner": owner}).scalar()
+        for latest in (_LATEST_PRICE, _LATEST_CHARGED)
+    )
+    return max(filter(None, known), default=None)
+
+
+def check_price_is_told(
+    connection: Connection, owner: str, allowance: Allowance, now: float
+) -> None:
+    """See that nothing is under way whose price, which is nobody's yet, may be above the assumed.
+
+    An edit of unknown outcome stands in the way as long as it can be running. Not as long as it is
+    counted: a gateway's hiccup at the first edit would stop everybody for a day.
+    """
+    if allowance.credit_limit is None:
+        return
+    asked = {"owner": owner, "since": now - _OVERDUE}
+    if (found := connection.execute(_IN_THE_WAY, asked).first()) is not None:
+        is_unknown = found.stage == "unknown"
+        raise _price_unknown(found.created_at + _OVERDUE - now if is_unknown else None)
+
+
+def _price_unknown(ends_in: float | None) -> Withheld:
+    fix = "Wait for that one (wait_for_task), then call edit_image again."
+    if ends_in is not None:
+        fix = (
+            f"What came of that one is unknown. Call again in {_span(ends_in)}, or make the first "
+            "edit without WAN25_CREDIT_LIMIT."
+        )
+    return Withheld(
+        "WAN25_CREDIT_LIMIT is set and the provider has not said yet what an edit costs, so one "
+        "at a time is under way until it has, and one is; nothing was sent.",
+        code="price_unknown",
+        fix=fix,
+        retryable=True,
+        retry_after_seconds=None if ends_in is None else round(ends_in, 1),
+    )
 
 
 def check_credits(

@@ -66,7 +66,8 @@ class Intent:
     """One wish to edit, and how far its submit has come. Times in epoch seconds.
 
     Args:
-        credits: What it is counted with against the limit: estimated, then reserved, then used.
+        credits: What it is counted with against the limit: estimated, then the larger of that and
+            reserved, then used.
         task_id: The provider's id, once accepted.
         error: Why there is no task, once refused or unknown.
         callback: As in `Ask`.
@@ -203,10 +204,11 @@ class Journal(Protocol):
         """The holder lives."""
         ...
 
-    async def accept(self, handle: str, task: Task, *, now: float) -> None:
+    async def accept(self, handle: str, task: Task, *, now: float) -> bool:
         """The provider has the task; also for one thought to be unknown.
 
-        Changes nothing when the task is another intent's.
+        False: the task is another's, that is another intent's, or was seen before this one was
+        sent. The answer that named it is not believed: what came of the submit is unknown.
         """
         ...
 
@@ -311,6 +313,17 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     """The same for the same content, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def mixed_up(task_id: str) -> errors.OutcomeUnknown:
+    """What came of a submit whose answer names the task of another."""
+    return errors.OutcomeUnknown(
+        f"The provider answered the submit with the id of another task ({task_id}), so the edit "
+        "may or may not have been accepted.",
+        code="outcome_unknown",
+        fix=errors.LOOK_FIRST,
+        charged="unknown",
+    )
 
 
 def sight(before: Sighting | None, task: Task, now: float) -> Sighting:

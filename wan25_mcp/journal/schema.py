@@ -69,6 +69,7 @@ tasks: Final = Table(
     Column("status", String(16), nullable=False),
     Column("answer", Text, nullable=False),
     Column("seen_at", Float(53), nullable=False),
+    Column("first_seen_at", Float(53)),  # null in rows of an older wan25-mcp
     Column("unfinished_at", Float(53)),
     Column("settled_at", Float(53)),
     Column("followed_until", Float(53), nullable=False),  # the lease of who saves its images

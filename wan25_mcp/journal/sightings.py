@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Float, Row, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Float, Row, bindparam, case, insert, or_, select, update
 
 from wan25_mcp.journal.records import DAY, JournalUnusable, Sighting, sight, took
 from wan25_mcp.journal.schema import intents, tasks
@@ -41,7 +41,9 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
         "looking_until": 0.0,
     }
     if before is None:
-        connection.execute(_NOTE, {"task_id": task.id, "followed_until": 0.0, **values})
+        connection.execute(
+            _NOTE, {"task_id": task.id, "first_seen_at": now, "followed_until": 0.0, **values}
+        )
     else:
         connection.execute(_CHANGE, {"which": task.id, **values})
     if before is None or before.task.usage != task.usage or seen.settled_at is not None:
@@ -50,19 +52,27 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
 
 
 _COUNT: Final = update(intents).where(intents.c.task_id == bindparam("which"))
-_RESERVE: Final = _COUNT.values(
-    credits=bindparam("reserved", type_=Float),
-    price=bindparam("reserved", type_=Float) / intents.c.n,
+_SAID: Final = bindparam("said", type_=Float)
+_HOLD: Final = _COUNT.values(
+    credits=case((intents.c.credits < _SAID, _SAID), else_=intents.c.credits),
+    price=_SAID / intents.c.n,
 )
 
 
 def settle_credits(connection: Connection, task: Task) -> None:
-    """Count what the provider says an edit costs, instead of what was assumed."""
+    """Count what the provider says an edit costs, instead of what was assumed.
+
+    Until it is settled, the larger of the two counts: some providers hold nothing, or little, and
+    charge at the end. To hold nothing is no price.
+    """
     usage = task.usage or Usage()
+    if not is_settled(task.status):
+        said = max(usage.credits_reserved or 0.0, usage.credits_used or 0.0)
+        if said > 0:
+            connection.execute(_HOLD, {"which": task.id, "said": said})
+        return
     facts: dict[str, float] = {}
-    if usage.credits_reserved is not None and not is_settled(task.status):
-        connection.execute(_RESERVE, {"which": task.id, "reserved": usage.credits_reserved})
-    elif usage.credits_used is not None:
+    if usage.credits_used is not None:
         facts = {"credits": usage.credits_used}
         if task.image_urls and usage.credits_used > 0:
             facts["price"] = usage.credits_used / len(task.image_urls)

@@ -141,8 +141,8 @@ class SqlJournal:
     async def renew(self, handle: str, *, now: float, lease: float) -> None:
         await self._write(steps.renew, handle, now=now, lease=lease)
 
-    async def accept(self, handle: str, task: Task, *, now: float) -> None:
-        await self._write(steps.accept, handle, task, now=now)
+    async def accept(self, handle: str, task: Task, *, now: float) -> bool:
+        return await self._write(steps.accept, handle, task, now=now)
 
     async def refuse(self, handle: str, error: Wan25Error) -> None:
         await self._write(steps.refuse, handle, error)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -37,6 +38,7 @@ from wan25_mcp.journal.records import (
     Withheld,
     error_from_json,
     error_to_json,
+    mixed_up,
 )
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
 from wan25_mcp.journal.sightings import last_seen, record, settle_credits
@@ -86,8 +88,11 @@ def claim(
     if refusal is not None:
         raise refusal
     limits.check_in_flight(connection, ask.owner, allowance, now)
-    price = limits.price(connection, ask.owner) or allowance.credits_per_image
+    told = limits.price(connection, ask.owner)
+    price = told or allowance.credits_per_image
     limits.check_credits(connection, ask.owner, allowance, price * ask.n, now)
+    if told is None:
+        limits.check_price_is_told(connection, ask.owner, allowance, now)
     intent = Intent(
         handle=ask.handle,
         owner=ask.owner,
@@ -166,14 +171,32 @@ def renew(connection: Connection, handle: str, *, now: float, lease: float) -> N
 _OTHERS: Final = select(intents.c.handle).where(
     intents.c.task_id == bindparam("task_id"), intents.c.handle != bindparam("handle")
 )
+# What was first seen after the submit was sent can be its own: somebody may have heard of the id
+# elsewhere, and asked before the submit was answered.
+_SEEN_BEFORE: Final = (
+    select(tasks.c.task_id)
+    .join(intents, intents.c.handle == bindparam("handle"))
+    .where(
+        tasks.c.task_id == bindparam("task_id"),
+        intents.c.task_id.is_(None),
+        func.coalesce(tasks.c.first_seen_at, tasks.c.seen_at) < intents.c.sent_at,
+    )
+)
 
 
-def accept(connection: Connection, handle: str, task: Task, *, now: float) -> None:
-    if connection.execute(_OTHERS, {"task_id": task.id, "handle": handle}).first() is not None:
-        return
+def accept(connection: Connection, handle: str, task: Task, *, now: float) -> bool:
+    if _is_anothers(connection, handle, task.id):
+        lose(connection, handle, mixed_up(task.id))
+        return False
     _move(connection, _ACCEPT, handle, stage="accepted", task_id=task.id, error=None)
     seen = record(connection, task, now=now)
     settle_credits(connection, seen.task)  # it may have been seen before, of an intent nobody knew
+    return True
+
+
+def _is_anothers(connection: Connection, handle: str, task_id: str) -> bool:
+    names = {"task_id": task_id, "handle": handle}
+    return any(connection.execute(known, names).first() for known in (_OTHERS, _SEEN_BEFORE))
 
 
 def refuse(connection: Connection, handle: str, error: Wan25Error) -> None:

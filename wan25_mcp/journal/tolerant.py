@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal.records import Intent, Journal, JournalUnusable, Sighting, sight
+from wan25_mcp.journal.records import Intent, Journal, JournalUnusable, Sighting, mixed_up, sight
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task
 
 logger = logging.getLogger(__name__)
+
+_MOST_REMEMBERED: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -33,16 +36,32 @@ class TolerantJournal:
         self._journal = journal
         self._owner = owner
         self._unwritten = _Unwritten()
+        self._handles: dict[str, str] = {}
 
     async def accept(self, intent: Intent, task: Task, *, now: float) -> Intent:
+        """The provider has the task, unless it is another's: then the outcome is unknown."""
+        if self._handles.get(task.id, intent.handle) != intent.handle:
+            return await self.lose(intent, mixed_up(task.id))
+        is_its_own = True
+
         async def step() -> None:
-            await self._journal.accept(intent.handle, task, now=now)
+            nonlocal is_its_own
+            is_its_own = await self._journal.accept(intent.handle, task, now=now)
 
         ended = replace(intent, stage="accepted", task_id=task.id)
         if not await self._take(ended, step):
             self._unwritten.sightings[task.id] = sight(None, task, now)
             logger.error("Not journaled: %s is task %s", intent.handle, task.id)
+        if not is_its_own:
+            return replace(intent, stage="unknown", error=mixed_up(task.id))
+        self._remember(task.id, intent.handle)
         return ended
+
+    def _remember(self, task_id: str, handle: str) -> None:
+        """Whose a task is must be known without the journal too, in this process at least."""
+        self._handles[task_id] = handle
+        if len(self._handles) > _MOST_REMEMBERED:
+            del self._handles[next(iter(self._handles))]
 
     async def refuse(self, intent: Intent, error: Wan25Error) -> Intent:
         async def step() -> None:
@@ -93,16 +112,25 @@ class TolerantJournal:
                 del self._unwritten.sightings[task_id]
 
     async def find(self, name: str, *, now: float) -> Intent | None:
+        """The intent of a handle or of a task id; None also when the journal cannot be read."""
+        try:
+            return await self.find_or_fail(name, now=now)
+        except JournalUnusable as error:
+            logger.warning("%s", error.message)
+            return None
+
+    async def find_or_fail(self, name: str, *, now: float) -> Intent | None:
+        """The intent of a handle or of a task id.
+
+        Raises:
+            JournalUnusable: It cannot be read, and this process alone does not know.
+        """
         await self._catch_up()
         kept = self._unwritten.intents.values()
         for intent in kept:  # newer than what the journal says of them
             if name in (intent.handle, intent.task_id):
                 return intent
-        try:
-            return await self._journal.find(name, await self._owner(), now=now)
-        except JournalUnusable as error:
-            logger.warning("%s", error.message)
-            return None
+        return await self._journal.find(name, await self._owner(), now=now)
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         try:
