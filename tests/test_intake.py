@@ -167,7 +167,7 @@ async def test_a_large_image_is_converted_alone(monkeypatch: pytest.MonkeyPatch)
     assert max(count for _, count in made) == 2
 
 
-async def test_no_more_than_eight_images_are_uploaded_at_once() -> None:
+async def test_no_more_than_four_images_are_uploaded_at_once() -> None:
     now, most = 0, 0
 
     class Slow(Shelf):
@@ -185,7 +185,7 @@ async def test_no_more_than_eight_images_are_uploaded_at_once() -> None:
             image = picture(saved(quarters(side, side), "PNG"))
             group.start_soon(prepared, intake, shelf, image)
     assert len(shelf.images) == 20
-    assert most == MOST_UPLOADED == 8
+    assert most == MOST_UPLOADED == 4
 
 
 def data_uri(number: int) -> str:

@@ -5,16 +5,18 @@ Reading is quick and comes before anything is decided, and so does a look at wha
 rest happens while the intent waits in the journal, before the submit is sent. An equal image is
 uploaded once while its address lives.
 
-Memory stays bounded however many calls come at once: a file is read one at a time and again when it
-is converted, one large image is converted at a time, and images inside calls are counted as long as
-anybody holds them.
+Memory stays bounded however many calls come at once: a file is read in pieces, and whole only when
+it is converted, one large image is converted at a time, and images inside calls are counted as long
+as anybody holds them.
 """
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +27,7 @@ import anyio.to_thread
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.images.addressing import Publisher, publisher_error_when_none
 from wan25_mcp.images.conforming import Conformed, check, conform
-from wan25_mcp.images.reading import LocalFile, Picture, is_data, is_link, read_source
+from wan25_mcp.images.reading import LocalFile, Picture, find_file, is_data, is_link, read_source
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
 from wan25_mcp.models import EditRequest, ModelName
 from wan25_mcp.room import Room
@@ -34,7 +36,10 @@ MOST_CONVERTED: Final = 2
 """Images converted at one time; a large one may take a few hundred megabytes, and goes alone."""
 
 LARGE_PIXELS: Final = 12_000_000
-MOST_UPLOADED: Final = 8
+MOST_READ: Final = 2
+"""Files that are read for their hash at one time."""
+
+MOST_UPLOADED: Final = 4
 """At one time, with at most 10 MB each."""
 
 MOST_HELD_BYTES: Final = 200_000_000
@@ -153,7 +158,8 @@ class Intake:
     def __init__(self, allowed: Sequence[Path], *, run: Run = anyio.to_thread.run_sync) -> None:
         self._allowed = tuple(allowed)
         self._run = run
-        self._reader = anyio.Lock()
+        self._readers = anyio.CapacityLimiter(MOST_READ)
+        self._parser = anyio.Lock()
         self._converters = Room(MOST_CONVERTED)
         self._uploads = anyio.CapacityLimiter(MOST_UPLOADED)
         self.held = Held(MOST_HELD_BYTES)
@@ -171,12 +177,15 @@ class Intake:
     async def _read(self, source: str) -> str | Local:
         if is_link(source):
             return source
-        async with self._reader:
-            picture: Picture = await self._run(read_source, source, self._allowed)
-            # Here, so that what is refused for a reason this plain is never an edit in the journal.
-            pixels: int = await self._run(check, picture)
-            if not is_data(source):
-                return LocalFile(source, picture.name, picture.sha256, pixels)
+        # Checked here, so that what is refused for a reason this plain is never an edit in the
+        # journal.
+        if not is_data(source):
+            async with self._readers:
+                file: LocalFile = await self._run(find_file, source, self._allowed, check)
+                return file
+        async with self._parser:
+            picture: Picture = await self._run(read_source, source, ())
+            await self._run(check, picture)
         await self.held.hold(picture)
         return picture
 
@@ -225,9 +234,22 @@ class Intake:
             pixels = image.pixels
         else:
             pixels = await self._run(check, image)
-        async with self._converters.taken(MOST_CONVERTED if pixels > LARGE_PIXELS else 1):
-            made: Conformed = await self._run(self._made, image)
+        is_large = pixels > LARGE_PIXELS
+        async with self._converters.taken(MOST_CONVERTED if is_large else 1):
+            made: Conformed = await self._run(self._made, image, is_large)
             return made
 
-    def _made(self, image: Local) -> Conformed:
-        return conform(image.read(self._allowed) if isinstance(image, LocalFile) else image)
+    def _made(self, image: Local, is_large: bool) -> Conformed:
+        made = conform(image.read(self._allowed) if isinstance(image, LocalFile) else image)
+        if is_large:
+            _return_free_memory()
+        return made
+
+
+def _return_free_memory() -> None:
+    """Have the allocator give the system what a conversion has freed.
+
+    glibc keeps it, for each thread that ever converted one: a gigabyte after sixteen large ones.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another system, or another C library
+        ctypes.CDLL(None).malloc_trim(0)

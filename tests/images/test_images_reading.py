@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,13 @@ from hypothesis import strategies as st
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.images import opening, reading
-from wan25_mcp.images.reading import MAX_FILE_BYTES, default_input_dirs, read_source
+from wan25_mcp.images.reading import (
+    MAX_FILE_BYTES,
+    Picture,
+    default_input_dirs,
+    find_file,
+    read_source,
+)
 
 CODES = ("image_not_found", "image_not_allowed", "image_unreadable", "image_unusable")
 SECRET = b"secret"
@@ -39,6 +46,9 @@ class Place:
     def refusal(self, source: str | Path) -> InvalidRequest:
         with pytest.raises(InvalidRequest) as refusal:
             self.read(source)
+        with pytest.raises(InvalidRequest) as unread:  # judged alike where only its hash is wanted
+            find_file(str(source), [self.allowed], lambda _beginning, _file: 1)
+        assert unread.value.message == refusal.value.message
         assert refusal.value.charged == "no"
         assert refusal.value.fix.endswith("Nothing was sent or charged.")
         return refusal.value
@@ -351,14 +361,36 @@ def test_a_file_that_is_too_large_is_refused_unread(place: Place, size: int, tol
     )
 
 
+def test_what_is_found_in_pieces_is_what_is_read(place: Place) -> None:
+    content = INSIDE * 500_000
+    (place.allowed / "cat.png").write_bytes(content)
+    source = str(place.allowed / "cat.png")
+    seen: list[tuple[bytes, bytes]] = []
+
+    def check(beginning: Picture, file: BinaryIO) -> int:
+        seen.append((beginning.content, file.read()))
+        return 7
+
+    found = find_file(source, [place.allowed], check)
+    picture = found.read([place.allowed])
+    assert seen == [(content[:1024], content)]
+    assert picture.content == content
+    assert (found.name, found.sha256, found.pixels) == (picture.name, picture.sha256, 7)
+
+
 def test_a_file_that_grows_while_it_is_read_is_not_used(place: Place) -> None:
     picture = place.allowed / "cat.png"
     picture.write_bytes(INSIDE)
     with opening.hold(str(picture)) as held:
         picture.write_bytes(INSIDE + b" and more")
-        with pytest.raises(InvalidRequest) as refusal:
-            reading._bounded(held, str(picture))
-    assert refusal.value.message == 'The image "cat.png" is still being written.'
+        refusals = []
+        with pytest.raises(InvalidRequest) as whole:
+            reading._content(held, str(picture))
+        refusals.append(whole.value.message)
+        with held.opened() as file, pytest.raises(InvalidRequest) as in_pieces:
+            reading._sha256(file, held, str(picture))
+        refusals.append(in_pieces.value.message)
+    assert refusals == ['The image "cat.png" is still being written.'] * 2
 
 
 def test_what_is_read_is_what_was_held(place: Place) -> None:

@@ -12,7 +12,7 @@ take about 300); `intake` makes one large image at a time, or two small ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 
 from wan25_mcp.images import decoding, encoding
 from wan25_mcp.images.reading import Picture
@@ -50,10 +50,13 @@ def conform(picture: Picture) -> Conformed:
     return _as_it_is(picture, kind, decoded) or _anew(picture, decoded)
 
 
-def check(picture: Picture) -> int:
+def check(picture: Picture, file: BinaryIO | None = None) -> int:
     """Refuse, in milliseconds, what is known not to conform before anything is decoded.
 
     What passes may still turn out damaged in `conform`.
+
+    Args:
+        file: The whole, where the picture is only its first kilobyte.
 
     Returns:
         How many pixels it has.
@@ -61,7 +64,7 @@ def check(picture: Picture) -> int:
     Raises:
         InvalidRequest: As `conform` would.
     """
-    return decoding.check(picture, recognise(picture))
+    return decoding.check(picture, recognise(picture), file)
 
 
 def _as_it_is(picture: Picture, kind: Format, decoded: decoding.Decoded) -> Conformed | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.images.reading import Picture
@@ -87,8 +87,11 @@ def decode(picture: Picture, kind: Format) -> Decoded:
         raise damaged(picture) from None
 
 
-def check(picture: Picture, kind: Format) -> int:
+def check(picture: Picture, kind: Format, file: BinaryIO | None = None) -> int:
     """Refuse what its headers alone show to be of no use. Decodes nothing: milliseconds.
+
+    Args:
+        file: The whole, where the picture is only its first kilobyte.
 
     Returns:
         How many pixels it has.
@@ -101,7 +104,7 @@ def check(picture: Picture, kind: Format) -> int:
             size = webp_size(picture.content)
             _check_size(picture, size, _MOST_WEBP)
             return math.prod(size)
-        with _opened(picture, kind) as image:
+        with _decoder(kind)(file or io.BytesIO(picture.content)) as image:
             if kind == "JPEG":  # its segments are read when it is decoded: there may be many
                 _check_size(picture, image.size, MOST_PIXELS)
             else:

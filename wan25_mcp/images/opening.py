@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 Mount = Literal["local", "network", "system"]
 
@@ -70,8 +70,9 @@ class Held:
     def mount(self) -> Mount:
         return _mount(self)
 
-    def read(self, most: int) -> bytes:
-        """Up to `most` bytes of this very file.
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """This very file, to be read.
 
         Raises:
             OSError: It cannot be read, or is no longer the file that was judged.
@@ -81,7 +82,16 @@ class Held:
             now = os.fstat(file.fileno())
             if (now.st_dev, now.st_ino) != (self.status.st_dev, self.status.st_ino):
                 raise CannotJudge("not the file that was judged")
-            return file.read(min(most, now.st_size + 1))
+            yield file
+
+    def read(self, most: int) -> bytes:
+        """Up to `most` bytes of it.
+
+        Raises:
+            OSError: As `opened`.
+        """
+        with self.opened() as file:
+            return file.read(min(most, os.fstat(file.fileno()).st_size + 1))
 
 
 @contextmanager

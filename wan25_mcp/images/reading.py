@@ -14,10 +14,10 @@ import math
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, TypeVar
 
 import platformdirs
 
@@ -27,6 +27,10 @@ from wan25_mcp.images.sources import data_of, path_of, refused
 
 MAX_FILE_BYTES: Final = 100_000_000
 """Far more than the provider takes: a large photograph is made smaller, not refused."""
+
+_BEGINNING: Final = 1024
+_PIECE: Final = 1 << 20
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,44 @@ def read_source(source: str, allowed: Sequence[Path]) -> Picture:
     """
     if is_data(source):
         return Picture.of(data_of(source), "data URI")
+    path = _path_of(source, allowed)
+    return Picture.of(_found(path, allowed, _content), _display_name(path))
+
+
+def find_file(
+    source: str, allowed: Sequence[Path], check: Callable[[Picture, BinaryIO], int]
+) -> LocalFile:
+    """Judge a local file and what is in it, a piece at a time. Blocks, as `read_source`.
+
+    Args:
+        check: Told the beginning of the image and the whole as a file; returns how many pixels.
+
+    Raises:
+        InvalidRequest: As `read_source`, or as `check`.
+    """
+    path = _path_of(source, allowed)
+    name = _display_name(path)
+
+    def look(held: Held, path: str) -> LocalFile:
+        with held.opened() as file:
+            beginning = Picture(file.read(_BEGINNING), name, _sha256(file, held, path))
+            file.seek(0)
+            return LocalFile(source, name, beginning.sha256, check(beginning, file))
+
+    return _found(path, allowed, look)
+
+
+def _sha256(file: BinaryIO, held: Held, path: str) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+        if file.tell() > held.status.st_size:
+            raise _still_written(path)
+    return digest.hexdigest()
+
+
+def _path_of(source: str, allowed: Sequence[Path]) -> str:
     if not allowed:
         raise refused(
             "Local files are switched off on this server.",
@@ -121,8 +163,7 @@ def read_source(source: str, allowed: Sequence[Path]) -> Picture:
             "Set WAN25_INPUT_DIRS in its environment to the folders it may read images from, or "
             "give a public https:// link or a data: URI.",
         )
-    path = path_of(source)
-    return Picture.of(_content(path, _Folders.at(allowed)), _display_name(path))
+    return path_of(source)
 
 
 # --- the allowed folders --------------------------------------------------------------------
@@ -192,11 +233,14 @@ def _is_hidden(folder: str, rest: str) -> bool:
 # --- one file -------------------------------------------------------------------------------
 
 
-def _content(path: str, folders: _Folders) -> bytes:
+def _found(path: str, allowed: Sequence[Path], use: Callable[[Held, str], Found]) -> Found:
+    """What is made of the file at a path, if it may be read."""
+    folders = _Folders.at(allowed)
     folders.check_text(path)
     try:
         with hold(path) as held:
-            return _judged(held, path, folders)
+            _judge(held, path, folders)
+            return use(held, path)
     except (OSError, ValueError) as error:
         # Where it would be decides what may be said: a symlink may lead to a place that is absent.
         folders.check(_would_be(path), path)
@@ -210,7 +254,7 @@ def _would_be(path: str) -> str:
         return ""
 
 
-def _judged(held: Held, path: str, folders: _Folders) -> bytes:
+def _judge(held: Held, path: str, folders: _Folders) -> None:
     folders.check(held.path, path)
     if held.is_folder:
         raise _refused_file(path, "is a folder", code="image_unusable")
@@ -223,21 +267,24 @@ def _judged(held: Held, path: str, folders: _Folders) -> bytes:
         raise folders.not_allowed(path)
     if mount == "network":
         raise _refused_file(path, "is on a network drive, and those are not read")
-    return _bounded(held, path)
-
-
-def _bounded(held: Held, path: str) -> bytes:
     if held.status.st_size > MAX_FILE_BYTES:
         raise _too_large(path, held.status.st_size)
+
+
+def _content(held: Held, path: str) -> bytes:
     content = held.read(MAX_FILE_BYTES + 1)
     if len(content) > held.status.st_size:
-        raise _refused_file(
-            path,
-            "is still being written",
-            code="image_unreadable",
-            fix="Call again when it is complete.",
-        )
+        raise _still_written(path)
     return content
+
+
+def _still_written(path: str) -> InvalidRequest:
+    return _refused_file(
+        path,
+        "is still being written",
+        code="image_unreadable",
+        fix="Call again when it is complete.",
+    )
 
 
 def _refused_file(
