@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.callbacks import Address, Callbacks, new_address
 from wan25_mcp.edits import Edit, PastEdit, Progress, seen, unseen
-from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
+from wan25_mcp.errors import InvalidRequest, ReadFailed, TaskFailed, Wan25Error
 from wan25_mcp.images.addressing import publisher_error_when_none
 from wan25_mcp.intake import Intake, Prepared, Wish
 from wan25_mcp.journal import (
@@ -336,8 +336,9 @@ class Editor:
         with anyio.CancelScope(deadline=until):
             intent = await self._submitted(host, handle)
             if (task_id := intent.task_id if intent else None) is not None:
-                # What was last seen stands, if nothing newer can be.
-                edit = replace(await self._look(host, task_id, intent), error=None)
+                edit = await self._look(host, task_id, intent)
+                if not isinstance(edit.error, TaskFailed):  # it speaks of the poll, not of the edit
+                    edit = replace(edit, error=None)  # what was last seen stands
         edit = edit or await self._report(host, handle)
         patience = max(until - anyio.current_time(), 0.0)
         return replace(await host.results.kept(edit, patience=patience), joined=True)

@@ -174,10 +174,19 @@ def _untrue(evidence: Evidence, charges: Sequence[Charge]) -> Iterator[str]:
             lie = _lie_of_task(said, by_task.get(task_id))
         else:
             lie = _lie_without_task(said, by_prompt[said.prompt], wanted[said.prompt])
-        if lie or said.missing:
-            lie = lie or f"names files that are not there: {said.missing}"
+        lie = lie or _lie_by_itself(said)
+        if lie:
             yield f"{said.tool} {said.asked or ''}: {lie}: {said.answer}"
     yield from _untrue_journal(evidence, charges)
+
+
+def _lie_by_itself(said: Said) -> str | None:
+    """What an answer need not be compared with anything for."""
+    if said.missing:
+        return f"it names files that are not there: {said.missing}"
+    if said.answer["status"] in ("failed", "cancelled") and said.answer["error"] is None:
+        return "it failed, and no error says why"
+    return None
 
 
 def _lie_of_task(said: Said, charge: Charge | None) -> str | None:

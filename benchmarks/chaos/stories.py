@@ -200,8 +200,8 @@ class Story:
         for _ in range(TRIES):
             said = await self._edit(chance)
             if said is not None and said.answer["charged"] == "no":
-                error = said.answer["error"]
-                if not error["retryable"]:
+                error = said.answer["error"] or {}
+                if not error.get("retryable"):
                     return None
                 pause = min(error["retry_after_seconds"] or 0.0, _LONGEST_WAIT_TO_RETRY)
                 await anyio.sleep(pause + chance.random())
