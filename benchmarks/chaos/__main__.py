@@ -23,6 +23,7 @@ descriptors, threads and the journal's size before, meanwhile and after. Needs L
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import tempfile
@@ -136,6 +137,7 @@ def print_answers(world: World) -> None:
 def main() -> int:
     given = arguments()
     plan = plan_of(given)
+    logging.disable()  # the SDK's clients log a traceback for every server that is killed
     print(f"chaos, seed {plan.seed}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = (given.keep or Path(scratch)).absolute() / "chaos"
