@@ -7,7 +7,7 @@ which intent of the journal it was. Times matter only as before and after.
 from __future__ import annotations
 
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,12 +168,14 @@ def _untrue(evidence: Evidence, charges: Sequence[Charge]) -> Iterator[str]:
     by_prompt = defaultdict(list)
     for charge in charges:
         by_prompt[charge.prompt].append(charge)
+    refusals = Counter(one.prompt for one in evidence.books.values() if one.stage == "refused")
     for said in evidence.said:
         task_id = said.name if said.name and not said.name.startswith("edit-") else None
         if task_id is not None:
             lie = _lie_of_task(said, by_task.get(task_id))
         else:
-            lie = _lie_without_task(said, by_prompt[said.prompt], wanted[said.prompt])
+            refused = refusals[said.prompt]
+            lie = _lie_without_task(said, by_prompt[said.prompt], wanted[said.prompt], refused)
         lie = lie or _lie_by_itself(said)
         if lie:
             yield f"{said.tool} {said.asked or ''}: {lie}: {said.answer}"
@@ -208,11 +210,17 @@ def _lie_of_task(said: Said, charge: Charge | None) -> str | None:
     return None if truth[charged] else f"{charge.credits:g} credits were charged"
 
 
-def _lie_without_task(said: Said, charges: Sequence[Charge], wanted: Wanted) -> str | None:
+def _lie_without_task(
+    said: Said, charges: Sequence[Charge], wanted: Wanted, refused: int
+) -> str | None:
     """What is wrong about an answer without a task id, if anything.
 
-    "Not charged" is about one intent. Of a handle it is known which; of a call that made one it is
-    one which did not exist when the call began, and of calls at the same time each made its own.
+    "Not charged" is about one intent. Of a handle it is known which. A call that was not forced
+    would have joined whatever was charged before it began; a charge that came while it ran is its
+    own, unless another call ran as well or the journal knows an intent that was refused.
+
+    Args:
+        refused: How many intents of this prompt were refused, as the journal has it.
     """
     charged = said.answer["charged"]
     if charged == "unknown":
@@ -225,9 +233,14 @@ def _lie_without_task(said: Said, charges: Sequence[Charge], wanted: Wanted) -> 
     elif said.is_forced:
         known = sum(charge.accepted_at > said.began for charge in charges)
     else:
-        alone = sum(began < said.ended and said.began < ended for began, ended in wanted.calls) <= 1
-        known = sum(charge.counts(said.ended if alone else said.began) for charge in charges)
+        beside = sum(began < said.ended and said.began < ended for began, ended in wanted.calls) - 1
+        is_other = beside > 0 or refused > 0 or said.answer["error"]["code"] in _NEVER_INTENDED
+        known = sum(charge.counts(said.began if is_other else said.ended) for charge in charges)
     return "the ledger has a charge" if known else None
+
+
+_NEVER_INTENDED: Final = ("provider_failing", "journal_unusable", "too_many_in_flight")
+"""Codes of answers that no intent was made for."""
 
 
 def _untrue_journal(evidence: Evidence, charges: Sequence[Charge]) -> Iterator[str]:

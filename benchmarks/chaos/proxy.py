@@ -25,6 +25,8 @@ HOST: Final = "127.0.0.1"
 _HEAD: Final = 64 * 1024
 _PIECES: Final = 12
 _ANSWERED_WITHIN: Final = 120.0
+_PROMPT: Final = 20.0
+"""Seconds after which an exchange counts as disturbed, on a machine that is very busy."""
 
 _PAGE: Final = "<html><head><title>{0}</title></head><body><h1>{0} Gateway</h1></body></html>"
 
@@ -113,7 +115,7 @@ class Proxy:
         if fault is None:
             writer.write(await self._ask(request.raw, passage))
             await writer.drain()
-            passage.is_clean = True
+            passage.is_clean = time.time() - passage.began < _PROMPT
             return
         await self._break(fault, request, passage, writer)
 

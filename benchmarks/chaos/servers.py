@@ -23,7 +23,7 @@ from mcp.client import Client
 Era = Literal["auto", "legacy"]
 ERAS: Final[tuple[Era, ...]] = ("auto", "legacy")
 
-_STARTS_WITHIN: Final = 60.0
+_STARTS_WITHIN: Final = 120.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _OURS: Final = [sys.executable, "-m", "wan25_mcp", "serve"]
 

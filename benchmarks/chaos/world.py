@@ -115,10 +115,10 @@ class World:
             room.release()
 
     def _make_trouble(self, tasks: TaskGroup, number: int, chance: random.Random) -> None:
-        for _ in range(_due(self.plan.kills, number)):
+        for _ in range(_due(self.plan.kills, number, 0.5)):
             server = chance.choice(self.servers)
             tasks.start_soon(_later, chance.random(), server.kill)
-        for _ in range(_due(self.plan.freezes, number)):
+        for _ in range(_due(self.plan.freezes, number, 0.8)):
             server, seconds = chance.choice(self.servers), chance.uniform(0.5, self.plan.freeze)
             tasks.start_soon(_later, chance.random(), partial(server.freeze, seconds))
 
@@ -249,6 +249,8 @@ async def open_world(plan: Plan, folder: Path) -> AsyncIterator[World]:
                 yield World(
                     plan, folder, emulator, dice, proxy, servers, Clients(servers), books, place
                 )
+                for server in servers:
+                    await server.kill()  # what is judged is on disk
                 tasks.cancel_scope.cancel()
             books.close()
 
@@ -271,9 +273,13 @@ def _run_seconds(chance: random.Random) -> float:
     return chance.uniform(0.3, 5.0)
 
 
-def _due(rate: float, number: int) -> int:
-    """How many of `rate` for each hundred are due with this number."""
-    return int(rate * number / 100) - int(rate * (number - 1) / 100)
+def _due(rate: float, number: int, start: float) -> int:
+    """How many of `rate` for each hundred are due with this number, evenly.
+
+    Args:
+        start: How much of the first is due before any.
+    """
+    return int(start + rate * number / 100) - int(start + rate * (number - 1) / 100)
 
 
 async def _later(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
