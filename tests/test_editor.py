@@ -193,6 +193,28 @@ async def test_a_finished_edit_is_joined_with_its_links() -> None:
         assert counts(stage) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("fate", "status", "code"),
+    [
+        ({"fail": "service_error"}, "failed", "service_error"),
+        ({"cancelled": True}, "cancelled", "request_cancelled"),
+        ({"images": 0}, "completed", "generation_failed_no_content"),
+    ],
+)
+async def test_an_edit_that_is_found_failed_when_it_is_joined_says_why(
+    fate: dict[str, Any], status: str, code: str
+) -> None:
+    async with open_stage() as stage:
+        stage.emulator.fate(**fate, run_seconds=20)
+        await stage.editor.edit(request())
+        await anyio.sleep(25)
+        again = await stage.editor.edit(request())
+        assert (again.status, again.charged, again.joined) == (status, "no", True)
+        assert again.error is not None
+        assert again.error.code == code
+        assert counts(stage) == (1, 1)
+
+
 async def test_force_new_pays_for_another() -> None:
     async with open_stage() as stage:
         first = await stage.editor.edit(request())

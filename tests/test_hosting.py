@@ -277,3 +277,42 @@ async def test_a_body_that_is_no_json_is_refused_and_the_next_call_works(tmp_pat
                 )
             assert 400 <= answer.status_code < 500
         assert (await ask(http)).status_code == 200
+
+
+@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
+async def test_a_caller_who_leaves_within_the_request_is_no_error(
+    version: str, tmp_path: Path
+) -> None:
+    """uvicorn logs a traceback of whatever the app raises, and such callers are many."""
+    settings = Settings.from_mapping({"WAN25_DATA_DIR": str(tmp_path)})
+    async with open_configured_editor(settings) as editor:
+        server = create_server(editor)
+        app: Any = create_app(server, "streamable-http", host="127.0.0.1", settings=settings)
+        messages = [
+            {"type": "http.request", "body": b'{"jsonrpc"', "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Any:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            """Nobody hears it."""
+
+        headers = {
+            "host": "127.0.0.1:8000",
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "mcp-protocol-version": version,
+            "content-length": "100",
+        }
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/mcp",
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        async with lifespan(app):
+            with anyio.fail_after(10):
+                await app(scope, receive, send)
