@@ -119,9 +119,9 @@ class Following:
         self._watchers.follow(await self._open(task_id, intent))
 
     def is_followed(self, task_id: str) -> bool:
-        """Whether `follow` would change nothing: this process looks, or may not."""
+        """Whether `follow` would change nothing: this process polls, or need not any more."""
         watch = self._watchers.get(task_id)
-        return watch is not None and (watch.is_followed or watch.over)
+        return watch is not None and (watch.is_followed or watch.is_settled)
 
     async def wake(self, task_id: str, intent: Intent | None = None) -> None:
         """Somebody says that a task is settled: see."""
