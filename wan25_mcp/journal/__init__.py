@@ -16,8 +16,10 @@ from wan25_mcp.journal.records import (
     JournalUnusable,
     Sighting,
     Stage,
+    Unsaved,
     Upload,
     Withheld,
+    expires_at,
     fingerprint,
     sight,
 )
@@ -33,8 +35,10 @@ __all__ = [
     "Sighting",
     "Stage",
     "TolerantJournal",
+    "Unsaved",
     "Upload",
     "Withheld",
+    "expires_at",
     "fingerprint",
     "sight",
 ]

@@ -141,11 +141,13 @@ class Watchers:
             if not watch.waiters:
                 self._drop_or_slow(watch)
 
-    def follow(self, watch: Watch) -> None:
-        """Have a task looked at now and then until it is settled, though nobody waits."""
+    def follow(self, watch: Watch, *, at_once: bool = False) -> None:
+        """Have a task polled now and then until it is settled, though nobody waits."""
         if not watch.is_followed and not watch.is_settled and not _was_never_there(watch):
             watch.is_followed = True
             self._schedule(watch)
+            if at_once and not watch.is_looking and not watch.over:
+                self._line.put(watch, max(anyio.current_time(), watch.place))
 
     def _drop_or_slow(self, watch: Watch) -> None:
         if watch.is_settled:
