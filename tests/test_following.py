@@ -259,12 +259,3 @@ async def test_a_key_that_is_refused_for_hours_is_tried_seldom_and_the_image_is_
         await anyio.sleep(1000)
         [past] = await stage.editor.recent()
         assert (past.edit.status, len(past.edit.saved)) == ("completed", 1)
-
-
-async def test_a_task_that_is_refused_for_a_day_is_left_alone_then(tmp_path: Path) -> None:
-    async with open_stage(run_seconds=60, folder=tmp_path) as stage:
-        await stage.editor.edit(request())
-        stage.emulator.fault(endpoint="query", kind="status", code=403, times=0)
-        await anyio.sleep(2 * 86400)
-        assert 80 < len(stage.looks) < 110
-        assert 23 * 3600 < stage.looks[-1] < 25 * 3600

@@ -310,6 +310,16 @@ async def test_what_is_followed_and_refused_is_polled_again_after_growing_pauses
 
 
 @pytest.mark.anyio
+async def test_what_is_refused_for_a_day_is_left_alone_then() -> None:
+    world = World(failures=[Refused("No.", code="permission", fix="y")] * 500)
+    async with watchers(world) as ours:
+        ours.follow(begun(ours))
+        await anyio.sleep(2 * 86400)
+    assert 80 < len(world.times) < 110
+    assert 23 * 3600 < world.times[-1] < 25 * 3600
+
+
+@pytest.mark.anyio
 async def test_who_asks_between_two_polls_of_what_is_refused_is_told_at_once() -> None:
     refusal = Refused("No.", code="permission", fix="y")
     world = World(failures=[refusal] * 2, run=0.0)
