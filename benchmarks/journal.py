@@ -28,7 +28,17 @@ from wan25_mcp.client import Client
 from wan25_mcp.editor import open_editor
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import Ask, Claim, Intent, Journal, KnownKey, Sighting, Upload, sight
+from wan25_mcp.journal import (
+    Ask,
+    Claim,
+    Intent,
+    Journal,
+    KnownKey,
+    Sighting,
+    Unsaved,
+    Upload,
+    sight,
+)
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.models import EditRequest, Task
 from wan25_mcp.terms import Connection, Rules
@@ -96,6 +106,12 @@ class NoJournal:
     async def let_go(self, task_id: str) -> None: ...
     async def note_saved(self, task_id: str, number: int, path: str) -> None: ...
     async def note_upload(self, sha256: str, place: str, upload: Upload) -> None: ...
+
+    async def renew_save(self, task_id: str, *, now: float, lease: float) -> None: ...
+    async def note_unsaved(self, task_id: str, number: int, unsaved: Unsaved) -> None: ...
+
+    async def unsaved_images(self, task_id: str) -> Mapping[int, Unsaved]:  # noqa: ARG002
+        return {}
 
     async def unsaved(self, owner: str, **_: Any) -> Sequence[str]:  # noqa: ARG002
         return ()

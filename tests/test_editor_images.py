@@ -17,6 +17,7 @@ from wan25_mcp.editor import Editor
 from wan25_mcp.errors import InvalidRequest, SettingsError
 from wan25_mcp.intake import Wish
 from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.keeping import LEASE_SECONDS
 from wan25_mcp.models import MODEL
 
 pytestmark = pytest.mark.anyio
@@ -293,8 +294,8 @@ async def test_a_save_that_another_process_died_in_is_taken_over_after_its_lease
     async with open_stage(journal=journal, folder=tmp_path) as stage:
         edit = await stage.editor.edit(request())
         await anyio.sleep(58)  # it ends at 60, and is not looked at before
-        assert await journal.take_on(str(edit.task_id), now=T0 + 58.0, lease=60.0)
-        edit = await stage.editor.wait(edit, timeout=30)
+        assert await journal.take_on(str(edit.task_id), now=T0 + 58.0, lease=LEASE_SECONDS)
+        edit = await stage.editor.wait(edit, timeout=9)
         assert edit.saved == ()
         assert "Another process is saving it" in edit.notes[0]
         edit = await stage.editor.keep(edit)

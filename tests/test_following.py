@@ -225,3 +225,37 @@ async def test_without_a_journal_that_can_be_read_tasks_are_waited_for_all_the_s
         task = await stage.client.submit(request(), idempotency_key="elsewhere")
         assert (await stage.editor.wait(task.id, timeout=600)).status == "completed"
         assert len(stage.looks) <= 9
+
+
+# --- a provider that refuses to show a task ----------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_refused_poll_does_not_lose_an_image_nobody_asks_for(
+    status: int, tmp_path: Path
+) -> None:
+    async with open_stage(run_seconds=60, folder=tmp_path) as stage:
+        await stage.editor.edit(request())
+        times = 3 if status == 404 else 1  # a known task is not given up at the first 404
+        stage.emulator.fault(endpoint="query", kind="status", code=status, times=times)
+        await anyio.sleep(1200)
+        [past] = await stage.editor.recent()
+        assert (past.edit.status, len(past.edit.saved)) == ("completed", 1)
+        assert len(stage.looks) <= times + 2
+
+
+async def test_a_key_that_is_refused_for_hours_is_tried_seldom_and_the_image_is_saved_then(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(run_seconds=60, folder=tmp_path) as stage:
+        await stage.editor.edit(request())
+        stage.emulator.fault(endpoint="query", kind="status", code=401, times=0)
+        await anyio.sleep(5 * 3600)
+        pauses = [round(after - before) for before, after in pairwise(stage.looks)]
+        assert 60 <= pauses[0] <= 70
+        assert pauses == sorted(pauses)
+        assert 900 <= pauses[-1] <= 1000
+        stage.emulator.faults.clear()
+        await anyio.sleep(1000)
+        [past] = await stage.editor.recent()
+        assert (past.edit.status, len(past.edit.saved)) == ("completed", 1)

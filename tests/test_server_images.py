@@ -99,9 +99,12 @@ async def test_the_bytes_of_a_result_are_a_resource(saving: bool, tmp_path: Path
         [content] = read.contents
         assert isinstance(content, BlobResourceContents)
         assert base64.b64decode(content.blob).startswith(b"\x89PNG")
-        for absent in ("2", "0", "-1", "one"):
-            with pytest.raises(MCPError):
+        polled = len(stage.looks)
+        for absent in ("2", "0", "-1", "one", "5", "1" * 5000, "٢", "²"):
+            with pytest.raises(MCPError) as refused:
                 await client.read_resource(f"wan25://tasks/{task_id}/images/{absent}")
+            assert "no such image" in refused.value.error.message
+        assert len(stage.looks) == polled
     assert (tmp_path / "out").exists() is saving
 
 

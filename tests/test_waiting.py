@@ -284,18 +284,77 @@ async def test_failures_are_told_and_looked_past() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_refusal_ends_the_watch_and_who_asks_later_asks_anew() -> None:
+async def test_a_refusal_ends_the_wait_and_who_asks_later_asks_anew() -> None:
     refusal = Refused("No.", code="authentication", fix="y")
     world = World(failures=[refusal], run=0.0)
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
         await until_over(ours, watch)
         assert (watch.failure, watch.sighting) == (refusal, None)
-        ours.follow(watch)
         await anyio.sleep(100)
-        assert len(world.times) == 1  # not followed against the provider's will
+        assert len(world.times) == 1
         await until_over(ours, watch)
         assert (watch.failure, len(world.times)) == (None, 2)
+
+
+@pytest.mark.anyio
+async def test_what_is_followed_and_refused_is_polled_again_after_growing_pauses() -> None:
+    refusal = Refused("No.", code="permission", fix="y")
+    world = World(failures=[refusal] * 7, run=0.0)
+    async with watchers(world, lambda: 0.0) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        ours.follow(watch)
+        await anyio.sleep(4000)
+    assert [b - a for a, b in pairwise(world.times)] == [60, 120, 240, 480, 900, 900, 900]
+    assert world.settled == ["t"]
+
+
+@pytest.mark.anyio
+async def test_what_is_refused_for_a_day_is_left_alone_then() -> None:
+    world = World(failures=[Refused("No.", code="permission", fix="y")] * 500)
+    async with watchers(world) as ours:
+        ours.follow(begun(ours))
+        await anyio.sleep(2 * 86400)
+    assert 80 < len(world.times) < 110
+    assert 23 * 3600 < world.times[-1] < 25 * 3600
+
+
+@pytest.mark.anyio
+async def test_who_asks_between_two_polls_of_what_is_refused_is_told_at_once() -> None:
+    refusal = Refused("No.", code="permission", fix="y")
+    world = World(failures=[refusal] * 2, run=0.0)
+    async with watchers(world, lambda: 0.0) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        ours.follow(watch)
+        await anyio.sleep(30)
+        await until_over(ours, watch)
+        assert (world.times, watch.failure) == ([0, 30], refusal)
+        await anyio.sleep(200)
+    assert (world.times, world.settled) == ([0, 30, 150], ["t"])
+
+
+@pytest.mark.anyio
+async def test_a_callback_about_what_is_refused_is_heeded_at_once() -> None:
+    world = World(failures=[Refused("No.", code="permission", fix="y")], run=0.0)
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        ours.follow(watch)
+        await anyio.sleep(10)
+        ours.wake(watch)
+        await anyio.sleep(1)
+    assert (world.times, world.settled) == ([0, 10], ["t"])
+
+
+@pytest.mark.anyio
+async def test_what_was_never_seen_and_is_not_found_is_not_followed() -> None:
+    world = World(failures=[gone()], run=0.0)
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time(), prior=PRIOR)
+        ours.follow(watch)
+        await anyio.sleep(7200)
+        ours.follow(watch)
+        await anyio.sleep(7200)
+    assert world.times == [0]
 
 
 def gone() -> Refused:

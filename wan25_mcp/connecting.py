@@ -132,6 +132,7 @@ async def open_configured_editor(
     """
     rules = Rules(
         is_emulator=settings.emulator,
+        resumes=settings.emulator_url is not None or not settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,
         allowance=Allowance(
             credit_limit=settings.credit_limit,

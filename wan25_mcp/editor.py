@@ -7,6 +7,7 @@ of MCP, of a terminal, or of where the provider is: `connect` brings that.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -44,6 +45,8 @@ from wan25_mcp.waiting import LOOK_PATIENCE, Following, Watch
 if TYPE_CHECKING:
     from wan25_mcp.intake import Local
 
+logger = logging.getLogger(__name__)
+
 SUBMIT_PATIENCE: Final = 3.0
 """Seconds `edit` waits for a task id; with what surrounds it, an answer within 4."""
 
@@ -56,8 +59,11 @@ _WAKING_PAUSE: Final = 2.0
 """Seconds after which edits of an earlier process are looked after: answers come first."""
 
 _ROUND_SECONDS: Final = 30.0
+_FIRST_ROUND_SECONDS: Final = 5.0
+"""How often what others left is taken up, and how often in the first minute: leases of a process
+that has just died end then."""
 _UNSEEN_FOR: Final = 60.0
-"""A task that was not looked at for so long is followed from here, whoever submitted it."""
+"""A task that was not polled for so long is followed from here, whoever submitted it."""
 
 _PROGRESS_SECONDS: Final = 5.0
 """How often a waiting call is told how it stands, looks or none: some clients else give up."""
@@ -178,8 +184,9 @@ class Editor:
             return await self._join(host, claim.intent, until)
         with anyio.CancelScope(deadline=until):
             await submit.ended.wait()
-        edit = seen(submit.sighting) if submit.sighting else unseen(submit.intent)
-        return replace(edit, notes=submit.changes)
+        intent = submit.intent
+        edit = seen(submit.sighting, intent) if submit.sighting else unseen(intent)
+        return replace(edit, notes=(*submit.changes, *edit.notes))
 
     async def get(self, edit: Edit | str) -> Edit:
         """Look at an edit once, by what `edit` returned, a task id or a handle.
@@ -214,6 +221,7 @@ class Editor:
         until = anyio.current_time() + timeout - margin(timeout)
         host = await self._hosted()
         found: Edit | None = None
+        intent: Intent | None = None
         with anyio.CancelScope(deadline=until):
             intent = await self._submitted_telling(host, name, on_progress)
             if (task_id := _task_id(intent, name)) is not None:
@@ -221,7 +229,7 @@ class Editor:
                     try:
                         await self._wait(host, watch, intent, on_progress)
                     finally:
-                        found = _seen_by(watch)
+                        found = _seen_by(watch, intent)
         if found is None:
             found = await self._report(host, name)
         return await host.results.kept(found, patience=max(until - anyio.current_time(), 0.0))
@@ -279,7 +287,9 @@ class Editor:
         kept = await host.journal.recent(owner, now=self._rules.clock(), most=most)
         return [
             PastEdit(
-                edit=await host.results.with_files(seen(sighting) if sighting else unseen(intent)),
+                edit=await host.results.with_files(
+                    seen(sighting, intent) if sighting else unseen(intent)
+                ),
                 created_at=datetime.fromtimestamp(intent.created_at, UTC),
                 prompt=intent.prompt,
                 n=intent.n,
@@ -290,7 +300,7 @@ class Editor:
 
     def wake(self) -> None:
         """Look after edits of an earlier process, if there can be any. Returns at once."""
-        if not self._awake and not self.is_emulator:
+        if not self._awake and self._rules.resumes:
             self._awake = True
             self._tasks.start_soon(self._wake)
 
@@ -417,7 +427,7 @@ class Editor:
         error: Wan25Error = _too_slow()
         try:
             with anyio.move_on_after(LOOK_PATIENCE):
-                return seen(await host.following.refresh(task_id, intent))
+                return seen(await host.following.refresh(task_id, intent), intent)
         except Wan25Error as reason:
             error = reason
         return replace(await self._report(host, task_id), task_id=task_id, error=error)
@@ -435,7 +445,8 @@ class Editor:
             return
         typical = await host.following.typical(intent)
         while not watch.over:
-            known = seen(watch.sighting) if watch.sighting else _unknown(watch.task_id)
+            seen_last = watch.sighting
+            known = seen(seen_last, intent) if seen_last else _unknown(watch.task_id)
             await on_progress(Progress(known, watch.age, typical))
             with anyio.move_on_after(_PROGRESS_SECONDS):
                 await watch.news()
@@ -445,17 +456,40 @@ class Editor:
     def _settled(self, watch: Watch) -> None:
         """Save the images of a task that this process saw end, whoever waits."""
         if self._host is not None and self._rules.attends:
-            self._tasks.start_soon(self._host.results.save, watch.task_id)
+            self._tasks.start_soon(self._host.results.save_in_turn, watch.task_id)
 
     async def _attend(self, host: _Host) -> None:
         """Take up now and then what others left: after a crash, or when callers are gone."""
+        began = self._rules.clock()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._in_rounds, partial(self._follow_left, host, began))
+            tasks.start_soon(self._in_rounds, host.results.save_unsaved)
+
+    async def _in_rounds(self, job: Callable[[], Awaitable[None]]) -> None:
+        began = anyio.current_time()
         while True:
-            now = self._rules.clock()
-            for task_id in await host.tolerant.unattended(now=now, unseen_for=_UNSEEN_FOR):
-                if not host.following.is_followed(task_id):
-                    await host.following.follow(task_id, await self._find(host, task_id))
-            await host.results.save_unsaved()
-            await anyio.sleep(_ROUND_SECONDS)
+            try:
+                await job()
+            except Exception:
+                # The calls must go on, and the next round may succeed.
+                logger.exception("A round over what others left ended unexpectedly")
+            is_new = anyio.current_time() - began < _UNSEEN_FOR
+            await anyio.sleep(_FIRST_ROUND_SECONDS if is_new else _ROUND_SECONDS)
+
+    async def _follow_left(self, host: _Host, began: float) -> None:
+        """Follow what nobody has polled for a while, or not since this process began.
+
+        In the second case an earlier process has died, perhaps: its tasks are polled at once, for
+        they may have settled, and the provider called back, while nobody was there. Where another
+        process follows them, the two share what they see.
+        """
+        now = self._rules.clock()
+        unseen_for = min(max(now - began, 0.0), _UNSEEN_FOR)
+        for task_id in await host.tolerant.unattended(now=now, unseen_for=unseen_for):
+            if not host.following.is_followed(task_id):
+                intent = await self._find(host, task_id)
+                is_left = unseen_for < _UNSEEN_FOR
+                await host.following.follow(task_id, intent, at_once=is_left)
 
     # --- what is known, as an Edit ----------------------------------------------------------
 
@@ -467,7 +501,7 @@ class Editor:
         task_id = intent.task_id if intent else name
         sighting = await host.tolerant.last_seen(task_id) if task_id else None
         if sighting:
-            return seen(sighting)
+            return seen(sighting, intent)
         if intent:
             return unseen(intent)
         return _unknown(name)
@@ -587,9 +621,9 @@ def _is_open(intent: Intent) -> bool:
     return intent.stage in ("intent", "sending")
 
 
-def _seen_by(watch: Watch) -> Edit | None:
+def _seen_by(watch: Watch, intent: Intent | None) -> Edit | None:
     """What a wait has come to, with the reason why nothing newer is known, if so."""
-    known = seen(watch.sighting) if watch.sighting else None
+    known = seen(watch.sighting, intent) if watch.sighting else None
     if watch.failure is None:
         return known
     return replace(known or _unknown(watch.task_id), error=watch.failure)

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_advice
-from wan25_mcp.journal import Intent, Sighting
+from wan25_mcp.journal import Intent, Sighting, expires_at
 from wan25_mcp.lifecycle import Status, charged_for, is_settled
-from wan25_mcp.models import LINK_LIFE_SECONDS, Task, Usage
+from wan25_mcp.models import MAX_IMAGES_OUT, Task, Usage
 from wan25_mcp.quoting import one_line
 
 
@@ -95,21 +95,37 @@ def unread(name: str) -> Edit:
     return Edit(task_id=name, status="unknown", charged="unknown", error=reason)
 
 
-def seen(sighting: Sighting) -> Edit:
-    """An edit whose task was seen."""
+def seen(sighting: Sighting, intent: Intent | None) -> Edit:
+    """An edit whose task was seen; without an intent, one of which is not known what was asked."""
     task = sighting.task
+    links = links_of(task, intent)
     settled = is_settled(task.status)
     return Edit(
         task_id=task.id,
         status=task.status,
         charged=_charged(task),
         progress=100 if task.status == "completed" else task.progress,
-        image_urls=task.image_urls,
-        expires_at=expiry(sighting) if task.image_urls else None,
+        image_urls=links,
+        expires_at=expiry(sighting) if links else None,
         usage=task.usage,
         estimated_seconds=task.task_info.estimated_time if task.task_info and not settled else None,
+        notes=_surplus(task, links, intent),
         error=_task_error(task),
     )
+
+
+def links_of(task: Task, intent: Intent | None) -> tuple[str, ...]:
+    """The links that are used: no more than were asked for, or can be, whatever was returned."""
+    return task.image_urls[: intent.n if intent else MAX_IMAGES_OUT]
+
+
+def _surplus(task: Task, used: tuple[str, ...], intent: Intent | None) -> tuple[str, ...]:
+    if len(task.image_urls) == len(used):
+        return ()
+    asked = f"n was {intent.n}" if intent else f"n is at most {MAX_IMAGES_OUT}"
+    kept = "the first one is" if len(used) == 1 else f"the first {len(used)} are"
+    returned = f"The provider returned {len(task.image_urls)} image links although {asked}"
+    return (f"{returned}; only {kept} used.",)
 
 
 def _charged(task: Task) -> Charged:
@@ -144,8 +160,5 @@ def _task_error(task: Task) -> TaskFailed | None:
 
 
 def expiry(sighting: Sighting) -> datetime:
-    """When the links die at the earliest: the provider never says when a task was completed."""
-    task, latest = sighting.task, sighting.settled_at or sighting.seen_at
-    told = task.created + task.duration if task.created and task.duration else None
-    completed = max(filter(None, (told, sighting.unfinished_at, task.created)), default=latest)
-    return datetime.fromtimestamp(min(completed, latest) + LINK_LIFE_SECONDS, UTC)
+    """When the links expire at the earliest."""
+    return datetime.fromtimestamp(expires_at(sighting), UTC)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.edits import Edit, expiry
+from wan25_mcp.edits import Edit, links_of
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.images import download, make_previews
-from wan25_mcp.journal import Journal, JournalUnusable, TolerantJournal
-from wan25_mcp.keeping import LEASE_SECONDS, PATIENCE, Keeper
+from wan25_mcp.images import DOWNLOAD_SECONDS, NotDownloaded, download, make_previews
+from wan25_mcp.journal import Journal, JournalUnusable, TolerantJournal, Unsaved, expires_at
+from wan25_mcp.keeping import PATIENCE, Keeper, Wanted, may_be_tried
+from wan25_mcp.models import MAX_IMAGES_OUT
 from wan25_mcp.terms import Connection, Rules
 
-_AS_LONG_AS_IT_TAKES: Final = LEASE_SECONDS
-"""Seconds; a process that saves for longer is taken for dead, and the next question goes on."""
+_AS_LONG_AS_IT_TAKES: Final = MAX_IMAGES_OUT * DOWNLOAD_SECONDS
+
+_TASKS_AT_ONCE: Final = 6
+"""Tasks whose images are saved at one time though nobody waits; fewer than images at one time, so
+that those somebody waits for find room."""
+
+_LISTED: Final = 20
+"""Tasks that are read from the journal together. The slowest of them holds up the next ones."""
 
 
 class Results:
@@ -46,6 +54,7 @@ class Results:
         self._journal = journal
         self._tolerant = tolerant
         self._rules = rules
+        self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
         self._keeper: Keeper | None = None
         if connection.downloads is not None and rules.save:
             self._keeper = Keeper(
@@ -73,38 +82,70 @@ class Results:
             await self.save(edit.task_id)
         return await self.with_files(edit)
 
-    async def save(self, task_id: str, *, patience: float = _AS_LONG_AS_IT_TAKES) -> None:
+    async def save(
+        self,
+        task_id: str,
+        *,
+        patience: float = _AS_LONG_AS_IT_TAKES,
+        is_asked_for: bool = True,
+    ) -> None:
         """Save the images of a completed task while its links live; wait a little for it."""
         if self._keeper is None:
             return
         sighting = await self._tolerant.last_seen(task_id)
         if sighting is None or not sighting.task.image_urls:
             return
-        if self._rules.clock() < expiry(sighting).timestamp():
+        expiry = expires_at(sighting)
+        if self._rules.clock() < expiry:
             intent = await self._tolerant.find(task_id, now=self._rules.clock())
             prompt = (intent.prompt if intent else None) or ""
-            await self._keeper.keep(sighting.task, prompt, patience=patience)
+            links = links_of(sighting.task, intent)
+            wanted = Wanted(task_id, links, prompt, expiry, is_asked_for)
+            await self._keeper.keep(wanted, patience=patience)
+
+    async def save_in_turn(self, task_id: str) -> None:
+        """Save the images of a completed task though nobody waits; a few tasks at one time."""
+        async with self._turns:
+            await self.save(task_id, is_asked_for=False)
 
     async def save_unsaved(self) -> None:
-        """Save what was completed while nobody asked, or could not be saved before."""
+        """Save what was completed while nobody asked, or could not be saved before, until nothing
+        is due. What fails is not due again for a while, so nothing is held up by it."""
+        tried: set[str] = set()
+        while due := set(await self._due()) - tried:
+            tried |= due  # also where the journal cannot say that it failed
+            async with anyio.create_task_group() as tasks:
+                for task_id in due:
+                    tasks.start_soon(self.save_in_turn, task_id)
+
+    async def _due(self) -> Sequence[str]:
         if self._keeper is None:
-            return
+            return ()
+        now = self._rules.clock()
         try:
-            unsaved = await self._journal.unsaved(await self._owner(), now=self._rules.clock())
+            return await self._journal.unsaved(await self._owner(), now=now, most=_LISTED)
         except JournalUnusable:
-            return
-        for task_id in unsaved:
-            await self.save(task_id)
+            return ()
 
     async def with_files(self, edit: Edit) -> Edit:
         """An edit with the files it was saved in, or why there are none."""
         if self._keeper is None or edit.status != "completed" or edit.task_id is None:
             return edit
-        problem = self._keeper.problem(edit.task_id)
-        saved = await self._keeper.saved(edit.task_id)
-        missing = len(saved) < len(edit.image_urls)
-        notes = (f"Not saved yet: {problem}",) if problem and missing else ()
-        return replace(edit, saved=saved, notes=tuple(dict.fromkeys((*edit.notes, *notes))))
+        saved = await self._keeper.saved(edit.task_id, len(edit.image_urls))
+        notes = edit.notes
+        if len(saved) < len(edit.image_urls):
+            notes = tuple(dict.fromkeys((*notes, *await self._why_unsaved(self._keeper, edit))))
+        return replace(edit, saved=saved, notes=notes)
+
+    async def _why_unsaved(self, keeper: Keeper, edit: Edit) -> tuple[str, ...]:
+        found = await keeper.problem(edit.task_id or "")
+        if found is None:
+            return ()
+        problem, may_follow = found
+        is_alive = edit.expires_at is None or self._rules.clock() < edit.expires_at.timestamp()
+        return (
+            f"Not saved yet: {problem}" if may_follow and is_alive else f"Not saved: {problem}",
+        )
 
     # --- read again -------------------------------------------------------------------------
 
@@ -124,7 +165,23 @@ class Results:
                 return body
         except OSError:
             pass  # moved or deleted since; the link may still live
-        return await self._download(edit.image_urls[number - 1])
+        return await self._by_link(edit.task_id, number, edit.image_urls[number - 1])
+
+    async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
+        """Download an image, but not again and again what no try can bring."""
+        before = (await self._journal.unsaved_images(task_id)).get(number)
+        now = self._rules.clock()
+        if before is not None and not may_be_tried(before, now, is_asked_for=True):
+            fix = "It was not downloaded again; that is tried once an hour at most."
+            raise NotDownloaded(before.problem, retryable=False, is_lasting=True, fix=fix)
+        try:
+            return await self._download(link)
+        except NotDownloaded as error:
+            if error.is_lasting:
+                failures = before.failures + 1 if before else 1
+                why = Unsaved(f"{error.message} {error.fix}", failures, now, None)
+                await self._journal.note_unsaved(task_id, number, why)
+            raise
 
     async def previews(self, edit: Edit) -> list[bytes]:
         """A small JPEG of each image of a completed edit that one can be made of.

@@ -54,6 +54,7 @@ class Rules:
 
     Args:
         is_emulator: Whether the far side only plays the provider.
+        resumes: Whether edits of an earlier process may go on there; not where it dies with us.
         duplicate_window: How long an equal call joins the earlier edit.
         allowance: What the operator allows to be spent.
         input_dirs: The folders local images may be read from.
@@ -67,6 +68,7 @@ class Rules:
     """
 
     is_emulator: bool = False
+    resumes: bool = True
     duplicate_window: float = 600.0
     allowance: Allowance = field(default_factory=Allowance)
     input_dirs: tuple[Path, ...] = ()

@@ -10,6 +10,7 @@ from typing import Final
 import anyio.to_thread
 from sqlalchemy import Engine, select
 
+from wan25_mcp.journal.database_file import DatabaseFile
 from wan25_mcp.journal.engine import open_engine
 from wan25_mcp.journal.schema import files, intents, tasks
 
@@ -48,7 +49,10 @@ class Books:
 
     def _read(self) -> dict[str, Booked]:
         if self._engine is None:
-            self._engine = open_engine(self._place)
+            place = self._place
+            self._engine = open_engine(
+                DatabaseFile.created(place) if isinstance(place, Path) else place
+            )
         with self._engine.begin() as connection:
             paths: dict[str, dict[int, str]] = {}
             for row in connection.execute(select(files)):

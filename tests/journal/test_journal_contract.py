@@ -28,6 +28,7 @@ from wan25_mcp.journal import (
     Intent,
     JournalUnusable,
     Sighting,
+    Unsaved,
     Upload,
     Withheld,
     fingerprint,
@@ -1157,6 +1158,100 @@ async def test_only_a_completed_task_has_images_to_save(journal: SqlJournal, sta
     assert list(await journal.unsaved("me", now=T0 + 1)) == []
 
 
+async def saved_later(
+    journal: SqlJournal, number: int, *, images: int = 1, n: int = 1, at: float = T0
+) -> None:
+    """An edit that was completed at a time."""
+    name = f"task-{number}"
+    await accepted(journal, ask(f"edit-{number}", name, n=n), now=at, task_id=name)
+    links = [f"https://cdn.example/{name}/{image}" for image in range(images)]
+    await journal.record(task("completed", name, results=links), now=at)
+
+
+async def test_what_was_saved_before_hides_nothing_that_was_not(journal: SqlJournal) -> None:
+    for number in range(130):
+        await saved_later(journal, number, at=T0 + number)
+        if number < 120:
+            await journal.note_saved(f"task-{number}", 1, f"/pictures/{number}.png")
+    due = list(await journal.unsaved("me", now=T0 + 200))
+    assert due == [f"task-{number}" for number in range(120, 130)]
+    assert list(await journal.unsaved("me", now=T0 + 200, most=3)) == due[:3]
+
+
+async def test_the_links_that_expire_first_come_first_whenever_they_were_seen(
+    journal: SqlJournal,
+) -> None:
+    for number, created in enumerate((50, 10, 30)):
+        name = f"task-{number}"
+        await accepted(journal, ask(f"edit-{number}", name), task_id=name)
+        told = {"results": ["https://cdn.example/0"], "created": T0 + created, "duration": 5}
+        await journal.record(task("completed", name, **told), now=T0 + 100 + number)
+    assert list(await journal.unsaved("me", now=T0 + 200)) == ["task-1", "task-2", "task-0"]
+    late = T0 + DAY + 20
+    assert list(await journal.unsaved("me", now=late)) == ["task-2", "task-0"]
+
+
+async def test_what_failed_waits_for_its_next_try_and_comes_after_what_was_never_tried(
+    journal: SqlJournal, place: Place
+) -> None:
+    for number in range(3):
+        await saved_later(journal, number, at=T0 + number)
+    why = Unsaved("The disk is full.", 1, T0 + 10, T0 + 40)
+    await journal.note_unsaved("task-0", 1, why)
+    assert list(await journal.unsaved("me", now=T0 + 39)) == ["task-1", "task-2"]
+    assert list(await journal.unsaved("me", now=T0 + 40)) == ["task-1", "task-2", "task-0"]
+    again = Unsaved("The disk is fuller.", 2, T0 + 41, T0 + 101)
+    await journal.note_unsaved("task-0", 1, again)
+    another = SqlJournal(place, run=inline)
+    assert await another.unsaved_images("task-0") == {1: again}
+    assert list(await another.unsaved("me", now=T0 + 100)) == ["task-1", "task-2"]
+    another.close()
+    await journal.note_saved("task-0", 1, "/pictures/0.png")
+    assert await journal.unsaved_images("task-0") == {}
+    assert list(await journal.unsaved("me", now=T0 + 999)) == ["task-1", "task-2"]
+
+
+async def test_an_image_that_no_try_can_bring_does_not_make_its_task_due_and_hides_no_other(
+    journal: SqlJournal,
+) -> None:
+    await saved_later(journal, 1, images=2, n=2)
+    await journal.note_unsaved("task-1", 1, Unsaved("Too large.", 1, T0 + 1, None))
+    assert list(await journal.unsaved("me", now=T0 + 2)) == ["task-1"]
+    await journal.note_saved("task-1", 2, "/pictures/2.png")
+    assert list(await journal.unsaved("me", now=T0 + DAY - 1)) == []
+
+
+async def test_no_more_images_are_due_than_were_asked_for(journal: SqlJournal) -> None:
+    await saved_later(journal, 1, images=500, n=2)
+    await journal.note_saved("task-1", 1, "/pictures/1.png")
+    assert list(await journal.unsaved("me", now=T0 + 1)) == ["task-1"]
+    await journal.note_saved("task-1", 2, "/pictures/2.png")
+    assert list(await journal.unsaved("me", now=T0 + 1)) == []
+
+
+async def test_more_links_than_were_asked_for_do_not_make_an_image_seem_cheap(
+    journal: SqlJournal,
+) -> None:
+    links = [f"https://cdn.example/{number}" for number in range(500)]
+    await accepted(journal)
+    done = task("completed", results=links, usage={"credits_used": 1.5})
+    await journal.record(done, now=T0 + 60)
+    next_one = await claim(journal, ask("edit-2", "b", n=2), now=T0 + 61)
+    assert next_one.intent.credits == 3.0
+
+
+async def test_who_saves_and_lives_is_not_taken_for_dead(journal: SqlJournal) -> None:
+    await completed(journal)
+    take = partial(journal.take_on, "task-1", lease=12.0)
+    assert await take(now=T0 + 1)
+    await journal.renew_save("task-1", now=T0 + 9, lease=12.0)
+    assert not await take(now=T0 + 20)
+    assert await take(now=T0 + 22)
+    await journal.let_go("task-1")
+    await journal.renew_save("task-1", now=T0 + 23, lease=12.0)  # it had ended
+    assert list(await journal.unsaved("me", now=T0 + 24)) == ["task-1"]
+
+
 async def test_one_at_a_time_takes_a_task_on_until_it_lets_go_or_is_dead(
     journal: SqlJournal,
 ) -> None:
@@ -1235,12 +1330,14 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
 ) -> None:
     await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
     await accepted(journal, ask("edit-2", "b"), now=T0 + 60, task_id="task-2")
+    await journal.note_unsaved("task-1", 1, Unsaved("The disk is full.", 1, T0, T0 + 30))
     journal.close()
     monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 30 * DAY + 30)
     listed = await journal.recent("me", now=T0 + 61, most=9)
     assert [one.handle for one, _ in listed] == ["edit-2"]
     assert await journal.last_seen("task-1") is None
     assert await journal.last_seen("task-2") is not None
+    assert await journal.unsaved_images("task-1") == {}
 
 
 # --- the tables ------------------------------------------------------------------------------
@@ -1408,6 +1505,30 @@ async def test_an_older_program_that_had_the_journal_open_can_go_on(
     execute(place, added.strip().rstrip(";").replace(":", "\\:"))
     assert await journal.seen_since(0.0) == {"task-1": T0}
     assert await journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0) is True
+
+
+OLD_RESULT: Final = """
+INSERT INTO wan25_tasks (task_id, settled, status, answer, seen_at, unfinished_at, settled_at,
+  followed_until) VALUES ('task-1', 1, 'completed', '{answer}', {at}, {at}, {at}, 0.0);
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "due"),
+    [
+        ({"id": "task-1", "status": "completed", "results": ["https://cdn.example/0"]}, ["task-1"]),
+        ({"id": "task-1", "status": "completed", "results": []}, []),
+        ({"status": "what was cut"}, []),
+    ],
+)
+async def test_what_an_older_program_saw_completed_is_saved_once_the_journal_is_opened(
+    place: Place, journal: SqlJournal, monkeypatch: pytest.MonkeyPatch, answer: Any, due: list[str]
+) -> None:
+    monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 60)
+    older = VERSION_2 + TO_VERSION_3 + held()
+    make_older(place, older + OLD_RESULT.format(answer=json.dumps(answer), at=T0))
+    assert list(await journal.unsaved("me", now=T0 + 60)) == due
+    assert list(await journal.unsaved("me", now=T0 + DAY)) == []
 
 
 async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_alone(
@@ -1742,4 +1863,6 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
         "settled_at": None,
         "followed_until": 0.0,
         "looking_until": 0.0,
+        "links": 0,
+        "expires_at": None,
     }

@@ -116,7 +116,7 @@ async def _read(answer: httpx2.Response) -> bytes:
     if answer.status_code != 200:
         raise Unreachable(f"the link answered {answer.status_code}")
     announced = answer.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BYTES:
+    if announced.isdecimal() and (len(announced) > 9 or int(announced) > MAX_BYTES):
         raise Unreachable("the image is larger than 10 MB")
     found = bytearray()
     async with aclosing(answer.aiter_raw()) as chunks:

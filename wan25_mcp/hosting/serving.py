@@ -46,6 +46,8 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
         async with _callbacks(settings, editor) as mounted:
             app = create_app(server, transport, host=host, settings=settings, callbacks=mounted)
             with _bound(host, port) as listener:
+                # Unlike over stdio, nobody starts this one only to see whether it starts.
+                editor.wake()
                 announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
                 report_accept_errors(asyncio.get_running_loop())
                 served = main_server(app, settings.log_level, Lobby(most_connections()))

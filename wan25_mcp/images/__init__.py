@@ -1,6 +1,12 @@
 """Images on this machine: results are saved before their links die."""
 
-from wan25_mcp.images.downloading import NotDownloaded, download, ending_of, open_downloads
+from wan25_mcp.images.downloading import (
+    DOWNLOAD_SECONDS,
+    NotDownloaded,
+    download,
+    ending_of,
+    open_downloads,
+)
 from wan25_mcp.images.previews import make_previews, shows_images
 from wan25_mcp.images.saving import (
     NotSaved,
@@ -12,6 +18,7 @@ from wan25_mcp.images.saving import (
 )
 
 __all__ = [
+    "DOWNLOAD_SECONDS",
     "NotDownloaded",
     "NotSaved",
     "check_directory",

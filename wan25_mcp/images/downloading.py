@@ -41,13 +41,18 @@ _AGAIN: Final = "Try again before the link expires, or open it in a browser."
 
 
 class NotDownloaded(Wan25Error):
-    """An image could not be downloaded. `retryable`: whether trying again can help."""
+    """An image could not be downloaded. `retryable`: whether trying again can help.
+
+    `is_lasting`: whether what the link leads to is known, and no later try can bring an image. A
+    server that refuses may yet change its mind.
+    """
 
     def __init__(
         self,
         message: str,
         *,
         retryable: bool,
+        is_lasting: bool = False,
         code: str = "not_downloaded",
         fix: str | None = None,
         retry_after_seconds: float | None = None,
@@ -60,6 +65,7 @@ class NotDownloaded(Wan25Error):
             retry_after_seconds=retry_after_seconds,
             charged="yes",
         )
+        self.is_lasting = is_lasting
 
 
 def open_downloads(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
@@ -129,7 +135,7 @@ def _told() -> Iterator[None]:
 
 
 def _refused(why: str) -> NotDownloaded:
-    return NotDownloaded(f"The image was not downloaded: {why}.", retryable=False)
+    return NotDownloaded(f"The image was not downloaded: {why}.", retryable=False, is_lasting=True)
 
 
 async def _follow(http: httpx2.AsyncClient, link: str, trusted: frozenset[str], most: int) -> bytes:
@@ -248,7 +254,11 @@ def ending_of(body: bytes) -> str:
                 raise _cut_short()
             return ending
     kind, retryable = _what_else(body)
-    raise NotDownloaded(f"What the link gave is not an image but {kind}.", retryable=retryable)
+    raise NotDownloaded(
+        f"What the link gave is not an image but {kind}.",
+        retryable=retryable,
+        is_lasting=not retryable,
+    )
 
 
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"  # length, type and checksum of the last chunk

@@ -17,8 +17,10 @@ from wan25_mcp.journal.records import (
     KnownKey,
     Sighting,
     Stage,
+    Unsaved,
     Upload,
     Withheld,
+    expires_at,
     fingerprint,
     sight,
 )
@@ -35,8 +37,10 @@ __all__ = [
     "Sighting",
     "Stage",
     "TolerantJournal",
+    "Unsaved",
     "Upload",
     "Withheld",
+    "expires_at",
     "fingerprint",
     "sight",
 ]

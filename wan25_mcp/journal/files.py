@@ -1,18 +1,37 @@
-"""Where images are: on this machine's disk, and at addresses for a while. SQL, synchronous."""
+"""Where images are: on this disk, not yet, or at addresses for a while. SQL, synchronous.
+
+Which tasks have images to save is asked often, of many tasks, and by several processes: it is
+decided by the database alone, which counts a task's links against what is saved or given up.
+"""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    ScalarSelect,
+    Table,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from wan25_mcp.journal.records import DAY, Upload
+from wan25_mcp.journal import schema
+from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
+from wan25_mcp.journal.sightings import sighting_of, to_save
 
 
 def note_saved(connection: Connection, task_id: str, number: int, path: str) -> None:
     connection.execute(delete(files).where(files.c.task_id == task_id, files.c.number == number))
     connection.execute(insert(files).values(task_id=task_id, number=number, path=path))
+    _forget_unsaved(connection, task_id, number)
 
 
 def saved(connection: Connection, task_id: str) -> dict[int, str]:
@@ -41,20 +60,83 @@ def let_go(connection: Connection, task_id: str) -> None:
     connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(followed_until=0.0))
 
 
-def unsaved(connection: Connection, owner: str, *, now: float) -> list[str]:
-    kept = select(func.count()).where(files.c.task_id == tasks.c.task_id).scalar_subquery()
+def renew_save(connection: Connection, task_id: str, *, now: float, lease: float) -> None:
+    held = update(tasks).where(tasks.c.task_id == task_id, tasks.c.followed_until > 0)
+    connection.execute(held.values(followed_until=now + lease))
+
+
+def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> list[str]:
+    given_up = or_(schema.unsaved.c.retry_at.is_(None), schema.unsaved.c.retry_at > now)
     rows = connection.execute(
-        select(tasks.c.task_id, tasks.c.answer, kept.label("kept"))
+        select(tasks.c.task_id)
         .join(intents, intents.c.task_id == tasks.c.task_id)
         .where(
             intents.c.owner == owner,
-            tasks.c.status == "completed",
-            tasks.c.settled_at > now - DAY,
+            tasks.c.expires_at > now,
             tasks.c.followed_until < now,
+            # No more than was asked for, whatever was returned.
+            case((tasks.c.links < intents.c.n, tasks.c.links), else_=intents.c.n)
+            > _count(files) + _count(schema.unsaved, given_up),
         )
-        .limit(100)
+        # Those never tried come first: what fails must not hold them up.
+        .order_by(case((_count(schema.unsaved) > 0, 1), else_=0), tasks.c.expires_at)
+        .limit(most)
     )
-    return [row.task_id for row in rows if row.kept < len(json.loads(row.answer)["results"])]
+    return list(rows.scalars())
+
+
+def _count(table: Table, *conditions: Any) -> ScalarSelect[int]:
+    """How many images of a task the table has."""
+    mine = (table.c.task_id == tasks.c.task_id, table.c.number <= intents.c.n)
+    return select(func.count()).select_from(table).where(*mine, *conditions).scalar_subquery()
+
+
+def note_unsaved(connection: Connection, task_id: str, number: int, why: Unsaved) -> None:
+    _forget_unsaved(connection, task_id, number)
+    connection.execute(
+        insert(schema.unsaved).values(
+            task_id=task_id,
+            number=number,
+            problem=why.problem,
+            failures=why.failures,
+            tried_at=why.tried_at,
+            retry_at=why.retry_at,
+        )
+    )
+
+
+def _forget_unsaved(connection: Connection, task_id: str, number: int) -> None:
+    which = (schema.unsaved.c.task_id == task_id, schema.unsaved.c.number == number)
+    connection.execute(delete(schema.unsaved).where(*which))
+
+
+def unsaved_images(connection: Connection, task_id: str) -> dict[int, Unsaved]:
+    rows = connection.execute(
+        select(schema.unsaved)
+        .where(schema.unsaved.c.task_id == task_id)
+        .order_by(schema.unsaved.c.number)
+    )
+    return {
+        row.number: Unsaved(row.problem, row.failures, row.tried_at, row.retry_at) for row in rows
+    }
+
+
+def count_links(connection: Connection, now: float) -> None:
+    """Note of tasks that an older wan25-mcp saw completed what `unsaved` asks for."""
+    rows = connection.execute(
+        select(tasks).where(
+            tasks.c.settled == 1,
+            tasks.c.seen_at > now - DAY,
+            tasks.c.status == "completed",
+            tasks.c.links.is_(None),
+        )
+    ).all()
+    for row in rows:
+        try:
+            facts = to_save(sighting_of(row))
+        except JournalUnusable:  # whoever asks for it is told; the others are saved
+            facts = {"links": 0, "expires_at": None}
+        connection.execute(update(tasks).where(tasks.c.task_id == row.task_id).values(**facts))
 
 
 def uploaded(connection: Connection, sha256: str, place: str, *, now: float) -> Upload | None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol
 from wan25_mcp import errors
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.lifecycle import is_settled
-from wan25_mcp.models import Task
+from wan25_mcp.models import LINK_LIFE_SECONDS, Task
 
 Stage = Literal["intent", "sending", "accepted", "refused", "unknown"]
 
@@ -136,6 +136,22 @@ class Sighting:
     seen_at: float
     unfinished_at: float | None = None
     settled_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """Why an image of a completed task is not saved, and when to try again. Epoch seconds.
+
+    Args:
+        problem: In sentences.
+        failures: How many tries in a row failed.
+        retry_at: None when no try can succeed.
+    """
+
+    problem: str
+    failures: int
+    tried_at: float
+    retry_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +287,10 @@ class Journal(Protocol):
         ...
 
     async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
-        """Unsettled tasks made within a day that nobody has looked at for `unseen_for` seconds."""
+        """Unsettled tasks made within a day that nobody has looked at for `unseen_for` seconds.
+
+        Says first what can be said of intents whose holder has died.
+        """
         ...
 
     async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
@@ -282,8 +301,25 @@ class Journal(Protocol):
         """Let another take it on."""
         ...
 
-    async def unsaved(self, owner: str, *, now: float) -> Sequence[str]:
-        """Tasks completed within a day with images that were not saved, taken on by nobody."""
+    async def renew_save(self, task_id: str, *, now: float, lease: float) -> None:
+        """Whoever saves its images lives."""
+        ...
+
+    async def unsaved(self, owner: str, *, now: float, most: int = 100) -> Sequence[str]:
+        """Tasks with an image to save now, never tried ones first, then those whose links expire
+        first; taken on by nobody.
+
+        An image is not among them once it is saved, before the time for another try has come, or
+        when no try can succeed.
+        """
+        ...
+
+    async def note_unsaved(self, task_id: str, number: int, unsaved: Unsaved) -> None:
+        """An image of a task could not be saved; forgotten when it is."""
+        ...
+
+    async def unsaved_images(self, task_id: str) -> Mapping[int, Unsaved]:
+        """Which images of a task could not be saved yet, by number."""
         ...
 
     async def note_saved(self, task_id: str, number: int, path: str) -> None:
@@ -334,6 +370,14 @@ def sight(before: Sighting | None, task: Task, now: float) -> Sighting:
     if is_settled(task.status):
         return Sighting(task, seen_at=now, unfinished_at=unfinished, settled_at=now)
     return Sighting(task, seen_at=now, unfinished_at=now)
+
+
+def expires_at(sighting: Sighting) -> float:
+    """When the links expire at the earliest: the provider never says when a task was completed."""
+    task, latest = sighting.task, sighting.settled_at or sighting.seen_at
+    told = task.created + task.duration if task.created and task.duration else None
+    completed = max(filter(None, (told, sighting.unfinished_at, task.created)), default=latest)
+    return min(completed, latest) + LINK_LIFE_SECONDS
 
 
 _VAGUE: Final = 0.2

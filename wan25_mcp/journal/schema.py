@@ -76,7 +76,11 @@ tasks: Final = Table(
     # The lease of who looks. With a default in the table, for rows that an older wan25-mcp adds
     # which had the journal open before it was brought forward.
     Column("looking_until", Float(53), nullable=False, server_default="0"),
+    # Of a completed task; null until it is one, and in rows that an older wan25-mcp writes.
+    Column("links", Integer),
+    Column("expires_at", Float(53)),  # when the links expire at the earliest
     Index("wan25_tasks_unsettled", "settled", "seen_at"),
+    Index("wan25_tasks_expiring", "expires_at"),
     Index("wan25_tasks_seen", "seen_at", "task_id"),
 )
 
@@ -86,6 +90,17 @@ files: Final = Table(
     Column("task_id", String(255), primary_key=True),
     Column("number", Integer, primary_key=True),  # of the image in its task, from 1
     Column("path", Text, nullable=False),
+)
+
+unsaved: Final = Table(
+    "wan25_unsaved",
+    metadata,
+    Column("task_id", String(255), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("problem", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("tried_at", Float(53), nullable=False),
+    Column("retry_at", Float(53)),  # null: not without being asked
 )
 
 uploads: Final = Table(

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Float, Row, bindparam, case, insert, or_, select, update
+from sqlalchemy import Connection, Float, Integer, Row, bindparam, case, insert, or_, select, update
 
-from wan25_mcp.journal.records import DAY, JournalUnusable, Sighting, sight, took
+from wan25_mcp.journal.records import DAY, JournalUnusable, Sighting, expires_at, sight, took
 from wan25_mcp.journal.schema import intents, tasks
 from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.models import Task, Usage
@@ -39,6 +39,7 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
         "unfinished_at": seen.unfinished_at,
         "settled_at": seen.settled_at,
         "looking_until": 0.0,
+        **to_save(seen),
     }
     if before is None:
         connection.execute(
@@ -51,11 +52,23 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
     return seen
 
 
+def to_save(seen: Sighting) -> dict[str, float | None]:
+    """What is to be known of a task's images without reading its answer."""
+    count = len(seen.task.image_urls) if seen.task.status == "completed" else 0
+    return {"links": count, "expires_at": expires_at(seen) if count else None}
+
+
 _COUNT: Final = update(intents).where(intents.c.task_id == bindparam("which"))
 _SAID: Final = bindparam("said", type_=Float)
 _HOLD: Final = _COUNT.values(
     credits=case((intents.c.credits < _SAID, _SAID), else_=intents.c.credits),
     price=_SAID / intents.c.n,
+)
+_LINKS: Final = bindparam("links", type_=Integer)
+_USED: Final = _COUNT.values(
+    credits=bindparam("used", type_=Float),
+    # Of more links than were asked for, each would seem to cost next to nothing.
+    price=bindparam("used", type_=Float) / case((intents.c.n < _LINKS, intents.c.n), else_=_LINKS),
 )
 
 
@@ -66,20 +79,16 @@ def settle_credits(connection: Connection, task: Task) -> None:
     charge at the end. To hold nothing is no price.
     """
     usage = task.usage or Usage()
+    made = len(task.image_urls)
     if not is_settled(task.status):
         said = max(usage.credits_reserved or 0.0, usage.credits_used or 0.0)
         if said > 0:
             connection.execute(_HOLD, {"which": task.id, "said": said})
-        return
-    facts: dict[str, float] = {}
-    if usage.credits_used is not None:
-        facts = {"credits": usage.credits_used}
-        if task.image_urls and usage.credits_used > 0:
-            facts["price"] = usage.credits_used / len(task.image_urls)
-    elif task.status in ("failed", "cancelled"):
-        facts = {"credits": 0.0}
-    if facts:
-        connection.execute(_COUNT, {"which": task.id, **facts})
+    elif usage.credits_used and made:
+        facts = {"used": usage.credits_used, "links": made}
+        connection.execute(_USED, {"which": task.id, **facts})
+    elif usage.credits_used is not None or task.status in ("failed", "cancelled"):
+        connection.execute(_COUNT, {"which": task.id, "credits": usage.credits_used or 0.0})
 
 
 def _answer(task: Task) -> dict[str, Any]:
@@ -90,10 +99,10 @@ def _answer(task: Task) -> dict[str, Any]:
 
 def last_seen(connection: Connection, task_id: str) -> Sighting | None:
     row = connection.execute(_SEEN, {"task_id": task_id}).first()
-    return _sighting(row) if row else None
+    return sighting_of(row) if row else None
 
 
-def _sighting(row: Row[Any]) -> Sighting:
+def sighting_of(row: Row[Any]) -> Sighting:
     try:
         task = Task.model_validate(json.loads(row.answer))
     except ValueError:
@@ -107,7 +116,7 @@ def sightings(connection: Connection, task_ids: Collection[str]) -> dict[str, Si
     for start in range(0, len(wanted), _AT_ONCE):
         some = tasks.c.task_id.in_(wanted[start : start + _AT_ONCE])
         rows = connection.execute(select(tasks).where(some))
-        found.update((row.task_id, _sighting(row)) for row in rows)
+        found.update((row.task_id, sighting_of(row)) for row in rows)
     return found
 
 
@@ -174,7 +183,7 @@ def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Itera
         .limit(most * _RUNS_READ)
     )
     for row in rows:
-        if (run := took(row.sent_at, _sighting(row))) is not None:
+        if (run := took(row.sent_at, sighting_of(row))) is not None:
             yield run
 
 

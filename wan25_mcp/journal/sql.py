@@ -38,6 +38,7 @@ from wan25_mcp.journal.records import (
     JournalUnusable,
     KnownKey,
     Sighting,
+    Unsaved,
     Upload,
     Withheld,
 )
@@ -180,7 +181,8 @@ class SqlJournal:
         return await self._read([], sightings.past_runs, owner, n=n, most=most)
 
     async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
-        return await self._read([], sightings.unattended, owner, now=now, unseen_for=unseen_for)
+        step = partial(sightings.unattended, now=now)
+        return await self._read_current(now, [], step, owner, unseen_for=unseen_for)
 
     async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
         return await self._write(files.take_on, task_id, now=now, lease=lease)
@@ -188,8 +190,17 @@ class SqlJournal:
     async def let_go(self, task_id: str) -> None:
         await self._write(files.let_go, task_id)
 
-    async def unsaved(self, owner: str, *, now: float) -> Sequence[str]:
-        return await self._read([], files.unsaved, owner, now=now)
+    async def renew_save(self, task_id: str, *, now: float, lease: float) -> None:
+        await self._note(files.renew_save, task_id, now=now, lease=lease)
+
+    async def unsaved(self, owner: str, *, now: float, most: int = 100) -> Sequence[str]:
+        return await self._read([], files.unsaved, owner, now=now, most=most)
+
+    async def note_unsaved(self, task_id: str, number: int, unsaved: Unsaved) -> None:
+        await self._write(files.note_unsaved, task_id, number, unsaved)
+
+    async def unsaved_images(self, task_id: str) -> Mapping[int, Unsaved]:
+        return await self._read({}, files.unsaved_images, task_id)
 
     async def note_saved(self, task_id: str, number: int, path: str) -> None:
         await self._write(files.note_saved, task_id, number, path)
@@ -389,6 +400,7 @@ def _prepare(engine: Engine) -> None:
         take_turn(connection, "write")
         schema.bring_forward(connection)
         steps.prune(connection, time.time())
+        files.count_links(connection, time.time())
 
 
 def _exists(path: Path) -> bool:

@@ -40,7 +40,7 @@ from wan25_mcp.journal.records import (
     error_to_json,
     mixed_up,
 )
-from wan25_mcp.journal.schema import files, intents, tasks, uploads
+from wan25_mcp.journal.schema import files, intents, tasks, unsaved, uploads
 from wan25_mcp.journal.sightings import last_seen, record, settle_credits
 from wan25_mcp.models import Task
 
@@ -306,5 +306,6 @@ def prune(connection: Connection, now: float) -> None:
     """Forget what is older than `KEPT_FOR`."""
     connection.execute(delete(intents).where(intents.c.created_at < now - KEPT_FOR))
     connection.execute(delete(tasks).where(tasks.c.seen_at < now - KEPT_FOR))
-    connection.execute(delete(files).where(files.c.task_id.not_in(select(tasks.c.task_id))))
+    for table in (files, unsaved):
+        connection.execute(delete(table).where(table.c.task_id.not_in(select(tasks.c.task_id))))
     connection.execute(delete(uploads).where(uploads.c.expires_at < now))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
@@ -12,8 +12,11 @@ from wan25_mcp import arguments
 from wan25_mcp.arguments import TaskArguments
 from wan25_mcp.editor import Editor
 from wan25_mcp.edits import PastEdit
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import InvalidRequest, Wan25Error
+from wan25_mcp.models import MAX_IMAGES_OUT
 from wan25_mcp.server.answers import answer_of
+
+_IMAGE_NUMBERS: Final = [str(number) for number in range(1, MAX_IMAGES_OUT + 1)]
 
 
 def add_resources(server: MCPServer[Any], editor: Editor) -> None:
@@ -58,9 +61,20 @@ def add_resources(server: MCPServer[Any], editor: Editor) -> None:
     async def image(task_id: str, number: str) -> bytes:
         try:
             name = arguments.read(TaskArguments, {"task_id": task_id}).task_id
-            return await editor.image(name, int(number) if number.isdecimal() else 0)
+            return await editor.image(name, _image_number(number))
         except Wan25Error as error:
             raise ResourceNotFoundError(f"{error.message} {error.fix}") from error
+
+
+def _image_number(text: str) -> int:
+    """Not `int`: that fails on thousands of digits, and takes digits of any script."""
+    if text in _IMAGE_NUMBERS:
+        return int(text)
+    raise InvalidRequest(
+        f"There is no such image: they are numbered from 1, and an edit has {MAX_IMAGES_OUT} at "
+        "most.",
+        fix="Count the task's image_urls.",
+    )
 
 
 def _listed(one: PastEdit) -> dict[str, Any]:

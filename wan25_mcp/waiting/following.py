@@ -114,14 +114,20 @@ class Following:
         async with self.watching(task_id, intent) as watch:
             return await self._watchers.refresh(watch)
 
-    async def follow(self, task_id: str, intent: Intent | None = None) -> None:
-        """Look at a task now and then until it is settled, though nobody waits."""
-        self._watchers.follow(await self._open(task_id, intent))
+    async def follow(
+        self, task_id: str, intent: Intent | None = None, *, at_once: bool = False
+    ) -> None:
+        """Poll a task now and then until it is settled, though nobody waits.
+
+        Args:
+            at_once: Poll it now as well, whenever it was polled last.
+        """
+        self._watchers.follow(await self._open(task_id, intent), at_once=at_once)
 
     def is_followed(self, task_id: str) -> bool:
-        """Whether `follow` would change nothing: this process looks, or may not."""
+        """Whether `follow` would change nothing: this process polls, or need not any more."""
         watch = self._watchers.get(task_id)
-        return watch is not None and (watch.is_followed or watch.over)
+        return watch is not None and (watch.is_followed or watch.is_settled)
 
     async def wake(self, task_id: str, intent: Intent | None = None) -> None:
         """Somebody says that a task is settled: see."""

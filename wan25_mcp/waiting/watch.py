@@ -42,7 +42,8 @@ class Watch:
     failure: Wan25Error | None = None
     """Why the last look failed, if it did."""
     over: bool = False
-    """Whether no further look will be made: the task is settled, or cannot be looked at."""
+    """Whether there is nothing to wait for: the task is settled, or the provider refuses to show
+    it. What is followed is polled again all the same in the second case."""
     reports: tuple[Report, ...] = ()
     """What looks said while it ran."""
 
@@ -66,6 +67,8 @@ class Watch:
     """The moment until which the provider wants to be left alone about it."""
     refused_at: float = -math.inf
     """The moment the provider refused to show it."""
+    refusals: int = 0
+    """How often it did so since it last showed it."""
     place: float = -math.inf
     """The moment it was given in the line."""
     wakes: int = 0
@@ -78,7 +81,13 @@ class Watch:
     @property
     def is_of_interest(self) -> bool:
         """Whether it is to be looked at."""
-        return not self.over and (self.waiters > 0 or self.is_followed or self.is_urgent)
+        is_waited_for = self.waiters > 0 and not self.over
+        return not self.is_settled and (is_waited_for or self.is_followed or self.is_urgent)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it was seen settled."""
+        return self.sighting is not None and is_settled(self.sighting.task.status)
 
     @property
     def age(self) -> float:
@@ -96,9 +105,9 @@ class Watch:
 
     def see(self, sighting: Sighting, *, ago: float = 0.0) -> None:
         """Take in what a look has shown `ago` seconds ago."""
-        self.sighting, self.failure, self.failures = sighting, None, 0
+        self.sighting, self.failure, self.failures, self.refusals = sighting, None, 0, 0
         self.heard = anyio.current_time() - ago
-        self.over = is_settled(sighting.task.status)
+        self.over = self.is_settled
         age = (self.age - ago) * self.speed
         if not self.over and age >= _LEAST_AGE:
             report = Report(age, sighting.task.progress)

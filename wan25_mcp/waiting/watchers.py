@@ -18,7 +18,6 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import Sighting
-from wan25_mcp.lifecycle import is_settled
 from wan25_mcp.looking import (
     A_CALLBACK_WILL_TELL,
     NOBODY_WAITS,
@@ -52,8 +51,11 @@ _MISSES: Final = 2
 _LINGER_SECONDS: Final = 600.0
 """How long what was learnt of a task is kept after the last interest in it."""
 
-_REFUSED_SECONDS: Final = 900.0
-"""How long a task that the provider refused to show is not followed again."""
+_FIRST_REFUSED_PAUSE: Final = 60.0
+_LONGEST_REFUSED_PAUSE: Final = 900.0
+"""Seconds after which what is followed is polled again though the provider refused to show it: a
+key is renewed, a gateway recovers, and the links of the image then still live."""
+_REFUSED_JITTER: Final = 0.06
 
 _LONGEST_ASKED: Final = 900.0
 """A longer wait asked for is cut for looks: an answer of one moment must not outlast the links."""
@@ -127,7 +129,7 @@ class Watchers:
         """Have a task looked at for somebody who waits, while the block runs."""
         is_refused = watch.over and watch.failure is not None
         if is_refused and anyio.current_time() - watch.refused_at >= FRESH_SECONDS:
-            watch.over, watch.failure = _is_settled(watch), None  # this caller asks anew
+            watch.over, watch.failure = watch.is_settled, None  # this caller asks anew
         watch.waiters += 1
         if watch.waiters == 1 or is_refused:
             self._schedule(watch)
@@ -139,17 +141,16 @@ class Watchers:
             if not watch.waiters:
                 self._drop_or_slow(watch)
 
-    def follow(self, watch: Watch) -> None:
-        """Have a task looked at now and then until it is settled, though nobody waits."""
-        if watch.over and anyio.current_time() - watch.refused_at < _REFUSED_SECONDS:
-            return
-        watch.over = _is_settled(watch)
-        if not watch.is_followed and not watch.over:
+    def follow(self, watch: Watch, *, at_once: bool = False) -> None:
+        """Have a task polled now and then until it is settled, though nobody waits."""
+        if not watch.is_followed and not watch.is_settled and not _was_never_there(watch):
             watch.is_followed = True
             self._schedule(watch)
+            if at_once and not watch.is_looking and not watch.over:
+                self._line.put(watch, max(anyio.current_time(), watch.place))
 
     def _drop_or_slow(self, watch: Watch) -> None:
-        if _is_settled(watch):
+        if watch.is_settled:
             self._watches.pop(watch.task_id, None)
         else:
             self._schedule(watch)
@@ -169,7 +170,7 @@ class Watchers:
     def hear(self, watch: Watch, sighting: Sighting, *, ago: float) -> None:
         """Take in what was seen `ago` seconds ago, by whomever; older news change nothing."""
         known = watch.sighting
-        if known is None or (known.seen_at < sighting.seen_at and not _is_settled(watch)):
+        if known is None or (known.seen_at < sighting.seen_at and not watch.is_settled):
             self._take_in(watch, sighting, ago=ago)
             watch.tell()
 
@@ -208,7 +209,7 @@ class Watchers:
     def wake(self, watch: Watch) -> None:
         """Somebody says that a task is settled: look at once, unless they said so just now."""
         self._missed_callbacks = 0
-        if watch.over or watch.is_urgent:
+        if watch.is_settled or watch.is_urgent:
             return
         now = anyio.current_time()
         gap = min(_WAKE_GAP * math.ldexp(1.0, min(watch.wakes, 10) - 1), _LONGEST_WAKE_GAP)
@@ -283,7 +284,12 @@ class Watchers:
     def _refused(self, watch: Watch, error: Wan25Error) -> None:
         watch.failure, watch.over = error, True
         watch.failures, watch.refused_at = 0, anyio.current_time()
-        watch.is_followed = watch.is_urgent = False
+        watch.refusals += 1
+        watch.is_urgent = False
+        is_young = watch.age < _LONGEST_FOLLOWED
+        watch.is_followed = watch.is_followed and is_young and not _was_never_there(watch)
+        watch.is_looking = False
+        self._schedule(watch)
 
     # --- when -------------------------------------------------------------------------------
 
@@ -297,6 +303,9 @@ class Watchers:
         now = anyio.current_time()
         if watch.is_urgent:
             return max(watch.woken, watch.not_before if watch.failures else watch.woken)
+        if watch.over:
+            again = watch.refused_at + _pause_after_refusal(watch.refusals, self._chance())
+            return max(now, again, watch.not_before if watch.failures else now)
         if watch.sighting is None:
             return max(now, watch.not_before) if watch.failures else now
         age = next_look(
@@ -317,13 +326,20 @@ class Watchers:
         return SOMEBODY_WAITS
 
 
-def _is_settled(watch: Watch) -> bool:
-    return watch.sighting is not None and is_settled(watch.sighting.task.status)
-
-
 def _may_be_found(watch: Watch) -> bool:
     """Whether a task that the provider does not know now is one that it knew."""
     return watch.sighting is not None and watch.failures < _NOT_FOUND_TRIES - 1
+
+
+def _was_never_there(watch: Watch) -> bool:
+    """Whether the provider does not know it and never did, as far as is known here."""
+    is_unknown = watch.failure is not None and watch.failure.code == "not_found"
+    return is_unknown and watch.sighting is None
+
+
+def _pause_after_refusal(refusals: int, chance: float) -> float:
+    pause = math.ldexp(_FIRST_REFUSED_PAUSE, min(refusals, 10) - 1)
+    return min(pause, _LONGEST_REFUSED_PAUSE) * (1 + _REFUSED_JITTER * chance)
 
 
 def _unexpected() -> ReadFailed:
