@@ -80,7 +80,7 @@ class Keeper:
             )
             return places
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return {}
 
     def problem(self, task_id: str) -> str | None:

@@ -203,7 +203,7 @@ class Submitter:
             try:
                 await self._journal.renew(handle, now=self._clock(), lease=LEASE_SECONDS)
             except JournalUnusable as error:
-                logger.warning("%s", error.message)
+                logger.warning("%s", error.state)
 
     async def _send(self, submit: Submit, request: EditRequest) -> None:
         """Send until something came of it.

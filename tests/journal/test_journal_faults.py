@@ -500,7 +500,12 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
                     "reserved",
                 )
                 # What the journal does hold is not forgotten over what it lacks.
-                assert (await stage.editor.get(other.task_id or "")).status == "processing"
+                earlier = await stage.editor.get(other.task_id or "")
+                assert (earlier.task_id, earlier.status) == (other.task_id, "processing")
+                by_handle = await stage.editor.get(_handle_of(stage, "kept"))
+                assert (by_handle.task_id, by_handle.status) == (task_id, "processing")
+                unheard = await stage.editor.get("task-0")
+                assert (unheard.task_id, unheard.status) == ("task-0", "unknown")
         assert broken.stages()["kept"] == ("sending", None)
         await stage.editor.get(task_id or "")
         assert broken.stages()["kept"] == ("accepted", task_id)
@@ -511,6 +516,33 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
 
 async def _edit_into(stage: Stage, prompt: str, found: list[Edit]) -> None:
     found.append(await stage.editor.edit(request(prompt)))
+
+
+def _handle_of(stage: Stage, prompt: str) -> str:
+    """The handle of an edit whose answer tells only its task id."""
+    [sent] = [submit for submit in stage.emulator.submits if submit.body["prompt"] == prompt]
+    return sent.headers["idempotency-key"]
+
+
+async def test_the_log_names_what_could_not_be_written_and_does_not_call_it_unsent(
+    broken: Broken, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Were the process killed now, the log alone would know the id of what was paid for."""
+    async with open_stage(journal=broken.journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_edit_into, stage, "kept", [])
+            await anyio.sleep(1)
+            with broken.harm():
+                await anyio.sleep(1.5)
+                task_id = str(stage.emulator.submits[0].task_id)
+                handle = _handle_of(stage, "kept")
+                [told] = [one for one in caplog.records if task_id in one.getMessage()]
+                assert handle in told.getMessage()
+                assert told.levelname == "ERROR"
+                await stage.editor.get(task_id)
+    assert broken.reason in caplog.text
+    assert "othing was sent" not in caplog.text
 
 
 async def test_an_acceptance_is_written_once_there_is_room_though_nobody_asks(

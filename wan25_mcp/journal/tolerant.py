@@ -64,7 +64,7 @@ class TolerantJournal:
         try:
             await step()
         except JournalUnusable as error:
-            logger.error("%s", error.message)  # noqa: TRY400  the sentence says it; no trace needed
+            logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
             self._unwritten.intents[ended.handle] = ended
             self._unwritten.steps[ended.handle] = step
             return False
@@ -76,7 +76,7 @@ class TolerantJournal:
             try:
                 await step()
             except JournalUnusable as error:
-                logger.warning("%s", error.message)
+                logger.warning("%s", error.state)
                 if self._unwritten.steps.pop(handle, None):  # to the end: others get their turn
                     self._unwritten.steps[handle] = step
                 return
@@ -87,7 +87,7 @@ class TolerantJournal:
                 if is_settled(sighting.task.status):  # any other is looked at again
                     await self._journal.record(sighting.task, now=sighting.seen_at)
             except JournalUnusable as error:
-                logger.warning("%s", error.message)
+                logger.warning("%s", error.state)
                 return
             if self._unwritten.sightings.get(task_id) is sighting:
                 del self._unwritten.sightings[task_id]
@@ -101,14 +101,14 @@ class TolerantJournal:
         try:
             return await self._journal.find(name, self._owner, now=now)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return None
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         try:
             seen = await self._journal.record(task, now=now)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             seen = sight(await self.last_seen(task.id), task, now)
             self._unwritten.sightings[task.id] = seen
             return seen
@@ -120,7 +120,7 @@ class TolerantJournal:
         try:
             written = await self._journal.last_seen(task_id)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return unwritten
         if written is None or unwritten is None:
             return written or unwritten
@@ -132,7 +132,7 @@ class TolerantJournal:
         try:
             written = await self._journal.sightings(task_ids)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return found
         both = {
             name: max(written[name], found[name], key=_newness) for name in {*written} & {*found}
@@ -143,7 +143,7 @@ class TolerantJournal:
         try:
             return await self._journal.seen_since(since)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return {}
 
     async def take_look(
@@ -152,20 +152,20 @@ class TolerantJournal:
         try:
             return await self._journal.take_look(task_id, seen_at=seen_at, now=now, lease=lease)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return True  # two who look cost a look; nobody who looks would cost the result
 
     async def end_look(self, task_id: str) -> None:
         try:
             await self._journal.end_look(task_id)
         except JournalUnusable as error:
-            logger.error("%s", error.message)  # noqa: TRY400  the sentence says it; no trace needed
+            logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
 
     async def past_runs(self, *, n: int | None = None, most: int = 100) -> Sequence[float]:
         try:
             return await self._journal.past_runs(self._owner, n=n, most=most)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return ()
 
     async def unattended(self, *, now: float, unseen_for: float) -> Sequence[str]:
@@ -173,7 +173,7 @@ class TolerantJournal:
         try:
             return await self._journal.unattended(self._owner, now=now, unseen_for=unseen_for)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return ()
 
 
