@@ -204,6 +204,8 @@ class Submitter:
                 await self._journal.renew(handle, now=self._clock(), lease=LEASE_SECONDS)
             except JournalUnusable as error:
                 logger.warning("%s", error.state)
+            except Exception:  # it must not stop the submit
+                logger.exception("Renewing the lease of %s ended unexpectedly", handle)
 
     async def _send(self, submit: Submit, request: EditRequest) -> None:
         """Send until something came of it.

@@ -693,9 +693,27 @@ class SlowDisk:
         return await inline(job)
 
 
-@pytest.mark.parametrize(
+both_backends = pytest.mark.parametrize(
     "anyio_backend", [virtual("asyncio"), virtual("trio")], ids=["asyncio", "trio"]
 )
+
+
+class Disk:
+    """Where the journal's work runs: how long it takes, and what it fails with."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.error: Exception | None = None
+
+    async def __call__(self, job: Callable[[], T]) -> T:
+        with anyio.CancelScope(shield=True):  # as a thread is waited for
+            await anyio.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return await inline(job)
+
+
+@both_backends
 @pytest.mark.parametrize("kind", ["drop_after", "delay"])
 async def test_what_may_have_been_accepted_is_not_said_to_be_never_sent_by_a_server_that_stops(
     tmp_path: Path, kind: str
@@ -751,6 +769,240 @@ async def test_a_server_that_was_taken_for_dead_while_it_waited_sends_nothing_an
         again = await stage.editor.edit(request("asleep"))
         assert (again.status, again.joined) == ("pending", False)
     journal.close()
+
+
+# --- callbacks meanwhile ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["before", "meanwhile"])
+async def test_a_callback_in_an_outage_resolves_a_submit_of_unknown_outcome(
+    broken: Broken, lost: str
+) -> None:
+    """Whether the loss was written before the journal failed, or could not be."""
+    base = "https://edits.example.com/callbacks"
+    async with open_stage(journal=broken.journal, callback_url=base, run_seconds=20) as stage:
+        other = await stage.editor.edit(request("other"))
+        stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            found: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "lost", found)
+            await anyio.sleep(1 if lost == "meanwhile" else 3)
+            with broken.harm():
+                await anyio.sleep(2)
+                url = stage.emulator.submits[-1].body["callback_url"]
+                handle, secret = url.removeprefix(f"{base}/").split("/")
+                task_id = stage.emulator.submits[-1].task_id
+                assert not await stage.editor.called_back(handle, "x" * 43, task_id)
+                assert await stage.editor.called_back(handle, secret, task_id)
+                await anyio.sleep(3)
+        [edit] = found
+        assert (edit.task_id, edit.status, edit.charged) == (handle, "unknown", "unknown")
+        done = await stage.editor.wait(edit, timeout=300)
+        assert (done.task_id, done.status, done.charged) == (task_id, "completed", "yes")
+        assert broken.stages()["lost"] == ("accepted", task_id)
+        assert broken.stages()["other"] == ("accepted", other.task_id)
+        again = await stage.editor.edit(request("lost"))
+        assert (again.task_id, again.joined) == (task_id, True)
+    assert stage.emulator.ledger.charges == 2
+
+
+# --- between the steps of a submit -----------------------------------------------------------
+
+
+@both_backends
+async def test_an_id_that_waits_for_the_journal_when_the_server_gives_up_is_not_lost() -> None:
+    """It comes in the last moment, while another write is under way, and has to queue."""
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=4.5)
+        edit = await stage.editor.edit(request("last"), patience=0.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stage.editor.finish)  # gives up after 5 seconds
+            await anyio.sleep(4)
+            disk.seconds = 2.0
+            await journal.note_saved("task-0", 1, "/elsewhere.png")
+        [task_id] = stage.emulator.tasks
+    kept = await journal.find(str(edit.task_id), OWNER, now=T0)
+    assert kept is not None
+    assert (kept.stage, kept.task_id) == ("accepted", task_id)
+
+
+@both_backends
+@pytest.mark.parametrize("moment", [0.5, 1.5, 2.5])
+async def test_a_caller_who_leaves_in_the_middle_of_a_claim_leaves_no_intent_unsent(
+    moment: float,
+) -> None:
+    """At 0.5 s the claim waits for another's, at 1.5 s both of a batch are carried out."""
+    disk = Disk()
+    disk.seconds = 1.0
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        await stage.editor.connection()
+        prompts = ["first", "second", "third"]
+        async with anyio.create_task_group() as tasks:
+            for prompt in prompts:
+                tasks.start_soon(_edit_until, stage, prompt, moment)
+                await anyio.sleep(0.1)
+        await anyio.sleep(30)
+        kept = await journal.recent(OWNER, now=T0, most=9)
+        sent = sorted(submit.body["prompt"] for submit in stage.emulator.submits)
+    assert sorted(str(intent.prompt) for intent, _ in kept) == sent == sorted(prompts)
+    assert {intent.stage for intent, _ in kept} == {"accepted"}
+
+
+async def _edit_until(stage: Stage, prompt: str, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await stage.editor.edit(request(prompt))
+
+
+@pytest.mark.parametrize("origin", ["first send", "resend"])
+async def test_a_journal_that_fails_between_claim_and_send_keeps_the_submit_back(
+    origin: str,
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        if origin == "resend":
+            stage.emulator.fault(endpoint="submit", kind="status", code=429, retry_after=20)
+        found: list[Edit] = []
+
+        async def edit() -> None:
+            found.append(await stage.editor.edit(request("kept back"), patience=60))
+
+        async with anyio.create_task_group() as tasks:
+            if origin == "first send":
+                disk.seconds = 1.0  # until the claim is written
+            tasks.start_soon(edit)
+            await anyio.sleep(1.5 if origin == "first send" else 10)
+            disk.seconds, disk.error = 0.0, JournalUnusable("the disk is full")
+            await anyio.sleep(30)
+            disk.error = None
+        [told] = found
+        assert told.error is not None
+        assert (told.task_id, told.status, told.charged, told.error.code) == (
+            None,
+            "failed",
+            "no",
+            "journal_unusable",
+        )
+        assert "the disk is full" in told.error.message
+        assert len(stage.emulator.submits) == (0 if origin == "first send" else 1)
+        assert stage.emulator.ledger.charges == 0
+        again = await stage.editor.edit(request("kept back"))
+        assert (again.status, again.joined) == ("pending", False)
+
+
+ERRORS: Final = pytest.mark.parametrize(
+    "error",
+    [
+        JournalUnusable("the disk is full"),
+        RuntimeError("can't start new thread"),
+        ValueError("a bug"),
+    ],
+    ids=["disk", "threads", "bug"],
+)
+
+
+@both_backends
+@ERRORS
+@pytest.mark.parametrize("outcome", ["unknown", "refused"])
+async def test_what_came_of_a_submit_outlives_whatever_writing_it_fails_with(
+    error: Exception, outcome: str
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        fault = {
+            "unknown": {"kind": "drop_after"},
+            "refused": {"kind": "status", "code": 401},
+        }[outcome]
+        stage.emulator.fault(endpoint="submit", seconds=2, **fault)
+        handle = str((await stage.editor.edit(request("paid"), patience=1.0)).task_id)
+        disk.error = error
+        await anyio.sleep(1.5)
+        disk.error = None
+        told = await stage.editor.get(handle)
+        assert told.charged == {"unknown": "unknown", "refused": "no"}[outcome]
+        kept = await journal.find(handle, OWNER, now=T0)
+        assert kept is not None
+        assert kept.stage == outcome
+        assert (await stage.editor.edit(request("another"))).status == "pending"
+
+
+@both_backends
+async def test_a_machine_without_a_thread_to_spare_loses_no_id_that_was_paid_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        handle = str((await stage.editor.edit(request("paid"), patience=1.0)).task_id)
+        disk.error = RuntimeError("can't start new thread")
+        await anyio.sleep(1.5)
+        [task_id] = stage.emulator.tasks
+        told = await stage.editor.get(handle)
+        assert (told.task_id, told.charged) == (task_id, "reserved")
+        assert f"{handle} is task {task_id}" in caplog.text
+        assert (await refused(stage, "another"))["code"] == "journal_unusable"
+        disk.error = None
+        done = await stage.editor.wait(handle, timeout=300)
+        assert (done.task_id, done.status) == (task_id, "completed")
+        kept = await journal.find(handle, OWNER, now=T0)
+        assert kept is not None
+        assert (kept.stage, kept.task_id) == ("accepted", task_id)
+
+
+@both_backends
+@ERRORS
+async def test_a_lease_that_cannot_be_renewed_does_not_stop_the_submit(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=10)
+        edit = await stage.editor.edit(request("going on"), patience=1.0)
+        disk.error = error
+        await anyio.sleep(7)  # two renewals
+        disk.error = None
+        done = await stage.editor.wait(edit, timeout=300)
+        assert (done.status, done.charged, done.error) == ("completed", "yes", None)
+        assert len(stage.emulator.submits) == 1
+    assert "othing was sent" not in caplog.text
+    assert sum("cannot be used" in told or "lease" in told for told in caplog.messages) == 2
+
+
+@pytest.mark.parametrize(("step", "ended"), [("sending", "unknown"), ("pausing", "refused")])
+async def test_a_process_is_taken_for_dead_twelve_seconds_after_its_last_sign(
+    tmp_path: Path, step: str, ended: str
+) -> None:
+    disk = Disk()
+    path = tmp_path / "journal.sqlite3"
+    async with open_stage(journal=SqlJournal(path, run=disk)) as stage:
+        fault = {
+            "sending": {"kind": "delay", "seconds": 50},
+            "pausing": {"kind": "status", "code": 429, "retry_after": 50},
+        }[step]
+        stage.emulator.fault(endpoint="submit", **fault)
+        edit = await stage.editor.edit(request("asleep"), patience=0.0)
+        await anyio.sleep(31)  # with a renewal every 3 seconds
+        alive = await _seen_elsewhere(path, edit, after=31)
+        assert alive == {"sending": "sending", "pausing": "intent"}[step]
+        disk.error = JournalUnusable("the disk is full")
+        await anyio.sleep(10)
+        assert await _seen_elsewhere(path, edit, after=41.9) == alive
+        assert await _seen_elsewhere(path, edit, after=42.1) == ended
+
+
+async def _seen_elsewhere(path: Path, edit: Edit, *, after: float) -> str:
+    """The stage that another process reads in the journal."""
+    elsewhere = SqlJournal(path, run=inline)
+    intent = await elsewhere.find(str(edit.task_id), OWNER, now=T0 + after)
+    elsewhere.close()
+    assert intent is not None
+    return intent.stage
 
 
 # --- as a host sees it -----------------------------------------------------------------------

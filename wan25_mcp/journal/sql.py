@@ -251,7 +251,10 @@ class SqlJournal:
         return lanes[kind]
 
     async def _carry_out(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:
-        ends: Sequence[Any] = await self._run(partial(self._carry_out_all, kind, jobs))
+        try:
+            ends: Sequence[Any] = await self._run(partial(self._carry_out_all, kind, jobs))
+        except (RuntimeError, MemoryError) as error:  # such as no thread to be had
+            raise JournalUnusable(reason(error)) from error
         return ends
 
     def _carry_out_all(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:

@@ -61,22 +61,16 @@ class TolerantJournal:
         return ended
 
     async def _take(self, ended: Intent, step: Callable[[], Awaitable[None]]) -> bool:
-        try:
-            await step()
-        except JournalUnusable as error:
-            logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
-            self._unwritten.intents[ended.handle] = ended
-            self._unwritten.steps[ended.handle] = step
-            return False
-        return True
+        if await _is_written(step):
+            return True
+        self._unwritten.intents[ended.handle] = ended
+        self._unwritten.steps[ended.handle] = step
+        return False
 
     async def _catch_up(self) -> None:
         """Write what could not be written before, as far as the journal takes it."""
         for handle, step in list(self._unwritten.steps.items()):
-            try:
-                await step()
-            except JournalUnusable as error:
-                logger.warning("%s", error.state)
+            if not await _is_written(step):
                 if self._unwritten.steps.pop(handle, None):  # to the end: others get their turn
                     self._unwritten.steps[handle] = step
                 return
@@ -175,6 +169,18 @@ class TolerantJournal:
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return ()
+
+
+async def _is_written(step: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await step()
+    except JournalUnusable as error:
+        logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
+    except Exception:  # such as no thread to be had; what came of a submit must outlive it
+        logger.exception("Writing in the journal ended unexpectedly")
+    else:
+        return True
+    return False
 
 
 def _newness(sighting: Sighting) -> tuple[bool, float]:
