@@ -24,18 +24,20 @@ from typing import Any, Final, TypeVar
 import anyio
 import psycopg
 import pytest
+from PIL import Image
 
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
-from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, virtual
+from tests.stage import KEY, OWNER, PICTURE, T0, Stage, open_stage, request, virtual
 from wan25_mcp.edits import Edit
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
+from wan25_mcp.intake import Wish
 from wan25_mcp.journal import JournalUnusable, TolerantJournal
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.models import Task
+from wan25_mcp.models import MODEL, Task
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -492,6 +494,15 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
                     "reserved",
                     None,
                 )
+                await anyio.sleep(2.5)
+                stage.emulator.fault(endpoint="query", kind="html", code=502)
+                blind = await stage.editor.get(task_id or "")
+                assert (blind.task_id, blind.status, blind.charged) == (
+                    task_id,
+                    "pending",
+                    "reserved",
+                )
+                assert isinstance(blind.error, ReadFailed)
                 await anyio.sleep(8)
                 looked = await stage.editor.get(task_id or "")
                 assert (looked.task_id, looked.status, looked.charged) == (
@@ -541,6 +552,8 @@ async def test_the_log_names_what_could_not_be_written_and_does_not_call_it_unse
                 assert handle in told.getMessage()
                 assert told.levelname == "ERROR"
                 await stage.editor.get(task_id)
+        written = await stage.editor.edit(request("written"))
+        assert str(written.task_id) not in caplog.text
     assert broken.reason in caplog.text
     assert "othing was sent" not in caplog.text
 
@@ -806,6 +819,40 @@ async def test_a_callback_in_an_outage_resolves_a_submit_of_unknown_outcome(
     assert stage.emulator.ledger.charges == 2
 
 
+async def test_a_callback_in_an_outage_that_names_another_edits_task_resolves_nothing(
+    broken: Broken,
+) -> None:
+    """Not even when that edit's acceptance could not be written either."""
+    base = "https://edits.example.com/callbacks"
+    async with open_stage(journal=broken.journal, callback_url=base, run_seconds=600) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            kept: list[Edit] = []
+            lost: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "kept", kept)
+            await anyio.sleep(0.5)
+            tasks.start_soon(_edit_into, stage, "lost", lost)
+            await anyio.sleep(0.5)
+            with broken.harm():
+                await anyio.sleep(2)
+                url = stage.emulator.submits[1].body["callback_url"]
+                handle, secret = url.removeprefix(f"{base}/").split("/")
+                assert await stage.editor.called_back(handle, secret, kept[0].task_id)
+                await anyio.sleep(3)
+        await anyio.sleep(60)
+        told = await stage.editor.get(str(lost[0].task_id))
+        assert (told.task_id, told.status, told.charged) == (
+            lost[0].task_id,
+            "unknown",
+            "unknown",
+        )
+        assert broken.stages() == {
+            "kept": ("accepted", kept[0].task_id),
+            "lost": ("unknown", None),
+        }
+
+
 # --- between the steps of a submit -----------------------------------------------------------
 
 
@@ -913,11 +960,10 @@ async def test_what_came_of_a_submit_outlives_whatever_writing_it_fails_with(
     disk = Disk()
     journal = SqlJournal("sqlite://", run=disk)
     async with open_stage(journal=journal) as stage:
-        fault = {
-            "unknown": {"kind": "drop_after"},
-            "refused": {"kind": "status", "code": 401},
-        }[outcome]
-        stage.emulator.fault(endpoint="submit", seconds=2, **fault)
+        if outcome == "unknown":
+            stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
+        else:
+            stage.emulator.fault(endpoint="submit", kind="status", code=401, seconds=2)
         handle = str((await stage.editor.edit(request("paid"), patience=1.0)).task_id)
         disk.error = error
         await anyio.sleep(1.5)
@@ -974,26 +1020,46 @@ async def test_a_lease_that_cannot_be_renewed_does_not_stop_the_submit(
     assert sum("cannot be used" in told or "lease" in told for told in caplog.messages) == 2
 
 
-@pytest.mark.parametrize(("step", "ended"), [("sending", "unknown"), ("pausing", "refused")])
+@pytest.mark.parametrize(
+    ("step", "since", "stage_then", "ended"),
+    [
+        ("claimed", 0, "intent", "refused"),
+        ("paused", 2, "intent", "refused"),
+        ("sent", 2, "sending", "unknown"),
+        ("renewed", 30, "sending", "unknown"),
+    ],
+)
 async def test_a_process_is_taken_for_dead_twelve_seconds_after_its_last_sign(
-    tmp_path: Path, step: str, ended: str
+    tmp_path: Path, step: str, since: float, stage_then: str, ended: str
 ) -> None:
     disk = Disk()
     path = tmp_path / "journal.sqlite3"
-    async with open_stage(journal=SqlJournal(path, run=disk)) as stage:
-        fault = {
-            "sending": {"kind": "delay", "seconds": 50},
-            "pausing": {"kind": "status", "code": 429, "retry_after": 50},
-        }[step]
-        stage.emulator.fault(endpoint="submit", **fault)
-        edit = await stage.editor.edit(request("asleep"), patience=0.0)
-        await anyio.sleep(31)  # with a renewal every 3 seconds
-        alive = await _seen_elsewhere(path, edit, after=31)
-        assert alive == {"sending": "sending", "pausing": "intent"}[step]
+    Image.new("RGB", (640, 480)).save(tmp_path / "cat.png")
+    async with open_stage(journal=SqlJournal(path, run=disk), folder=tmp_path) as stage:
+        for fault in _until_step(step):
+            stage.emulator.fault(**fault)
+        images = await stage.editor.read_images(
+            [str(tmp_path / "cat.png") if step == "claimed" else PICTURE]
+        )
+        wish = Wish("asleep", images, 1, None, MODEL)
+        edit = await stage.editor.edit(wish, patience=0.0)
+        await anyio.sleep(since + 0.5)
         disk.error = JournalUnusable("the disk is full")
-        await anyio.sleep(10)
-        assert await _seen_elsewhere(path, edit, after=41.9) == alive
-        assert await _seen_elsewhere(path, edit, after=42.1) == ended
+        await anyio.sleep(11)
+        assert await _seen_elsewhere(path, edit, after=since + 11.9) == stage_then
+        assert await _seen_elsewhere(path, edit, after=since + 12.1) == ended
+
+
+def _until_step(step: str) -> list[dict[str, Any]]:
+    """What keeps a submit for long after a step that was not its first, but for the claim."""
+    slow = {"endpoint": "submit", "kind": "delay", "seconds": 100}
+    limited = {"endpoint": "submit", "kind": "status", "code": 429}
+    return {
+        "claimed": [{"endpoint": "upload", "kind": "delay", "seconds": 100}],
+        "paused": [{**limited, "seconds": 2, "retry_after": 50}],
+        "sent": [{**limited, "retry_after": 2}, slow],
+        "renewed": [slow],
+    }[step]
 
 
 async def _seen_elsewhere(path: Path, edit: Edit, *, after: float) -> str:
