@@ -495,12 +495,14 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
                     None,
                 )
                 await anyio.sleep(2.5)
+                assert stage.looks == []  # the answer to the submit has told enough
                 stage.emulator.fault(endpoint="query", kind="html", code=502)
                 blind = await stage.editor.get(task_id or "")
-                assert (blind.task_id, blind.status, blind.charged) == (
+                assert (blind.task_id, blind.status, blind.charged, blind.usage) == (
                     task_id,
                     "pending",
                     "reserved",
+                    edit.usage,
                 )
                 assert isinstance(blind.error, ReadFailed)
                 await anyio.sleep(8)
@@ -840,13 +842,12 @@ async def test_a_callback_in_an_outage_that_names_another_edits_task_resolves_no
                 handle, secret = url.removeprefix(f"{base}/").split("/")
                 assert await stage.editor.called_back(handle, secret, kept[0].task_id)
                 await anyio.sleep(3)
+                told = [await stage.editor.get(handle)]
         await anyio.sleep(60)
-        told = await stage.editor.get(str(lost[0].task_id))
-        assert (told.task_id, told.status, told.charged) == (
-            lost[0].task_id,
-            "unknown",
-            "unknown",
-        )
+        told.append(await stage.editor.get(handle))
+        assert [(edit.task_id, edit.status, edit.charged) for edit in told] == [
+            (handle, "unknown", "unknown")
+        ] * 2
         assert broken.stages() == {
             "kept": ("accepted", kept[0].task_id),
             "lost": ("unknown", None),
