@@ -113,8 +113,9 @@ class Keeper:
                 with anyio.CancelScope(shield=True):
                     await self._journal.let_go(task.id)
         except Wan25Error as error:
-            logger.info("Images of %s are not saved: %s", task.id, error.message)
-            self._problems[task.id] = f"{error.message} {error.fix}"
+            why = error.state if isinstance(error, JournalUnusable) else error.message
+            logger.info("Images of %s are not saved: %s", task.id, why)
+            self._problems[task.id] = f"{why} {error.fix}"
         except Exception:
             logger.exception("Saving the images of %s ended unexpectedly", task.id)
             self._problems[task.id] = "Something unexpected kept the images from being saved."

@@ -560,6 +560,22 @@ async def test_the_log_names_what_could_not_be_written_and_does_not_call_it_unse
     assert "othing was sent" not in caplog.text
 
 
+async def test_an_image_that_is_not_saved_for_want_of_a_journal_was_not_unsent(
+    broken: Broken, tmp_path: Path
+) -> None:
+    async with open_stage(journal=broken.journal, folder=tmp_path) as stage:
+        edit = await stage.editor.edit(request("completed"))
+        with broken.harm():
+            told = await stage.editor.wait(edit, timeout=120)
+        assert (told.status, told.charged, told.saved) == ("completed", "yes", ())
+        [note] = told.notes
+        assert broken.reason in note
+        assert "othing was sent" not in note
+        await anyio.sleep(60)
+        [saved] = (await stage.editor.get(edit)).saved
+        assert Path(saved).is_file()
+
+
 async def test_an_acceptance_is_written_once_there_is_room_though_nobody_asks(
     broken: Broken,
 ) -> None:
