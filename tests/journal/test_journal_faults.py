@@ -28,7 +28,7 @@ from PIL import Image
 
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
-from tests.stage import KEY, OWNER, PICTURE, T0, Stage, open_stage, request, virtual
+from tests.stage import KEY, OWNER, PICTURE, T0, Stage, names_in, open_stage, request, virtual
 from wan25_mcp.edits import Edit
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
@@ -572,8 +572,9 @@ async def test_an_image_that_is_not_saved_for_want_of_a_journal_was_not_unsent(
         assert broken.reason in note
         assert "othing was sent" not in note
         await anyio.sleep(60)
-        [saved] = (await stage.editor.get(edit)).saved
-        assert Path(saved).is_file()
+        saved = [Path(path).name for path in (await stage.editor.get(edit)).saved]
+        assert saved == names_in(tmp_path / "out")
+        assert len(saved) == 1
 
 
 async def test_an_acceptance_is_written_once_there_is_room_though_nobody_asks(
