@@ -54,6 +54,7 @@ class Submit:
         intent: What is to be sent, and in the end what came of it.
         sighting: The task as the provider accepted it.
         changes: What was changed about its images, in sentences.
+        refusal: Why it was not accepted when it was last sent.
         over: Whether what came of it is journaled, or kept to be.
         ended: Set when nothing more will be done about it.
     """
@@ -61,6 +62,7 @@ class Submit:
     intent: Intent
     sighting: Sighting | None = None
     changes: tuple[str, ...] = ()
+    refusal: Wan25Error | None = None
     on_the_wire: bool = False
     over: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -184,7 +186,9 @@ class Submitter:
                 if request is not None:
                     await self._send(submit, request)
             except JournalUnusable as error:
-                submit.intent = await self._tolerant.refuse(submit.intent, error)
+                # After a resend "nothing was sent" would be untrue.
+                reason = submit.refusal or error
+                submit.intent = await self._tolerant.refuse(submit.intent, reason)
             beside.cancel_scope.cancel()
 
     async def _prepared(self, submit: Submit, prepare: Prepare) -> EditRequest | None:
@@ -225,7 +229,7 @@ class Submitter:
             if error is None:
                 submit.over = True
                 return
-            submit.on_the_wire = False
+            submit.on_the_wire, submit.refusal = False, error
             if not self._may_resend(error, attempt):
                 submit.intent = await self._tolerant.refuse(submit.intent, error)
                 return

@@ -945,13 +945,16 @@ async def test_a_journal_that_fails_between_claim_and_send_keeps_the_submit_back
             disk.error = None
         [told] = found
         assert told.error is not None
+        # What was refused and is not sent again was sent, so the refusal is told.
+        code = {"first send": "journal_unusable", "resend": "rate_limit"}[origin]
         assert (told.task_id, told.status, told.charged, told.error.code) == (
             None,
             "failed",
             "no",
-            "journal_unusable",
+            code,
         )
-        assert "the disk is full" in told.error.message
+        assert ("othing was sent" in told.error.message) == (origin == "first send")
+        assert told.error.retryable
         assert len(stage.emulator.submits) == (0 if origin == "first send" else 1)
         assert stage.emulator.ledger.charges == 0
         again = await stage.editor.edit(request("kept back"))
