@@ -516,6 +516,18 @@ async def test_a_rate_limit_on_one_task_slows_the_looks_at_all() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_a_rate_limit_has_slowed_grows_quick_again_with_every_answer() -> None:
+    world = World(run=0.0, failures=[None] * 30 + [limited(5)])
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        for number in range(300):
+            watch = ours.open(f"t{number}", began=anyio.current_time(), prior=PRIOR)
+            tasks.start_soon(until_over, ours, watch)
+            await anyio.sleep(0.1)
+    gaps = [b - a for a, b in pairwise(world.times[31:])]
+    assert max(gaps[-50:]) < 0.7 * min(gaps[:5])
+
+
+@pytest.mark.anyio
 async def test_questions_keep_their_places_in_the_line() -> None:
     world = World(run=1e6, failures=[limited(5)])
 
