@@ -197,6 +197,33 @@ async def test_a_followed_task_is_looked_at_seldom_until_it_is_settled() -> None
 
 
 @pytest.mark.anyio
+async def test_a_settled_task_is_kept_for_those_who_wait_and_not_a_moment_longer() -> None:
+    world = World(run=0.0)
+    async with watchers(world) as ours:
+        followed, waited_for = begun(ours, "followed"), begun(ours, "waited for")
+        ours.follow(followed)
+        with ours.waiting(waited_for):
+            await anyio.sleep(1000)
+            assert (followed.over, waited_for.over) == (True, True)
+            assert ours.get("followed") is None
+            assert ours.get("waited for") is waited_for
+            assert ours.waited_for() == []
+        assert ours.get("waited for") is None
+    assert sorted(world.settled) == ["followed", "waited for"]
+
+
+@pytest.mark.anyio
+async def test_only_what_calls_wait_for_is_told_to_be_waited_for() -> None:
+    async with watchers(World(run=1e6)) as ours:
+        watch, followed = begun(ours), begun(ours, "followed")
+        ours.follow(followed)
+        assert ours.waited_for() == []
+        with ours.waiting(watch):
+            assert ours.waited_for() == [watch]
+        assert ours.waited_for() == []
+
+
+@pytest.mark.anyio
 async def test_a_task_that_never_settles_is_not_followed_for_longer_than_a_day() -> None:
     world = World(run=1e9)
     async with watchers(world) as ours:
