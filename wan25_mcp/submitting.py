@@ -124,10 +124,6 @@ class Submitter:
         self._tasks.start_soon(self._bring_to_end, submit, prepare)
         return submit
 
-    def is_under_way(self, handle: str) -> bool:
-        """Whether this process is sending it."""
-        return handle in self._under_way
-
     async def ended(self, handle: str) -> None:
         """Wait until a submit of this process has ended."""
         if (submit := self._under_way.get(handle)) is not None:

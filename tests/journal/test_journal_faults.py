@@ -826,7 +826,7 @@ async def test_a_callback_in_an_outage_resolves_a_submit_of_unknown_outcome(
                 task_id = stage.emulator.submits[-1].task_id
                 assert not await stage.editor.called_back(handle, "x" * 43, task_id)
                 assert await stage.editor.called_back(handle, secret, task_id)
-                await anyio.sleep(3)
+                await anyio.sleep(100)
         [edit] = found
         assert (edit.task_id, edit.status, edit.charged) == (handle, "unknown", "unknown")
         done = await stage.editor.wait(edit, timeout=300)
@@ -995,6 +995,18 @@ async def test_what_came_of_a_submit_outlives_whatever_writing_it_fails_with(
         assert kept is not None
         assert kept.stage == outcome
         assert (await stage.editor.edit(request("another"))).status == "pending"
+
+
+@both_backends
+async def test_a_process_keeps_nothing_of_a_submit_that_has_ended() -> None:
+    async with open_stage() as stage:
+        stage.emulator.fault(endpoint="submit", kind="status", code=401)
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        for prompt in ("refused", "unknown", "accepted"):
+            await stage.editor.edit(request(prompt))
+        host = stage.editor._host
+        assert host is not None
+        assert host.submitter._under_way == {}
 
 
 @both_backends
