@@ -489,6 +489,15 @@ async def test_what_is_put_off_again_and_again_takes_no_room() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_nobody_waits_for_has_no_place_in_the_line() -> None:
+    async with watchers(World(run=1e6)) as ours:
+        for number in range(1000):
+            with ours.waiting(begun(ours, f"t{number}")):
+                pass
+        assert len(ours._line._waiting) <= 256
+
+
+@pytest.mark.anyio
 async def test_a_fault_of_our_own_is_told_and_looked_past() -> None:
     world = World(run=0.0)
     broken = [ValueError("a bug"), None]
