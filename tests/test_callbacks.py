@@ -269,7 +269,7 @@ async def test_a_callback_is_heeded_though_the_api_fails_for_a_while() -> None:
     async with called(run_seconds=70) as (stage, _):
         stage.emulator.fault(endpoint="submit", kind="drop_after")
         edit = await stage.editor.edit(request())
-        stage.emulator.fault(endpoint="query", kind="html", code=502, times=3)
+        stage.emulator.fault(endpoint="query", kind="html", code=502, times=5)
         done = await stage.editor.wait(edit, timeout=600)
         assert (done.status, money(stage)) == ("completed", (1, 1))
 

@@ -591,7 +591,8 @@ async def test_a_submit_that_outlives_the_shutdown_is_journaled_as_unknown() -> 
     intent = await kept(journal, handle)
     assert (intent.stage, intent.task_id) == ("unknown", None)
     assert intent.error is not None
-    assert intent.error.charged == "unknown"
+    assert (intent.error.code, intent.error.charged) == ("outcome_unknown", "unknown")
+    assert not intent.error.retryable
     assert counts(stage) == (1, 1)
 
 
@@ -604,7 +605,8 @@ async def test_a_shutdown_between_two_sends_is_journaled_as_not_charged() -> Non
     assert counts(stage) == (1, 0)
     assert intent.stage == "refused"
     assert intent.error is not None
-    assert intent.error.charged == "no"
+    assert (intent.error.code, intent.error.charged) == ("never_sent", "no")
+    assert intent.error.retryable
 
 
 async def test_closing_is_not_held_up_by_waiters() -> None:

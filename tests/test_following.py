@@ -65,6 +65,18 @@ async def test_a_task_submitted_elsewhere_is_as_old_as_the_provider_says() -> No
         assert stage.looks[-1] <= 66 + 0.07 * 66
 
 
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+async def test_an_emulator_that_plays_faster_is_looked_at_faster_and_as_seldom(
+    speed: float,
+) -> None:
+    async with open_stage(is_emulator=True, speed=speed, run_seconds=70) as stage:
+        edit = await stage.editor.edit(request())
+        began = anyio.current_time()
+        assert (await stage.editor.wait(edit, timeout=600)).status == "completed"
+        assert anyio.current_time() - began <= 1.1 * 70 / speed
+        assert len(stage.looks) <= 9
+
+
 # --- questions -------------------------------------------------------------------------------
 
 

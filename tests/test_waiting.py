@@ -197,6 +197,33 @@ async def test_a_followed_task_is_looked_at_seldom_until_it_is_settled() -> None
 
 
 @pytest.mark.anyio
+async def test_a_settled_task_is_kept_for_those_who_wait_and_not_a_moment_longer() -> None:
+    world = World(run=0.0)
+    async with watchers(world) as ours:
+        followed, waited_for = begun(ours, "followed"), begun(ours, "waited for")
+        ours.follow(followed)
+        with ours.waiting(waited_for):
+            await anyio.sleep(1000)
+            assert (followed.over, waited_for.over) == (True, True)
+            assert ours.get("followed") is None
+            assert ours.get("waited for") is waited_for
+            assert ours.waited_for() == []
+        assert ours.get("waited for") is None
+    assert sorted(world.settled) == ["followed", "waited for"]
+
+
+@pytest.mark.anyio
+async def test_only_what_calls_wait_for_is_told_to_be_waited_for() -> None:
+    async with watchers(World(run=1e6)) as ours:
+        watch, followed = begun(ours), begun(ours, "followed")
+        ours.follow(followed)
+        assert ours.waited_for() == []
+        with ours.waiting(watch):
+            assert ours.waited_for() == [watch]
+        assert ours.waited_for() == []
+
+
+@pytest.mark.anyio
 async def test_a_task_that_never_settles_is_not_followed_for_longer_than_a_day() -> None:
     world = World(run=1e9)
     async with watchers(world) as ours:
@@ -281,6 +308,93 @@ async def test_failures_are_told_and_looked_past() -> None:
                 heard.append(watch.failure is not None)
     assert heard == [True, True, True, False]
     assert [b - a for a, b in pairwise(world.times)] == pytest.approx([4, 30, 16], rel=0.07)
+
+
+@pytest.mark.anyio
+async def test_a_wait_asked_for_on_one_task_holds_back_questions_about_it_and_no_others() -> None:
+    world = World(failures=[failed(30)])
+    async with watchers(world) as ours:
+        watch, other = begun(ours, ago=30), begun(ours, "other", ago=30)
+        with ours.waiting(watch):
+            with pytest.raises(ReadFailed) as told:
+                await ours.refresh(watch)
+            assert told.value.code == "x"
+            await anyio.sleep(10)
+            with pytest.raises(ReadFailed) as held_back:
+                await ours.refresh(watch)
+        assert (held_back.value.code, held_back.value.retry_after_seconds) == ("rate_limit", 20.0)
+        assert held_back.value.retryable
+        with ours.waiting(other):
+            assert (await ours.refresh(other)).task.status == "processing"
+        await anyio.sleep(20)
+        with ours.waiting(watch):
+            assert (await ours.refresh(watch)).task.status == "processing"
+        assert world.looks == [(0.0, "t"), (10.0, "other"), (30.0, "t")]
+
+
+@pytest.mark.anyio
+async def test_a_failure_without_a_wait_holds_no_question_back() -> None:
+    world = World(failures=[failed()])
+    async with watchers(world) as ours:
+        watch = begun(ours, ago=30)
+        with ours.waiting(watch):
+            with pytest.raises(ReadFailed):
+                await ours.refresh(watch)
+            assert (await ours.refresh(watch)).task.status == "processing"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_who_comes_after_a_failure_is_no_reason_to_look_before_its_pause_is_over(
+    is_known: bool,
+) -> None:
+    world = World(failures=[failed(), failed()], run=0.0)
+    async with watchers(world) as ours:
+        opened = ours.open("t", began=anyio.current_time() - 100, prior=PRIOR)
+        watch = begun(ours, ago=100) if is_known else opened
+        for _ in range(40):
+            with anyio.move_on_after(0.5):
+                await until_over(ours, watch)
+            if watch.over:
+                break
+    assert [b - a for a, b in pairwise(world.times)] == pytest.approx([4, 8], rel=0.07)
+    assert (watch.over, watch.failure) == (True, None)
+
+
+@pytest.mark.anyio
+async def test_who_comes_after_a_failure_is_told_of_it() -> None:
+    error = failed()
+    world = World(run=1e6, failures=[error])
+    async with watchers(world) as ours:
+        watch = begun(ours, ago=30)
+        with ours.waiting(watch), pytest.raises(ReadFailed):
+            await ours.refresh(watch)
+        with ours.waiting(watch):
+            assert (watch.failure, watch.over) == (error, False)
+
+
+@pytest.mark.anyio
+async def test_failures_count_anew_after_a_look_that_succeeded() -> None:
+    world = World(run=1e6, failures=[failed(), failed(), None, failed(), None])
+    async with watchers(world) as ours:
+        watch = ours.open("t", began=anyio.current_time() - 100, prior=PRIOR)
+        with anyio.move_on_after(300):
+            await until_over(ours, watch)
+    gaps = [b - a for a, b in pairwise(world.times)]
+    assert gaps[:2] == pytest.approx([4, 8], rel=0.07)
+    assert world.failures == []
+    assert max(gaps) <= 60 * 1.1
+
+
+@pytest.mark.anyio
+async def test_a_task_nobody_waits_for_is_looked_at_again_after_a_failure() -> None:
+    world = World(run=300, failures=[failed(), failed(100)])
+    async with watchers(world) as ours:
+        ours.follow(begun(ours))
+        await anyio.sleep(5000)
+    assert world.settled == ["t"]
+    assert world.times[2] - world.times[1] >= 100
+    assert world.times[-1] <= 1500
 
 
 @pytest.mark.anyio
@@ -418,6 +532,7 @@ async def test_a_day_asked_for_does_not_outlast_the_links() -> None:
         ours.follow(begun(ours))
         await anyio.sleep(86400)
     assert world.settled == ["t"]
+    assert 900 <= world.times[1] - world.times[0] < 1000
     assert world.times[-1] < 2000
 
 
@@ -429,6 +544,15 @@ async def test_what_is_put_off_again_and_again_takes_no_room() -> None:
         for _ in range(2000):
             with anyio.move_on_after(0.1):
                 await until_over(ours, watch)
+        assert len(ours._line._waiting) <= 256
+
+
+@pytest.mark.anyio
+async def test_what_nobody_waits_for_has_no_place_in_the_line() -> None:
+    async with watchers(World(run=1e6)) as ours:
+        for number in range(1000):
+            with ours.waiting(begun(ours, f"t{number}")):
+                pass
         assert len(ours._line._waiting) <= 256
 
 
@@ -499,6 +623,18 @@ async def test_a_rate_limit_on_one_task_slows_the_looks_at_all() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_a_rate_limit_has_slowed_grows_quick_again_with_every_answer() -> None:
+    world = World(run=0.0, failures=[None] * 30 + [limited(5)])
+    async with watchers(world) as ours, anyio.create_task_group() as tasks:
+        for number in range(300):
+            watch = ours.open(f"t{number}", began=anyio.current_time(), prior=PRIOR)
+            tasks.start_soon(until_over, ours, watch)
+            await anyio.sleep(0.1)
+    gaps = [b - a for a, b in pairwise(world.times[31:])]
+    assert max(gaps[-50:]) < 0.7 * min(gaps[:5])
+
+
+@pytest.mark.anyio
 async def test_questions_keep_their_places_in_the_line() -> None:
     world = World(run=1e6, failures=[limited(5)])
 
@@ -511,8 +647,10 @@ async def test_questions_keep_their_places_in_the_line() -> None:
         await ask(ours, watches[0])
         await anyio.sleep(6)
         async with anyio.create_task_group() as tasks:
-            for watch in watches[1:]:
-                tasks.start_soon(ask, ours, watch)
+            for _ in range(2):  # who asks again does not jump the line
+                for watch in watches[1:]:
+                    tasks.start_soon(ask, ours, watch)
+                await anyio.sleep(0.5)
     after = world.times[1:]
     assert len(after) >= 15
     assert min(b - a for a, b in pairwise(after)) >= 0.1
@@ -593,6 +731,48 @@ async def test_callbacks_that_never_come_are_not_counted_on() -> None:
             lateness.append(anyio.current_time() - began - 70)
     assert max(lateness[2:]) < 5
     assert max(lateness[:2]) <= 60  # looking is the safety net
+
+
+@pytest.mark.anyio
+async def test_a_callback_is_worth_six_looks_that_fail_and_no_more() -> None:
+    world = World(run=70, failures=[failed()] * 20)
+    async with watchers(world) as ours:
+        ours.wake(begun(ours, ago=70))  # nobody waits for it, and it is not followed
+        await anyio.sleep(3600)
+    gaps = [b - a for a, b in pairwise(world.times)]
+    assert gaps == pytest.approx([4, 8, 16, 32, 60], rel=0.07)
+
+
+@pytest.mark.anyio
+async def test_a_callback_that_comes_while_a_look_is_under_way_causes_another() -> None:
+    world = World(run=70, takes=3.0)
+    async with watchers(world) as ours:
+        watch = begun(ours, ago=67)
+        with ours.waiting(watch), anyio.move_on_after(1):
+            await ours.refresh(watch)
+        ours.wake(watch)
+        await anyio.sleep(60)
+    assert world.settled == []  # nobody waits for it
+    assert len(world.times) == 2
+    assert watch.over
+
+
+@pytest.mark.anyio
+async def test_two_missed_callbacks_in_a_row_end_the_counting_on_them_and_one_restores_it() -> None:
+    world = World(run=150)
+    async with watchers(world) as ours:
+        looks = []
+        for number, comes in enumerate([False, True, False, False, False, True, True]):
+            before, watch = len(world.times), begun(ours, f"t{number}")
+            watch.is_called_back = True
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(until_over, ours, watch)
+                if comes:
+                    await anyio.sleep(150)
+                    ours.wake(watch)
+            looks.append(len(world.times) - before)
+    assert max(*looks[:4], looks[6]) <= 4
+    assert min(looks[4:6]) >= 10
 
 
 @pytest.mark.anyio

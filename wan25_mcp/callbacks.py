@@ -27,7 +27,7 @@ from wan25_mcp.waiting import Following
 logger = logging.getLogger(__name__)
 
 _TRIES: Final = 6
-"""How often the API is asked about a task that a callback names."""
+"""How often the API is asked about a task that a callback names, and a journal that is away."""
 
 _MOST_REMEMBERED: Final = 10_000
 
@@ -109,7 +109,7 @@ class Callbacks:
         Raises:
             JournalUnusable: The journal cannot be read, so nobody knows whether they did.
         """
-        if not self.knows(handle, secret):  # of other processes' the journal alone can tell
+        if not self.knows(handle, secret):  # else the journal may be away: they call but 4 times
             intent = await self._journal.find_or_fail(handle, now=self._clock())
             expected = (intent.callback if intent else None) or _NO_HASH
             if not hmac.compare_digest(_digest(secret), expected):
@@ -121,7 +121,7 @@ class Callbacks:
 
     async def _heed(self, handle: str, hint: str | None) -> None:
         try:
-            intent = await self._submitted(handle)  # it may be quicker than the submit's answer
+            intent = await self._ended(handle)
             if intent is not None and intent.stage == "unknown" and hint is not None:
                 intent = await self._resolve(intent, hint)
             if intent is not None and intent.task_id is not None:
@@ -130,6 +130,14 @@ class Callbacks:
             logger.exception("Heeding a callback of %s ended unexpectedly", handle)
         finally:
             self._under_way.discard(handle)
+
+    async def _ended(self, handle: str) -> Intent | None:
+        """What came of a submit; a callback may be quicker than its answer."""
+        for failures in range(1, _TRIES + 1):
+            if (intent := await self._submitted(handle)) is not None:
+                return intent
+            await anyio.sleep(pause_after_failure(failures, None, 0.5))  # the journal is away
+        return None
 
     async def _resolve(self, intent: Intent, task_id: str) -> Intent | None:
         """Find the task of a submit whose outcome was unknown, if it is the one named."""

@@ -124,14 +124,14 @@ class Keeper:
             )
             return places
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return {}
 
     async def _unsaved(self, task_id: str) -> Mapping[int, Unsaved]:
         try:
             return await self._journal.unsaved_images(task_id)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return {}
 
     async def problem(self, task_id: str) -> tuple[str, bool] | None:
@@ -178,8 +178,8 @@ class Keeper:
                     with anyio.CancelScope(shield=True):
                         await self._journal.let_go(task_id)
         except JournalUnusable as error:
-            logger.info("Images of %s are not saved: %s", task_id, error.message)
-            self._problems[task_id] = f"{error.message} {error.fix}"
+            logger.info("Images of %s are not saved: %s", task_id, error.state)
+            self._problems[task_id] = f"{error.state} {error.fix}"
         except Exception:
             logger.exception("Saving the images of %s ended unexpectedly", task_id)
             self._problems[task_id] = _UNEXPECTED
@@ -212,7 +212,7 @@ class Keeper:
             try:
                 await self._journal.renew_save(task_id, now=self._clock(), lease=LEASE_SECONDS)
             except JournalUnusable as error:
-                logger.warning("%s", error.message)
+                logger.warning("%s", error.state)
 
     # --- one image --------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Keeper:
             async with self._slots:
                 await self._save_one(wanted, number, failures)
         except Wan25Error as error:
-            logger.info("Image %d of %s is not saved: %s", number, wanted.task_id, error.message)
+            logger.info("Image %d of %s is not saved: %s", number, wanted.task_id, _words(error))
             await self._note(wanted, number, failures + 1, error)
         except Exception:
             logger.exception("Saving image %d of %s ended unexpectedly", number, wanted.task_id)
@@ -249,15 +249,19 @@ class Keeper:
     async def _note(
         self, wanted: Wanted, number: int, failures: int, error: Wan25Error | None
     ) -> None:
-        problem = f"{error.message} {error.fix}" if error else _UNEXPECTED
+        problem = f"{_words(error)} {error.fix}" if error else _UNEXPECTED
         now = self._clock()
         retry_at = None if is_lasting(error) else now + _pause(error, failures, now, wanted)
         try:
             unsaved = Unsaved(problem, failures, now, retry_at)
             await self._journal.note_unsaved(wanted.task_id, number, unsaved)
         except JournalUnusable as unusable:
-            logger.warning("%s", unusable.message)
+            logger.warning("%s", unusable.state)
             self._problems[wanted.task_id] = problem
+
+
+def _words(error: Wan25Error) -> str:
+    return error.state if isinstance(error, JournalUnusable) else error.message
 
 
 _UNEXPECTED: Final = "Something unexpected kept the image from being saved."

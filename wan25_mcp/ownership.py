@@ -16,6 +16,7 @@ import anyio
 
 from wan25_mcp.errors import Refused, Wan25Error
 from wan25_mcp.journal import Journal, JournalUnusable
+from wan25_mcp.journal.records import NOTHING_SENT
 from wan25_mcp.terms import Connection
 
 CHECK_SECONDS: Final = 3.0
@@ -35,7 +36,7 @@ class OwnerUnknown(JournalUnusable):
         Wan25Error.__init__(
             self,
             "This API key is new, and whether it belongs to the account of earlier edits could "
-            f"not be checked: {said.removesuffix('.')}. Nothing was sent.",
+            f"not be checked: {said.removesuffix('.')}.{NOTHING_SENT}",
             code=cause.code if cause else "read_failed",
             fix=cause.fix if cause else "Call again in a few seconds.",
             retryable=cause.retryable if cause else True,

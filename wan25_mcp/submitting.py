@@ -54,6 +54,7 @@ class Submit:
         intent: What is to be sent, and in the end what came of it.
         sighting: The task as the provider accepted it.
         changes: What was changed about its images, in sentences.
+        refusal: Why it was not accepted when it was last sent.
         over: Whether what came of it is journaled, or kept to be.
         ended: Set when nothing more will be done about it.
     """
@@ -61,6 +62,7 @@ class Submit:
     intent: Intent
     sighting: Sighting | None = None
     changes: tuple[str, ...] = ()
+    refusal: Wan25Error | None = None
     on_the_wire: bool = False
     over: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -122,10 +124,6 @@ class Submitter:
         self._tasks.start_soon(self._bring_to_end, submit, prepare)
         return submit
 
-    def is_under_way(self, handle: str) -> bool:
-        """Whether this process is sending it."""
-        return handle in self._under_way
-
     async def ended(self, handle: str) -> None:
         """Wait until a submit of this process has ended."""
         if (submit := self._under_way.get(handle)) is not None:
@@ -184,7 +182,9 @@ class Submitter:
                 if request is not None:
                     await self._send(submit, request)
             except JournalUnusable as error:
-                submit.intent = await self._tolerant.refuse(submit.intent, error)
+                # After a resend "nothing was sent" would be untrue.
+                reason = submit.refusal or error
+                submit.intent = await self._tolerant.refuse(submit.intent, reason)
             beside.cancel_scope.cancel()
 
     async def _prepared(self, submit: Submit, prepare: Prepare) -> EditRequest | None:
@@ -205,7 +205,9 @@ class Submitter:
             try:
                 await self._journal.renew(handle, now=self._clock(), lease=LEASE_SECONDS)
             except JournalUnusable as error:
-                logger.warning("%s", error.message)
+                logger.warning("%s", error.state)
+            except Exception:  # it must not stop the submit
+                logger.exception("Renewing the lease of %s ended unexpectedly", handle)
 
     async def _send(self, submit: Submit, request: EditRequest) -> None:
         """Send until something came of it.
@@ -225,7 +227,7 @@ class Submitter:
             if error is None:
                 submit.over = True
                 return
-            submit.on_the_wire = False
+            submit.on_the_wire, submit.refusal = False, error
             if not self._may_resend(error, attempt):
                 submit.intent = await self._tolerant.refuse(submit.intent, error)
                 return

@@ -34,6 +34,9 @@ from wan25_mcp.journal import (
     fingerprint,
     schema,
 )
+from wan25_mcp.journal import (
+    steps as sql_steps,
+)
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.models import Task
 
@@ -413,6 +416,33 @@ async def test_the_end_of_a_lease_is_noticed_by_a_claim_and_by_a_list_as_well(
     ]
 
 
+@pytest.mark.parametrize(
+    ("moves", "is_overdue"),
+    [
+        ([], True),
+        (["begin"], True),
+        (["begin", "pause"], True),
+        (["begin", "accept"], False),
+        (["begin", "lose"], False),
+        (["refuse"], False),
+    ],
+)
+async def test_reading_has_something_to_note_only_of_submits_whose_process_has_died(
+    journal: SqlJournal, place: Place, moves: list[str], is_overdue: bool
+) -> None:
+    """Else every read of an old journal would have to write, and to wait for those who do."""
+    await claim(journal)
+    for move in moves:
+        await MOVES[move](journal)
+    engine = engine_of(place)
+    with engine.connect() as connection:
+        later = [
+            sql_steps.overdue(connection, T0 + after) for after in (LEASE, LEASE + 1, 9 * LEASE)
+        ]
+    engine.dispose()
+    assert later == [False, is_overdue, is_overdue]
+
+
 async def test_who_was_taken_for_dead_may_not_send(journal: SqlJournal) -> None:
     await claim(journal)
     await found(journal, now=T0 + LEASE + 1)
@@ -695,11 +725,13 @@ async def test_how_long_runs_took_is_told_newest_first_where_it_is_known(
     await run_once(journal, 4, seen=[0.5, 300], end=task("completed", "task-4", duration=41))
     await run_once(journal, 5, seen=[0.5, 49, 50], end=task("completed", "task-5", duration=0))
     await run_once(journal, 6, seen=[0.5, 60, 61], n=2)
-    await run_once(journal, 7, seen=[0.5])  # not settled
+    for number in (7, 8, 9):
+        await run_once(journal, number, seen=[0.5])  # not settled
     await journal.record(task("completed", "task-of-another", duration=7), now=T0)
     assert list(await journal.past_runs("me")) == [60.5, 49.5, 41.0, 50.0, 50.0]
     assert list(await journal.past_runs("me", n=1, most=3)) == [49.5, 41.0, 50.0]
     assert list(await journal.past_runs("me", n=2)) == [60.5]
+    assert list(await journal.past_runs("me", most=1)) == [60.5]
     assert list(await journal.past_runs("you")) == []
 
 

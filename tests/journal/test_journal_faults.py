@@ -24,18 +24,31 @@ from typing import Any, Final, TypeVar
 import anyio
 import psycopg
 import pytest
+from PIL import Image
 
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
-from tests.stage import KEY, OWNER, T0, Stage, open_stage, request, the_owner, virtual
+from tests.stage import (
+    KEY,
+    OWNER,
+    PICTURE,
+    T0,
+    Stage,
+    names_in,
+    open_stage,
+    request,
+    the_owner,
+    virtual,
+)
 from wan25_mcp.edits import Edit, unseen
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
+from wan25_mcp.intake import Wish
 from wan25_mcp.journal import Intent, JournalUnusable, TolerantJournal
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.models import Task
+from wan25_mcp.models import MODEL, Task
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -500,6 +513,17 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
                     "reserved",
                     None,
                 )
+                await anyio.sleep(2.5)
+                assert stage.looks == []  # the answer to the submit has told enough
+                stage.emulator.fault(endpoint="query", kind="html", code=502)
+                blind = await stage.editor.get(task_id or "")
+                assert (blind.task_id, blind.status, blind.charged, blind.usage) == (
+                    task_id,
+                    "pending",
+                    "reserved",
+                    edit.usage,
+                )
+                assert isinstance(blind.error, ReadFailed)
                 await anyio.sleep(8)
                 looked = await stage.editor.get(task_id or "")
                 assert (looked.task_id, looked.status, looked.charged) == (
@@ -508,7 +532,12 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
                     "reserved",
                 )
                 # What the journal does hold is not forgotten over what it lacks.
-                assert (await stage.editor.get(other.task_id or "")).status == "processing"
+                earlier = await stage.editor.get(other.task_id or "")
+                assert (earlier.task_id, earlier.status) == (other.task_id, "processing")
+                by_handle = await stage.editor.get(_handle_of(stage, "kept"))
+                assert (by_handle.task_id, by_handle.status) == (task_id, "processing")
+                unheard = await stage.editor.get("task-0")
+                assert (unheard.task_id, unheard.status) == ("task-0", "unknown")
         assert broken.stages()["kept"] == ("sending", None)
         await stage.editor.get(task_id or "")
         assert broken.stages()["kept"] == ("accepted", task_id)
@@ -519,6 +548,52 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
 
 async def _edit_into(stage: Stage, prompt: str, found: list[Edit]) -> None:
     found.append(await stage.editor.edit(request(prompt)))
+
+
+def _handle_of(stage: Stage, prompt: str) -> str:
+    """The handle of an edit whose answer tells only its task id."""
+    [sent] = [submit for submit in stage.emulator.submits if submit.body["prompt"] == prompt]
+    return sent.headers["idempotency-key"]
+
+
+async def test_the_log_names_what_could_not_be_written_and_does_not_call_it_unsent(
+    broken: Broken, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Were the process killed now, the log alone would know the id of what was paid for."""
+    async with open_stage(journal=broken.journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_edit_into, stage, "kept", [])
+            await anyio.sleep(1)
+            with broken.harm():
+                await anyio.sleep(1.5)
+                task_id = str(stage.emulator.submits[0].task_id)
+                handle = _handle_of(stage, "kept")
+                [told] = [one for one in caplog.records if task_id in one.getMessage()]
+                assert handle in told.getMessage()
+                assert told.levelname == "ERROR"
+                await stage.editor.get(task_id)
+        written = await stage.editor.edit(request("written"))
+        assert str(written.task_id) not in caplog.text
+    assert broken.reason in caplog.text
+    assert "othing was sent" not in caplog.text
+
+
+async def test_an_image_that_is_not_saved_for_want_of_a_journal_was_not_unsent(
+    broken: Broken, tmp_path: Path
+) -> None:
+    async with open_stage(journal=broken.journal, folder=tmp_path) as stage:
+        edit = await stage.editor.edit(request("completed"))
+        with broken.harm():
+            told = await stage.editor.wait(edit, timeout=120)
+        assert (told.status, told.charged, told.saved) == ("completed", "yes", ())
+        [note] = told.notes
+        assert broken.reason in note
+        assert "othing was sent" not in note
+        await anyio.sleep(60)
+        saved = [Path(path).name for path in (await stage.editor.get(edit)).saved]
+        assert saved == names_in(tmp_path / "out")
+        assert len(saved) == 1
 
 
 async def test_an_acceptance_is_written_once_there_is_room_though_nobody_asks(
@@ -862,9 +937,27 @@ class SlowDisk:
         return await inline(job)
 
 
-@pytest.mark.parametrize(
+both_backends = pytest.mark.parametrize(
     "anyio_backend", [virtual("asyncio"), virtual("trio")], ids=["asyncio", "trio"]
 )
+
+
+class Disk:
+    """Where the journal's work runs: how long it takes, and what it fails with."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.error: Exception | None = None
+
+    async def __call__(self, job: Callable[[], T]) -> T:
+        with anyio.CancelScope(shield=True):  # as a thread is waited for
+            await anyio.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return await inline(job)
+
+
+@both_backends
 @pytest.mark.parametrize("kind", ["drop_after", "delay"])
 async def test_what_may_have_been_accepted_is_not_said_to_be_never_sent_by_a_server_that_stops(
     tmp_path: Path, kind: str
@@ -920,6 +1013,307 @@ async def test_a_server_that_was_taken_for_dead_while_it_waited_sends_nothing_an
         again = await stage.editor.edit(request("asleep"))
         assert (again.status, again.joined) == ("pending", False)
     journal.close()
+
+
+# --- callbacks meanwhile ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["before", "meanwhile"])
+async def test_a_callback_in_an_outage_resolves_a_submit_of_unknown_outcome(
+    broken: Broken, lost: str
+) -> None:
+    """Whether the loss was written before the journal failed, or could not be."""
+    base = "https://edits.example.com/callbacks"
+    async with open_stage(journal=broken.journal, callback_url=base, run_seconds=20) as stage:
+        other = await stage.editor.edit(request("other"))
+        stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            found: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "lost", found)
+            await anyio.sleep(1 if lost == "meanwhile" else 3)
+            with broken.harm():
+                await anyio.sleep(2)
+                url = stage.emulator.submits[-1].body["callback_url"]
+                handle, secret = url.removeprefix(f"{base}/").split("/")
+                task_id = stage.emulator.submits[-1].task_id
+                assert not await stage.editor.called_back(handle, "x" * 43, task_id)
+                assert await stage.editor.called_back(handle, secret, task_id)
+                await anyio.sleep(100)
+        [edit] = found
+        assert (edit.task_id, edit.status, edit.charged) == (handle, "unknown", "unknown")
+        done = await stage.editor.wait(edit, timeout=300)
+        assert (done.task_id, done.status, done.charged) == (task_id, "completed", "yes")
+        assert broken.stages()["lost"] == ("accepted", task_id)
+        assert broken.stages()["other"] == ("accepted", other.task_id)
+        again = await stage.editor.edit(request("lost"))
+        assert (again.task_id, again.joined) == (task_id, True)
+    assert stage.emulator.ledger.charges == 2
+
+
+async def test_a_callback_in_an_outage_that_names_another_edits_task_resolves_nothing(
+    broken: Broken,
+) -> None:
+    """Not even when that edit's acceptance could not be written either."""
+    base = "https://edits.example.com/callbacks"
+    async with open_stage(journal=broken.journal, callback_url=base, run_seconds=600) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
+        async with anyio.create_task_group() as tasks:
+            kept: list[Edit] = []
+            lost: list[Edit] = []
+            tasks.start_soon(_edit_into, stage, "kept", kept)
+            await anyio.sleep(0.5)
+            tasks.start_soon(_edit_into, stage, "lost", lost)
+            await anyio.sleep(0.5)
+            with broken.harm():
+                await anyio.sleep(2)
+                url = stage.emulator.submits[1].body["callback_url"]
+                handle, secret = url.removeprefix(f"{base}/").split("/")
+                assert await stage.editor.called_back(handle, secret, kept[0].task_id)
+                await anyio.sleep(3)
+                told = [await stage.editor.get(handle)]
+        await anyio.sleep(60)
+        told.append(await stage.editor.get(handle))
+        assert [(edit.task_id, edit.status, edit.charged) for edit in told] == [
+            (handle, "unknown", "unknown")
+        ] * 2
+        assert broken.stages() == {
+            "kept": ("accepted", kept[0].task_id),
+            "lost": ("unknown", None),
+        }
+
+
+# --- between the steps of a submit -----------------------------------------------------------
+
+
+@both_backends
+async def test_an_id_that_waits_for_the_journal_when_the_server_gives_up_is_not_lost() -> None:
+    """It comes in the last moment, while another write is under way, and has to queue."""
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=4.5)
+        edit = await stage.editor.edit(request("last"), patience=0.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stage.editor.finish)  # gives up after 5 seconds
+            await anyio.sleep(4)
+            disk.seconds = 2.0
+            await journal.note_saved("task-0", 1, "/elsewhere.png")
+        [task_id] = stage.emulator.tasks
+    kept = await journal.find(str(edit.task_id), OWNER, now=T0)
+    assert kept is not None
+    assert (kept.stage, kept.task_id) == ("accepted", task_id)
+
+
+@both_backends
+@pytest.mark.parametrize("moment", [0.5, 1.5, 2.5])
+async def test_a_caller_who_leaves_in_the_middle_of_a_claim_leaves_no_intent_unsent(
+    moment: float,
+) -> None:
+    """At 0.5 s the claim waits for another's, at 1.5 s both of a batch are carried out."""
+    disk = Disk()
+    disk.seconds = 1.0
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        await stage.editor.connection()
+        prompts = ["first", "second", "third"]
+        async with anyio.create_task_group() as tasks:
+            for prompt in prompts:
+                tasks.start_soon(_edit_until, stage, prompt, moment)
+                await anyio.sleep(0.1)
+        await anyio.sleep(30)
+        kept = await journal.recent(OWNER, now=T0, most=9)
+        sent = sorted(submit.body["prompt"] for submit in stage.emulator.submits)
+    assert sorted(str(intent.prompt) for intent, _ in kept) == sent == sorted(prompts)
+    assert {intent.stage for intent, _ in kept} == {"accepted"}
+
+
+async def _edit_until(stage: Stage, prompt: str, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await stage.editor.edit(request(prompt))
+
+
+@pytest.mark.parametrize("origin", ["first send", "resend"])
+async def test_a_journal_that_fails_between_claim_and_send_keeps_the_submit_back(
+    origin: str,
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        if origin == "resend":
+            stage.emulator.fault(endpoint="submit", kind="status", code=429, retry_after=20)
+        found: list[Edit] = []
+
+        async def edit() -> None:
+            found.append(await stage.editor.edit(request("kept back"), patience=60))
+
+        async with anyio.create_task_group() as tasks:
+            if origin == "first send":
+                disk.seconds = 1.0  # until the claim is written
+            tasks.start_soon(edit)
+            await anyio.sleep(1.5 if origin == "first send" else 10)
+            disk.seconds, disk.error = 0.0, JournalUnusable("the disk is full")
+            await anyio.sleep(30)
+            disk.error = None
+        [told] = found
+        assert told.error is not None
+        # What was refused and is not sent again was sent, so the refusal is told.
+        code = {"first send": "journal_unusable", "resend": "rate_limit"}[origin]
+        assert (told.task_id, told.status, told.charged, told.error.code) == (
+            None,
+            "failed",
+            "no",
+            code,
+        )
+        assert ("othing was sent" in told.error.message) == (origin == "first send")
+        assert told.error.retryable
+        assert len(stage.emulator.submits) == (0 if origin == "first send" else 1)
+        assert stage.emulator.ledger.charges == 0
+        again = await stage.editor.edit(request("kept back"))
+        assert (again.status, again.joined) == ("pending", False)
+
+
+ERRORS: Final = pytest.mark.parametrize(
+    "error",
+    [
+        JournalUnusable("the disk is full"),
+        RuntimeError("can't start new thread"),
+        ValueError("a bug"),
+    ],
+    ids=["disk", "threads", "bug"],
+)
+
+
+@both_backends
+@ERRORS
+@pytest.mark.parametrize("outcome", ["unknown", "refused"])
+async def test_what_came_of_a_submit_outlives_whatever_writing_it_fails_with(
+    error: Exception, outcome: str
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        if outcome == "unknown":
+            stage.emulator.fault(endpoint="submit", kind="drop_after", seconds=2)
+        else:
+            stage.emulator.fault(endpoint="submit", kind="status", code=401, seconds=2)
+        handle = str((await stage.editor.edit(request("paid"), patience=1.0)).task_id)
+        disk.error = error
+        await anyio.sleep(1.5)
+        disk.error = None
+        told = await stage.editor.get(handle)
+        assert told.charged == {"unknown": "unknown", "refused": "no"}[outcome]
+        kept = await journal.find(handle, OWNER, now=T0)
+        assert kept is not None
+        assert kept.stage == outcome
+        assert (await stage.editor.edit(request("another"))).status == "pending"
+
+
+@both_backends
+async def test_a_process_keeps_nothing_of_a_submit_that_has_ended() -> None:
+    async with open_stage() as stage:
+        stage.emulator.fault(endpoint="submit", kind="status", code=401)
+        stage.emulator.fault(endpoint="submit", kind="drop_after")
+        for prompt in ("refused", "unknown", "accepted"):
+            await stage.editor.edit(request(prompt))
+        host = stage.editor._host
+        assert host is not None
+        assert host.submitter._under_way == {}
+
+
+@both_backends
+async def test_a_machine_without_a_thread_to_spare_loses_no_id_that_was_paid_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
+        handle = str((await stage.editor.edit(request("paid"), patience=1.0)).task_id)
+        disk.error = RuntimeError("can't start new thread")
+        await anyio.sleep(1.5)
+        [task_id] = stage.emulator.tasks
+        told = await stage.editor.get(handle)
+        assert (told.task_id, told.charged) == (task_id, "reserved")
+        assert f"{handle} is task {task_id}" in caplog.text
+        assert (await refused(stage, "another"))["code"] == "journal_unusable"
+        disk.error = None
+        done = await stage.editor.wait(handle, timeout=300)
+        assert (done.task_id, done.status) == (task_id, "completed")
+        kept = await journal.find(handle, OWNER, now=T0)
+        assert kept is not None
+        assert (kept.stage, kept.task_id) == ("accepted", task_id)
+
+
+@both_backends
+@ERRORS
+async def test_a_lease_that_cannot_be_renewed_does_not_stop_the_submit(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk()
+    journal = SqlJournal("sqlite://", run=disk)
+    async with open_stage(journal=journal) as stage:
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=10)
+        edit = await stage.editor.edit(request("going on"), patience=1.0)
+        disk.error = error
+        await anyio.sleep(7)  # two renewals
+        disk.error = None
+        done = await stage.editor.wait(edit, timeout=300)
+        assert (done.status, done.charged, done.error) == ("completed", "yes", None)
+        assert len(stage.emulator.submits) == 1
+    assert "othing was sent" not in caplog.text
+    assert sum("cannot be used" in told or "lease" in told for told in caplog.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "since", "stage_then", "ended"),
+    [
+        ("claimed", 0, "intent", "refused"),
+        ("paused", 2, "intent", "refused"),
+        ("sent", 2, "sending", "unknown"),
+        ("renewed", 30, "sending", "unknown"),
+    ],
+)
+async def test_a_process_is_taken_for_dead_twelve_seconds_after_its_last_sign(
+    tmp_path: Path, step: str, since: float, stage_then: str, ended: str
+) -> None:
+    disk = Disk()
+    path = tmp_path / "journal.sqlite3"
+    Image.new("RGB", (640, 480)).save(tmp_path / "cat.png")
+    async with open_stage(journal=SqlJournal(path, run=disk), folder=tmp_path) as stage:
+        for fault in _until_step(step):
+            stage.emulator.fault(**fault)
+        images = await stage.editor.read_images(
+            [str(tmp_path / "cat.png") if step == "claimed" else PICTURE]
+        )
+        wish = Wish("asleep", images, 1, None, MODEL)
+        edit = await stage.editor.edit(wish, patience=0.0)
+        await anyio.sleep(since + 0.5)
+        disk.error = JournalUnusable("the disk is full")
+        await anyio.sleep(11)
+        assert await _seen_elsewhere(path, edit, after=since + 11.9) == stage_then
+        assert await _seen_elsewhere(path, edit, after=since + 12.1) == ended
+
+
+def _until_step(step: str) -> list[dict[str, Any]]:
+    """What keeps a submit for long after a step that was not its first, but for the claim."""
+    slow = {"endpoint": "submit", "kind": "delay", "seconds": 100}
+    limited = {"endpoint": "submit", "kind": "status", "code": 429}
+    return {
+        "claimed": [{"endpoint": "upload", "kind": "delay", "seconds": 100}],
+        "paused": [{**limited, "seconds": 2, "retry_after": 50}],
+        "sent": [{**limited, "retry_after": 2}, slow],
+        "renewed": [slow],
+    }[step]
+
+
+async def _seen_elsewhere(path: Path, edit: Edit, *, after: float) -> str:
+    """The stage that another process reads in the journal."""
+    elsewhere = SqlJournal(path, run=inline)
+    intent = await elsewhere.find(str(edit.task_id), OWNER, now=T0 + after)
+    elsewhere.close()
+    assert intent is not None
+    return intent.stage
 
 
 # --- as a host sees it -----------------------------------------------------------------------

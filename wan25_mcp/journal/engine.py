@@ -131,6 +131,7 @@ _REASONS: Final = (
     ("does not exist", "the database, or its user, does not exist"),
     ("permission denied", "the database's user may not write there"),
     ("connection", "the database cannot be reached"),
+    ("new thread", "this machine gives no more threads"),
 )
 
 

@@ -22,18 +22,26 @@ class Withheld(Wan25Error):
     """A limit of the operator's, not the provider, kept the submit from being sent."""
 
 
+NOTHING_SENT: Final = " Nothing was sent."
+
+
 class JournalUnusable(Wan25Error):
     """The journal cannot be read or written, so nothing that costs money is sent."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The journal, which keeps an edit from being paid twice, cannot be used: {reason}. "
-            "Nothing was sent.",
+            f"The journal, which keeps an edit from being paid twice, cannot be used: {reason}."
+            + NOTHING_SENT,
             code="journal_unusable",
             fix="Make room, correct the permissions, or set WAN25_DATA_DIR (or "
             "WAN25_DATABASE_URL) to a place that can be written; then call again.",
             retryable=True,
         )
+
+    @property
+    def state(self) -> str:
+        """The message without its second sentence, which is untrue once a submit was sent."""
+        return self.message.removesuffix(NOTHING_SENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,7 +288,10 @@ class SqlJournal:
 
     async def _carry_out(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:
         carry_out = partial(self._carry_out_all, kind, jobs)
-        ends: Sequence[Any] = await self._run(carry_out, may_abandon=kind == "read")
+        try:
+            ends: Sequence[Any] = await self._run(carry_out, may_abandon=kind == "read")
+        except (RuntimeError, MemoryError) as error:  # such as no thread to be had
+            raise JournalUnusable(reason(error)) from error
         return ends
 
     def _carry_out_all(self, kind: Kind, jobs: Sequence[_Job]) -> Sequence[Any]:

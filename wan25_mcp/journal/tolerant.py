@@ -80,22 +80,16 @@ class TolerantJournal:
         return ended
 
     async def _take(self, ended: Intent, step: Callable[[], Awaitable[None]]) -> bool:
-        try:
-            await step()
-        except JournalUnusable as error:
-            logger.error("%s", error.message)  # noqa: TRY400  the sentence says it; no trace needed
-            self._unwritten.intents[ended.handle] = ended
-            self._unwritten.steps[ended.handle] = step
-            return False
-        return True
+        if await _is_written(step):
+            return True
+        self._unwritten.intents[ended.handle] = ended
+        self._unwritten.steps[ended.handle] = step
+        return False
 
     async def _catch_up(self) -> None:
         """Write what could not be written before, as far as the journal takes it."""
         for handle, step in list(self._unwritten.steps.items()):
-            try:
-                await step()
-            except JournalUnusable as error:
-                logger.warning("%s", error.message)
+            if not await _is_written(step):
                 if self._unwritten.steps.pop(handle, None):  # to the end: others get their turn
                     self._unwritten.steps[handle] = step
                 return
@@ -106,7 +100,7 @@ class TolerantJournal:
                 if is_settled(sighting.task.status):  # any other is looked at again
                     await self._journal.record(sighting.task, now=sighting.seen_at)
             except JournalUnusable as error:
-                logger.warning("%s", error.message)
+                logger.warning("%s", error.state)
                 return
             if self._unwritten.sightings.get(task_id) is sighting:
                 del self._unwritten.sightings[task_id]
@@ -116,7 +110,7 @@ class TolerantJournal:
         try:
             return await self.find_or_fail(name, now=now)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return None
 
     async def find_or_fail(self, name: str, *, now: float) -> Intent | None:
@@ -136,7 +130,7 @@ class TolerantJournal:
         try:
             seen = await self._journal.record(task, now=now)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             seen = sight(await self.last_seen(task.id), task, now)
             self._unwritten.sightings[task.id] = seen
             return seen
@@ -148,7 +142,7 @@ class TolerantJournal:
         try:
             written = await self._journal.last_seen(task_id)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return unwritten
         if written is None or unwritten is None:
             return written or unwritten
@@ -160,7 +154,7 @@ class TolerantJournal:
         try:
             written = await self._journal.sightings(task_ids)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return found
         both = {
             name: max(written[name], found[name], key=_newness) for name in {*written} & {*found}
@@ -171,7 +165,7 @@ class TolerantJournal:
         try:
             return await self._journal.seen_since(since)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return {}
 
     async def take_look(
@@ -180,20 +174,20 @@ class TolerantJournal:
         try:
             return await self._journal.take_look(task_id, seen_at=seen_at, now=now, lease=lease)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return True  # two who look cost a look; nobody who looks would cost the result
 
     async def end_look(self, task_id: str) -> None:
         try:
             await self._journal.end_look(task_id)
         except JournalUnusable as error:
-            logger.error("%s", error.message)  # noqa: TRY400  the sentence says it; no trace needed
+            logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
 
     async def past_runs(self, *, n: int | None = None, most: int = 100) -> Sequence[float]:
         try:
             return await self._journal.past_runs(await self._owner(), n=n, most=most)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return ()
 
     async def unattended(self, *, now: float, unseen_for: float) -> Sequence[str]:
@@ -202,8 +196,20 @@ class TolerantJournal:
             owner = await self._owner()
             return await self._journal.unattended(owner, now=now, unseen_for=unseen_for)
         except JournalUnusable as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.state)
             return ()
+
+
+async def _is_written(step: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await step()
+    except JournalUnusable as error:
+        logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
+    except Exception:  # such as no thread to be had; what came of a submit must outlive it
+        logger.exception("Writing in the journal ended unexpectedly")
+    else:
+        return True
+    return False
 
 
 def _newness(sighting: Sighting) -> tuple[bool, float]:
