@@ -351,12 +351,12 @@ async def test_an_unknown_one_that_turns_out_accepted_has_its_task_and_no_error(
 ) -> None:
     await sent(journal)
     await journal.lose("edit-1", LOST)
-    await journal.accept("edit-1", reserved(1.2), now=T0 + 9)
-    expected = intent(stage="accepted", task_id="task-1", credits=1.2)
+    await journal.accept("edit-1", reserved(1.8), now=T0 + 9)
+    expected = intent(stage="accepted", task_id="task-1", credits=1.8)
     assert await found(journal) == expected
     assert await found(journal, "task-1") == expected
     assert await journal.last_seen("task-1") == Sighting(
-        reserved(1.2), seen_at=T0 + 9, unfinished_at=T0 + 9
+        reserved(1.8), seen_at=T0 + 9, unfinished_at=T0 + 9
     )
 
 
@@ -923,7 +923,6 @@ async def test_a_limit_of_nothing_lets_nothing_pass(journal: SqlJournal) -> None
     assert (said["code"], said["retryable"]) == ("credit_limit", False)
 
 
-@pytest.mark.parametrize("move", ["refuse", "failed"])
 async def settled(journal: SqlJournal, number: int, used: float, *, now: float) -> None:
     """Edit number so-and-so, of one image, made and paid for."""
     name = f"task-{number}"
@@ -1058,6 +1057,7 @@ async def test_the_limit_is_told_before_the_price_is_asked_for(journal: SqlJourn
     assert said["code"] == "credit_limit"
 
 
+@pytest.mark.parametrize("move", ["refuse", "failed"])
 async def test_a_refusal_and_a_failure_give_the_credits_back(
     journal: SqlJournal, move: str
 ) -> None:
