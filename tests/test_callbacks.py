@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from tests.stage import OWNER, T0, Stage, open_stage, request
+from wan25_mcp.callbacks import Address
 from wan25_mcp.editor import Editor
 from wan25_mcp.edits import Edit
 from wan25_mcp.journal import Journal, JournalUnusable
@@ -99,6 +100,20 @@ async def test_a_process_knows_its_own_addresses_without_the_journal() -> None:
         assert not stage.editor.knows_callback("edit-0123456789abcdef", secret)
         async with stage.another_editor() as other:
             assert not other.knows_callback(handle, secret)
+
+
+async def test_the_addresses_a_process_knows_are_the_latest_ten_thousand() -> None:
+    async with called() as (stage, _):
+        await stage.editor.edit(request())
+        first = await secret_of(stage)
+        await stage.editor.edit(request("another"))
+        second = await secret_of(stage)
+        assert stage.editor._host is not None
+        for number in range(9_999):
+            stage.editor._host.callbacks.note(f"edit-{number}", Address("", "0" * 64))
+        assert not stage.editor.knows_callback(*first)
+        assert stage.editor.knows_callback(*second)
+        assert await stage.editor.called_back(*first, None)  # the journal knows it
 
 
 async def test_an_address_of_the_callers_own_is_passed_on_untouched() -> None:

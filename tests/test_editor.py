@@ -596,6 +596,27 @@ async def test_a_submit_that_outlives_the_shutdown_is_journaled_as_unknown() -> 
     assert counts(stage) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("fault", "stage_then"),
+    [
+        ({"kind": "delay", "seconds": 40}, "unknown"),
+        ({"kind": "status", "code": 503, "retry_after": 50}, "refused"),
+    ],
+)
+async def test_an_editor_that_is_cancelled_says_at_once_what_may_have_been_charged(
+    fault: dict[str, Any], stage_then: str
+) -> None:
+    """Its submits are cancelled with it; the journal need not wait for the end of their lease."""
+    journal = memory()
+    handle = ""
+    with anyio.move_on_after(2):
+        async with open_stage(journal=journal) as stage:
+            stage.emulator.fault(endpoint="submit", **fault)
+            handle = str((await stage.editor.edit(request(), patience=1.0)).task_id)
+            await anyio.sleep_forever()
+    assert (await kept(journal, handle)).stage == stage_then
+
+
 async def test_a_shutdown_between_two_sends_is_journaled_as_not_charged() -> None:
     journal = memory()
     async with open_stage(journal=journal) as stage:

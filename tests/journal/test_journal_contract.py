@@ -271,6 +271,16 @@ async def test_an_unknown_outcome_is_joined_with_what_is_known_of_it(journal: Sq
     assert told(again.intent.error) == told(LOST)
 
 
+@pytest.mark.parametrize(("after", "joined"), [(-1, True), (1, False)])
+async def test_an_unknown_outcome_is_joined_for_a_day_beyond_the_window(
+    journal: SqlJournal, after: float, joined: bool
+) -> None:
+    await sent(journal)
+    await journal.lose("edit-1", LOST)
+    later = T0 + DAY + WINDOW + after
+    assert (await claim(journal, ask("edit-2"), now=later)).joined is joined
+
+
 async def test_a_refusal_of_ours_stops_new_intents_and_no_joining(journal: SqlJournal) -> None:
     held = Withheld("Held back.", code="provider_failing", fix="Later.", retryable=True)
     with pytest.raises(Withheld) as caught:
