@@ -16,7 +16,6 @@ from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.models import MAX_IMAGES_OUT
 from wan25_mcp.server.answers import answer_of
 
-
 _IMAGE_NUMBERS: Final = [str(number) for number in range(1, MAX_IMAGES_OUT + 1)]
 
 
