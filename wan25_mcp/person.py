@@ -163,7 +163,8 @@ def _say_if_emulated(editor: Editor) -> None:
 async def _finish(editor: Editor, edit: Edit) -> int:
     if edit.joined:
         say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
-    for note in edit.notes:
+    told = edit.notes
+    for note in told:
         say(note)
     if edit.task_id and not is_settled(edit.status) and not edit.error:
         say(f"Task id: {edit.task_id}")
@@ -171,7 +172,7 @@ async def _finish(editor: Editor, edit: Edit) -> int:
     if edit.image_urls:
         say("Saving")
         edit = await editor.keep(edit)
-    return _tell(edit) or int(len(edit.saved) < len(edit.image_urls))
+    return _tell(edit, told) or int(len(edit.saved) < len(edit.image_urls))
 
 
 async def _wait(editor: Editor, started: Edit) -> Edit:
@@ -189,7 +190,8 @@ async def _wait(editor: Editor, started: Edit) -> Edit:
         return edit
 
 
-def _tell(edit: Edit) -> int:
+def _tell(edit: Edit, told: Sequence[str] = ()) -> int:
+    """Show an edit, with the notes that were not told before. Returns the exit status."""
     percent = f", {edit.progress} %" if edit.progress is not None else ""
     show(f"Status: {edit.status}{percent}")
     if edit.error and edit.task_id:
@@ -201,8 +203,9 @@ def _tell(edit: Edit) -> int:
     if edit.expires_at:
         show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
     show(f"Charged: {edit.charged}{_credits(edit)}")
-    for note in edit.notes if len(edit.saved) < len(edit.image_urls) else ():
-        say(note)
+    for note in edit.notes:
+        if note not in told:
+            say(note)
     if edit.error:
         complain(edit.error)
     elif edit.task_id and not is_settled(edit.status):
