@@ -24,8 +24,8 @@ import anyio
 import httpx2
 from pydantic import SecretStr
 
-from wan25_mcp.client import Client
-from wan25_mcp.editor import open_editor
+from wan25_mcp.editing.editor import open_editor
+from wan25_mcp.editing.options import Connection, Rules
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import (
@@ -40,8 +40,8 @@ from wan25_mcp.journal import (
     sight,
 )
 from wan25_mcp.journal.sql import SqlJournal
-from wan25_mcp.models import EditRequest, Task
-from wan25_mcp.terms import Connection, Rules
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.models import EditRequest, Task
 
 BAR_MS: Final = 5.0
 

@@ -42,18 +42,18 @@ from anyio.abc import TaskGroup
 from mcp.client import Client as McpClient
 from pydantic import SecretStr
 
-from wan25_mcp.client import Client
-from wan25_mcp.editor import Editor, open_editor
-from wan25_mcp.edits import Progress
+from wan25_mcp.editing.edit import Progress
+from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.options import Connection, Rules
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.hosting.collecting import collect_seldom
 from wan25_mcp.journal import Allowance, Ask, Journal, TolerantJournal
 from wan25_mcp.journal.sql import SqlJournal
-from wan25_mcp.models import EditRequest
+from wan25_mcp.polling.shared_poller import Following
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.server import create_server
 from wan25_mcp.server.tools import Waits
-from wan25_mcp.terms import Connection, Rules
-from wan25_mcp.waiting import Following
 
 BAR_KB: Final = 40.0
 BAR_LAG_MS: Final = 50.0

@@ -28,7 +28,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from wan25_mcp.looking import Belief, Report, expected, next_look
+from wan25_mcp.polling.estimate import Belief, expected
+from wan25_mcp.polling.schedule import next_look
+from wan25_mcp.polling.trend import Report
 
 Progress = Callable[[float], int | None]
 """Percent as reported at an age."""

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from wan25_mcp import Client, EditRequest, Settings, TaskFailed, open_configured_editor, open_http
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.lifecycle import is_settled
+from wan25_mcp.provider.statuses import is_settled
 
 REQUEST = EditRequest(
     prompt="Replace the background with a starry sky; keep the house unchanged.",

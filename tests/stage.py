@@ -23,16 +23,16 @@ import anyio.lowlevel
 import httpx2
 from pydantic import SecretStr
 
-from wan25_mcp.addresses import origin_of
-from wan25_mcp.client import Client
-from wan25_mcp.editor import Editor, open_editor
+from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.options import Connection, Rules
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.images import open_downloads
-from wan25_mcp.images.uploading import FileService
+from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.models import EditRequest
-from wan25_mcp.terms import Connection, Rules
+from wan25_mcp.outputs.download import open_downloads
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.models import EditRequest
+from wan25_mcp.url_safety import origin_of
 
 T0: Final = 1_800_000_000
 KEY: Final = "emulator-key"

@@ -17,10 +17,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from wan25_mcp.client import Client, open_http
-    from wan25_mcp.connecting import open_configured_editor
-    from wan25_mcp.editor import Editor, open_editor
-    from wan25_mcp.edits import Edit
+    from wan25_mcp.editing.connect import open_configured_editor
+    from wan25_mcp.editing.edit import Edit
+    from wan25_mcp.editing.editor import Editor, open_editor
+    from wan25_mcp.editing.options import Connection
     from wan25_mcp.errors import (
         InvalidRequest,
         OutcomeUnknown,
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
         Unreachable,
         Wan25Error,
     )
-    from wan25_mcp.models import EditRequest, Task, Usage
+    from wan25_mcp.provider.client import Client, open_http
+    from wan25_mcp.provider.models import EditRequest, Task, Usage
     from wan25_mcp.settings import Settings
-    from wan25_mcp.terms import Connection
 
 _HOMES: Final = {
-    "Client": "client",
-    "Connection": "terms",
-    "Edit": "edits",
-    "EditRequest": "models",
-    "Editor": "editor",
+    "Client": "provider.client",
+    "Connection": "editing.options",
+    "Edit": "editing.edit",
+    "EditRequest": "provider.models",
+    "Editor": "editing.editor",
     "InvalidRequest": "errors",
     "OutcomeUnknown": "errors",
     "ReadFailed": "errors",
     "Refused": "errors",
     "Settings": "settings",
     "SettingsError": "errors",
-    "Task": "models",
+    "Task": "provider.models",
     "TaskFailed": "errors",
     "Unreachable": "errors",
-    "Usage": "models",
+    "Usage": "provider.models",
     "Wan25Error": "errors",
-    "open_configured_editor": "connecting",
-    "open_editor": "editor",
-    "open_http": "client",
+    "open_configured_editor": "editing.connect",
+    "open_editor": "editing.editor",
+    "open_http": "provider.client",
 }
 
 __all__ = [

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from wan25_mcp.addresses import NotPublic, check_public, read_address
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.url_safety import NotPublic, check_public, read_address
 from wan25_mcp.variables import DEFAULT_BASE_URL, unread
 
 Preview = Literal["auto", "always", "never"]

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from wan25_mcp.journal import JournalUnusable
-from wan25_mcp.journal.batches import MOST_AT_ONCE, Batches
+from wan25_mcp.journal.group_commit import MOST_AT_ONCE, Batches
 
 pytestmark = pytest.mark.anyio
 

@@ -34,11 +34,9 @@ from wan25_mcp.journal import (
     fingerprint,
     schema,
 )
-from wan25_mcp.journal import (
-    steps as sql_steps,
-)
+from wan25_mcp.journal import intents as sql_steps
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.models import Task
+from wan25_mcp.provider.models import Task
 
 pytestmark = pytest.mark.anyio
 Place = str | Path

@@ -40,15 +40,15 @@ from tests.stage import (
     the_owner,
     virtual,
 )
-from wan25_mcp.edits import Edit, unseen
+from wan25_mcp.editing.edit import Edit, unseen
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
-from wan25_mcp.intake import Wish
+from wan25_mcp.inputs.prepare import Wish
 from wan25_mcp.journal import Intent, JournalUnusable, TolerantJournal
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.models import MODEL, Task
+from wan25_mcp.provider.models import MODEL, Task
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from tests.stage import open_stage, request
-from wan25_mcp.edits import Edit
+from wan25_mcp.editing.edit import Edit
 from wan25_mcp.journal import Allowance, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.stage import KEY, Stage, names_in, open_stage, request
-from wan25_mcp.connecting import key_id
+from wan25_mcp.editing.connect import key_id
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Allowance, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline

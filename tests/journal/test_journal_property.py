@@ -24,13 +24,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import SecretStr
 
 from tests.stage import KEY, OWNER, T0, JumpingLoop, request
-from wan25_mcp.client import Client
-from wan25_mcp.editor import Editor, open_editor
-from wan25_mcp.edits import Edit
+from wan25_mcp.editing.edit import Edit
+from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.options import Connection, Rules
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.terms import Connection, Rules
+from wan25_mcp.provider.client import Client
 
 pytestmark = pytest.mark.deadline(400)  # it takes a tenth of that unless it finds something
 

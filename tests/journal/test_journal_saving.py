@@ -12,10 +12,10 @@ import anyio
 import pytest
 
 from tests.stage import T0, Stage, names_in, open_stage, request
-from wan25_mcp.edits import Edit
+from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.images import NotDownloaded
 from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.outputs.download import NotDownloaded
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.journal.conftest import Postgres
 from tests.stage import open_stage, request
-from wan25_mcp.editor import Editor
-from wan25_mcp.edits import Edit
+from wan25_mcp.editing.edit import Edit
+from wan25_mcp.editing.editor import Editor
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 

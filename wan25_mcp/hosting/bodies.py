@@ -17,10 +17,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan25_mcp.arguments import MAX_SOURCE_CHARACTERS
-from wan25_mcp.images.sources import MAX_DATA_BYTES
-from wan25_mcp.models import MAX_IMAGES_IN
-from wan25_mcp.room import Room
+from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
+from wan25_mcp.inputs.sources import MAX_DATA_BYTES
+from wan25_mcp.inputs.weighted_semaphore import Room
+from wan25_mcp.provider.models import MAX_IMAGES_IN
 
 MOST_BODY_BYTES: Final = MAX_IMAGES_IN * MAX_SOURCE_CHARACTERS + 4_000_000
 """The rest of a call, and what a client's JSON adds by escaping slashes."""

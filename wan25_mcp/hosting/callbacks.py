@@ -26,7 +26,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.models import TASK_ID
+from wan25_mcp.provider.models import TASK_ID
 
 MOST_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 0.4

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from wan25_mcp.editor import Editor
+from wan25_mcp.editing.editor import Editor
 from wan25_mcp.hosting.callbacks import open_receiver
 from wan25_mcp.hosting.connections import Connection, Lobby, descriptors
 from wan25_mcp.settings import DEFAULT_CALLBACK_LISTEN, Settings

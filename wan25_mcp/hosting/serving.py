@@ -16,8 +16,8 @@ import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
-from wan25_mcp.connecting import open_configured_editor
-from wan25_mcp.editor import Editor
+from wan25_mcp.editing.connect import open_configured_editor
+from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
 from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver

@@ -7,6 +7,7 @@ The editor writes every step here, durably, before it takes the next. `Journal` 
 taken without it.
 """
 
+from wan25_mcp.journal.degraded import TolerantJournal
 from wan25_mcp.journal.records import (
     Allowance,
     Ask,
@@ -24,7 +25,6 @@ from wan25_mcp.journal.records import (
     fingerprint,
     sight,
 )
-from wan25_mcp.journal.tolerant import TolerantJournal
 
 __all__ = [
     "Allowance",

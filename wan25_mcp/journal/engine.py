@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from wan25_mcp.journal.answering import limit_times
 from wan25_mcp.journal.database_file import DatabaseFile
 from wan25_mcp.journal.records import JournalUnusable
+from wan25_mcp.journal.time_limits import limit_times
 
 BUSY_SECONDS: Final = 2.5
 """How long a step waits for other processes; `edit_image` answers within 4 seconds all the same."""

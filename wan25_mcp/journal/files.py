@@ -25,7 +25,7 @@ from sqlalchemy import (
 from wan25_mcp.journal import schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
-from wan25_mcp.journal.sightings import sighting_of, to_save
+from wan25_mcp.journal.tasks import sighting_of, to_save
 
 
 def note_saved(connection: Connection, task_id: str, number: int, path: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, Protocol
 
 from wan25_mcp import errors
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.lifecycle import is_settled
-from wan25_mcp.models import LINK_LIFE_SECONDS, Task
+from wan25_mcp.provider.models import LINK_LIFE_SECONDS, Task
+from wan25_mcp.provider.statuses import is_settled
 
 Stage = Literal["intent", "sending", "accepted", "refused", "unknown"]
 

@@ -25,11 +25,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError, StatementError
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import files, owners, schema, sightings, steps
-from wan25_mcp.journal.answering import Gate
-from wan25_mcp.journal.batches import Batches
+from wan25_mcp.journal import files, intents, owners, schema, tasks
 from wan25_mcp.journal.database_file import DatabaseFile, Replaced
 from wan25_mcp.journal.engine import Kind, open_engine, reason, take_turn
+from wan25_mcp.journal.group_commit import Batches
 from wan25_mcp.journal.records import (
     Allowance,
     Ask,
@@ -42,8 +41,9 @@ from wan25_mcp.journal.records import (
     Upload,
     Withheld,
 )
-from wan25_mcp.lifecycle import is_settled
-from wan25_mcp.models import Task
+from wan25_mcp.journal.time_limits import Gate
+from wan25_mcp.provider.models import Task
+from wan25_mcp.provider.statuses import is_settled
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class SqlJournal:
         refusal: Withheld | None = None,
     ) -> Claim:
         return await self._write_before_the_wire(
-            steps.claim,
+            intents.claim,
             ask,
             now=now,
             window=window,
@@ -134,54 +134,54 @@ class SqlJournal:
         return await self._write(owners.join_owners, owner, keys)
 
     async def begin(self, handle: str, *, now: float, lease: float) -> bool:
-        return await self._write_before_the_wire(steps.begin, handle, now=now, lease=lease)
+        return await self._write_before_the_wire(intents.begin, handle, now=now, lease=lease)
 
     async def pause(self, handle: str, *, now: float, lease: float) -> None:
-        await self._write(steps.pause, handle, now=now, lease=lease)
+        await self._write(intents.pause, handle, now=now, lease=lease)
 
     async def renew(self, handle: str, *, now: float, lease: float) -> None:
-        await self._write(steps.renew, handle, now=now, lease=lease)
+        await self._write(intents.renew, handle, now=now, lease=lease)
 
     async def accept(self, handle: str, task: Task, *, now: float) -> bool:
-        return await self._write(steps.accept, handle, task, now=now)
+        return await self._write(intents.accept, handle, task, now=now)
 
     async def refuse(self, handle: str, error: Wan25Error) -> None:
-        await self._write(steps.refuse, handle, error)
+        await self._write(intents.refuse, handle, error)
 
     async def lose(self, handle: str, error: Wan25Error) -> None:
-        await self._write(steps.lose, handle, error)
+        await self._write(intents.lose, handle, error)
 
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
-        return await self._read_current(now, None, steps.find, name, owner)
+        return await self._read_current(now, None, intents.find, name, owner)
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         write = self._write if is_settled(task.status) else self._note
-        return await write(sightings.record, task, now=now)
+        return await write(tasks.record, task, now=now)
 
     async def take_look(
         self, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
-        return await self._note(sightings.take_look, task_id, seen_at=seen_at, now=now, lease=lease)
+        return await self._note(tasks.take_look, task_id, seen_at=seen_at, now=now, lease=lease)
 
     async def end_look(self, task_id: str) -> None:
-        await self._note(sightings.end_look, task_id)
+        await self._note(tasks.end_look, task_id)
 
     async def last_seen(self, task_id: str) -> Sighting | None:
-        return await self._read(None, sightings.last_seen, task_id)
+        return await self._read(None, tasks.last_seen, task_id)
 
     async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
-        return await self._read({}, sightings.sightings, task_ids)
+        return await self._read({}, tasks.sightings, task_ids)
 
     async def seen_since(self, since: float) -> Mapping[str, float]:
-        return await self._read({}, sightings.seen_since, since)
+        return await self._read({}, tasks.seen_since, since)
 
     async def past_runs(
         self, owner: str, *, n: int | None = None, most: int = 100
     ) -> Sequence[float]:
-        return await self._read([], sightings.past_runs, owner, n=n, most=most)
+        return await self._read([], tasks.past_runs, owner, n=n, most=most)
 
     async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
-        step = partial(sightings.unattended, now=now)
+        step = partial(tasks.unattended, now=now)
         return await self._read_current(now, [], step, owner, unseen_for=unseen_for)
 
     async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
@@ -217,7 +217,7 @@ class SqlJournal:
     async def recent(
         self, owner: str, *, now: float, most: int
     ) -> Sequence[tuple[Intent, Sighting | None]]:
-        return await self._read_current(now, [], steps.recent, owner, most=most)
+        return await self._read_current(now, [], intents.recent, owner, most=most)
 
     # --- transactions -----------------------------------------------------------------------
 
@@ -265,12 +265,12 @@ class SqlJournal:
         """Read, once intents whose holder has died are said to be what they are."""
 
         def read(connection: Connection) -> tuple[bool, T]:
-            return steps.overdue(connection, now), step(connection, *args, **kwargs)
+            return intents.overdue(connection, now), step(connection, *args, **kwargs)
 
         is_overdue, found = await self._read((False, empty), read)
         if is_overdue:  # not insisted on: reading must work on a disk that takes nothing
             with suppress(JournalUnusable):
-                await self._write(steps.expire, now)
+                await self._write(intents.expire, now)
             found = await self._read(empty, step, *args, **kwargs)
         return found
 
@@ -376,7 +376,7 @@ class SqlJournal:
     def _knows_open_submits(self, engine: Engine) -> bool:
         try:
             with engine.connect() as connection, connection.begin():
-                return steps.has_open(connection, time.time())
+                return intents.has_open(connection, time.time())
         except (SQLAlchemyError, JournalUnusable):
             return False
 
@@ -402,7 +402,7 @@ def _prepare(engine: Engine) -> None:
     with engine.connect().execution_options(wan25="write") as connection, connection.begin():
         take_turn(connection, "write")
         schema.bring_forward(connection)
-        steps.prune(connection, time.time())
+        intents.prune(connection, time.time())
         files.count_links(connection, time.time())
 
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
-from wan25_mcp.edits import Edit
+from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Charged, OutcomeUnknown, Wan25Error
-from wan25_mcp.lifecycle import Status, is_settled
-from wan25_mcp.models import Usage
+from wan25_mcp.provider.models import Usage
+from wan25_mcp.provider.statuses import Status, is_settled
 
 EMULATOR_NOTE: Final = (
     "EMULATOR: not the real model; pictures are stand-ins and credits are play money."

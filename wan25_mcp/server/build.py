@@ -10,7 +10,7 @@ from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 
-from wan25_mcp.editor import Editor
+from wan25_mcp.editing.editor import Editor
 from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources

@@ -11,10 +11,10 @@ import anyio
 from mcp.server.mcpserver import Context
 from mcp_types import ImageContent
 
-from wan25_mcp.editor import Editor
-from wan25_mcp.edits import Edit
+from wan25_mcp.editing.edit import Edit
+from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.images import shows_images
+from wan25_mcp.outputs.previews import shows_images
 from wan25_mcp.settings import Preview
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mcp.server.mcpserver import Context
 
-from wan25_mcp.edits import Progress
+from wan25_mcp.editing.edit import Progress
 
 _STEP: Final = 0.1
 """What is added when the percent has not risen: the protocol wants every report to rise."""

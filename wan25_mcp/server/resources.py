@@ -8,12 +8,12 @@ from typing import Any, Final
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
-from wan25_mcp import arguments
-from wan25_mcp.arguments import TaskArguments
-from wan25_mcp.editor import Editor
-from wan25_mcp.edits import PastEdit
+from wan25_mcp.editing import arguments
+from wan25_mcp.editing.arguments import TaskArguments
+from wan25_mcp.editing.edit import PastEdit
+from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import InvalidRequest, Wan25Error
-from wan25_mcp.models import MAX_IMAGES_OUT
+from wan25_mcp.provider.models import MAX_IMAGES_OUT
 from wan25_mcp.server.answers import answer_of
 
 _IMAGE_NUMBERS: Final = [str(number) for number in range(1, MAX_IMAGES_OUT + 1)]

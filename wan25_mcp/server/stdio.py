@@ -13,8 +13,8 @@ from typing import Any
 
 import anyio
 
-from wan25_mcp.connecting import open_configured_editor
-from wan25_mcp.editor import Editor
+from wan25_mcp.editing.connect import open_configured_editor
+from wan25_mcp.editing.editor import Editor
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
 

@@ -1,0 +1,1 @@
+"""The command `wan25-mcp`."""

@@ -1,0 +1,221 @@
+"""The commands `edit` and `task`: the same editor that assistants use, for a person."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from wan25_mcp.cli.console import Progress, complain, say, show
+from wan25_mcp.editing import arguments, edit
+from wan25_mcp.editing.arguments import EditArguments, TaskArguments
+from wan25_mcp.editing.connect import open_configured_editor
+from wan25_mcp.editing.edit import Edit
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.errors import SettingsError
+from wan25_mcp.inputs.prepare import Wish
+from wan25_mcp.inputs.read import is_link
+from wan25_mcp.outputs.save import output_directory
+from wan25_mcp.provider.statuses import is_settled
+from wan25_mcp.settings import Settings
+
+_editor: Final = partial(open_configured_editor, attends=False)
+
+PATIENCE: Final = 3600.0
+"""Seconds a person's command waits at the most; the edit itself is not bound by it."""
+
+
+async def edit_and_save(
+    settings: Settings, asked: Mapping[str, Any], directory: Path | None, *, force_new: bool
+) -> int:
+    """Edit, wait, save. Returns the exit status."""
+    await anyio.to_thread.run_sync(_check_writable, directory or settings.output_dir)
+    images = [_named(image) for image in asked["image_urls"]]
+    async with _editor(_for_a_person(settings, images, directory)) as editor:
+        trusted = (await editor.connection()).trusted
+        given = arguments.read(EditArguments, {**asked, "image_urls": images}, trusted=trusted)
+        _say_if_emulated(editor)
+        wish = given.wish(await editor.read_images(given.image_urls))
+        if local := [image.name for image in wish.images if not isinstance(image, str)]:
+            say(f"Uploading {' and '.join(local)}")
+        return await _finish(editor, await _start(editor, wish, force_new=force_new))
+
+
+def _check_writable(directory: Path | None) -> None:
+    """Find out before the edit is paid for that its result could not be saved.
+
+    Raises:
+        SettingsError: The folder cannot be written to.
+    """
+    folder = output_directory(directory and directory.expanduser())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}); "
+            "nothing was sent.",
+            fix="Name another folder with --output or WAN25_OUTPUT_DIR.",
+        ) from None
+
+
+def _named(image: str) -> str:
+    """What a person named, as the editor takes it: a path of theirs may be relative."""
+    if is_link(image) or image[:5].lower() in ("data:", "file:"):
+        return image
+    return str(Path(image).expanduser().absolute())
+
+
+def _for_a_person(
+    settings: Settings, images: Sequence[str] = (), directory: Path | None = None
+) -> Settings:
+    """Whoever sits at this terminal may name any file of theirs, and wants the result on disk."""
+    folders = tuple(Path(image).parent for image in images if Path(image).is_absolute())
+    return replace(
+        settings,
+        input_dirs=(*(settings.input_dirs or ()), *folders),
+        output_dir=directory.expanduser() if directory else settings.output_dir,
+        save=True,
+    )
+
+
+async def _start(editor: Editor, wish: Wish, *, force_new: bool) -> Edit:
+    try:
+        return await editor.edit(wish, force_new=force_new, patience=PATIENCE)
+    except anyio.get_cancelled_exc_class():
+        # Ctrl-C before there is a task id: the edit may be paid for, so its id is not lost.
+        say("\nStopping; waiting up to 5 seconds to learn the task id")
+        with anyio.CancelScope(shield=True):
+            await editor.finish()
+            for past in await editor.recent(1):
+                _say_it_goes_on(past.edit)
+        raise
+
+
+def _say_it_goes_on(edit: Edit) -> None:
+    if edit.error is not None:
+        complain(edit.error)
+    elif edit.task_id is not None:
+        say(f"\nStopped waiting; the edit goes on. Later: wan25-mcp task {edit.task_id} --wait")
+
+
+async def show_task(settings: Settings, name: str, directory: Path | None, *, wait: bool) -> int:
+    """Show an edit; with `wait`, wait for it and save its images. Returns the exit status."""
+    chosen = _for_a_person(settings, directory=directory) if wait else settings
+    async with _editor(chosen) as editor:
+        task_id = arguments.read(TaskArguments, {"task_id": name}).task_id
+        _say_if_emulated(editor)
+        edit = await editor.get(task_id)
+        return await _finish(editor, edit) if wait else _tell(edit)
+
+
+async def list_tasks(settings: Settings, most: int) -> None:
+    """List recent edits of this account.
+
+    Raises:
+        SettingsError: No key says which account that is.
+    """
+    _check_whose(settings)
+    async with _editor(settings) as editor:
+        _say_if_emulated(editor)
+        past = await editor.recent(most)
+    if not past:
+        say("No edits yet in this journal.")
+    for one in past:
+        edit = one.edit
+        what = " ".join((one.prompt or "").split())
+        show(
+            f"{one.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
+            f"{one.credits:>6g} credits ({edit.charged})  {edit.task_id or '-'}  {what[:60]}"
+        )
+
+
+def _check_whose(settings: Settings) -> None:
+    """Listing asks nobody, yet needs the key: a journal may be shared, and keeps keys' edits apart.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if settings.emulator or settings.key is not None:
+        return
+    problem = settings.key_problem or "No API key is set."
+    raise SettingsError(
+        f"{problem} Nothing else tells whose edits to list: the journal keeps those of each key "
+        "apart, in case it is shared.",
+        code="missing_api_key",
+        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if it was set) as when the edits were made. "
+        "Nothing will be sent.",
+    )
+
+
+def _say_if_emulated(editor: Editor) -> None:
+    if editor.is_emulator:
+        say("Emulator: not the real model; pictures are stand-ins and credits are play money.")
+
+
+async def _finish(editor: Editor, edit: Edit) -> int:
+    if edit.joined:
+        say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
+    told = edit.notes
+    for note in told:
+        say(note)
+    if edit.task_id and not is_settled(edit.status) and not edit.error:
+        say(f"Task id: {edit.task_id}")
+        edit = await _wait(editor, edit)
+    if edit.image_urls:
+        say("Saving")
+        edit = await editor.keep(edit)
+    return _tell(edit, told) or int(len(edit.saved) < len(edit.image_urls))
+
+
+async def _wait(editor: Editor, started: Edit) -> Edit:
+    with Progress() as progress:
+
+        async def tell(news: edit.Progress) -> None:
+            progress.tell(news.edit.status, news.edit.progress, news.elapsed)
+
+        try:
+            edit = await editor.wait(started.task_id or "", timeout=PATIENCE, on_progress=tell)
+        except anyio.get_cancelled_exc_class():
+            _say_it_goes_on(started)
+            raise
+        progress.tell(edit.status, edit.progress)
+        return edit
+
+
+def _tell(edit: Edit, told: Sequence[str] = ()) -> int:
+    """Show an edit, with the notes that were not told before. Returns the exit status."""
+    percent = f", {edit.progress} %" if edit.progress is not None else ""
+    show(f"Status: {edit.status}{percent}")
+    if edit.error and edit.task_id:
+        show(f"Task id: {edit.task_id}")
+    for path in edit.saved:
+        show(f"Saved: {path}")
+    for number, link in enumerate(edit.image_urls, 1):
+        show(f"Image {number}: {link}")
+    if edit.expires_at:
+        show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
+    show(f"Charged: {edit.charged}{_credits(edit)}")
+    for note in edit.notes:
+        if note not in told:
+            say(note)
+    if edit.error:
+        complain(edit.error)
+    elif edit.task_id and not is_settled(edit.status):
+        show(f"It goes on; to wait for it: wan25-mcp task {edit.task_id} --wait")
+    return 1 if edit.error else 0
+
+
+def _credits(edit: Edit) -> str:
+    if edit.usage and edit.usage.credits_used is not None:
+        return f" ({edit.usage.credits_used:g} credits)"
+    if edit.usage and edit.usage.credits_reserved is not None:
+        return f" ({edit.usage.credits_reserved:g} credits)"
+    return ""

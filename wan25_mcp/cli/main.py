@@ -1,0 +1,266 @@
+"""The command `wan25-mcp`. Reads the settings, runs one thing, and says how it ended.
+
+Exit statuses: 0 done, 1 the edit (or a check) failed, 2 wrong usage or settings, 130 interrupted.
+Everything heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+
+import anyio
+import click
+
+from wan25_mcp.errors import SettingsError, Wan25Error
+
+if TYPE_CHECKING:
+    from wan25_mcp.editing.editor import Editor
+    from wan25_mcp.settings import Settings
+
+Transport = Literal["stdio", "streamable-http", "sse"]
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Path(click.Path):
+    """A path as click parses it, as a `Path`."""
+
+    def __init__(self, **rules: Any) -> None:
+        super().__init__(path_type=Path, **rules)
+
+
+@click.group(invoke_without_command=True, context_settings=_HELP)
+@click.version_option(version("wan25-mcp"), prog_name="wan25-mcp")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Edit images with wan2.5-image-to-image, from an AI assistant or from here.
+
+    Without a command: serve MCP over stdio, as assistants start it.
+
+    \b
+    Try it without a key:   wan25-mcp demo
+    Check your settings:    wan25-mcp doctor
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
+
+
+@main.command()
+@click.option(
+    "--transport",
+    type=click.Choice(get_args(Transport)),
+    default="stdio",
+    show_default=True,
+    help="How assistants reach it. sse is deprecated by the MCP specification.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--emulator", is_flag=True, help="Play the provider: no key, no cost, no real edit.")
+def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
+    """Serve MCP: at stdin and stdout, at /mcp (streamable-http) or at /sse (sse).
+
+    Listening beyond this machine needs WAN25_SERVER_TOKEN.
+    """
+    settings = _settings(emulator=emulator)
+    _warn_of_unread(settings)
+    if transport == "stdio":
+        from wan25_mcp.server.stdio import serve_stdio
+
+        beside = partial(_receive_callbacks, settings) if settings.callback_url else None
+        _run(partial(serve_stdio, settings, beside))
+        return
+    from wan25_mcp.hosting import serve_http
+
+    sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
+
+
+async def _receive_callbacks(settings: Settings, editor: Editor) -> None:
+    """Beside stdio: from the first use of the editor on, so that start-up opens no port."""
+    await editor.in_use()
+    from wan25_mcp.hosting import receive_callbacks
+
+    await receive_callbacks(settings, editor)
+
+
+def _warn_of_unread(settings: Settings) -> None:
+    import logging
+
+    from wan25_mcp.variables import nearest
+
+    names = ((name, nearest(name)) for name in settings.unread)
+    told = [f"{name} ({meant}?)" if meant else name for name, meant in names]
+    if told:
+        logging.getLogger(__name__).warning("Nothing reads %s.", ", ".join(told))
+
+
+@main.command()
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=_Path(exists=True, dir_okay=False))
+@click.option("--prompt", default="Replace the background with a starry sky", show_default=True)
+@click.option("--output", type=_Path(file_okay=False), help="Folder for the result.")
+def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
+    """Edit a picture right now, without a key: the emulator plays the provider.
+
+    Starts the emulator and the MCP server on this machine and drives the server as an assistant
+    would. IMAGE: one or two of your pictures; without any, one that comes with this program.
+    """
+    from wan25_mcp.cli.demo import run_demo
+
+    directory = output or _settings().output_dir
+    sys.exit(_run(partial(run_demo, list(images), prompt, directory)))
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE2]")
+@click.option("--prompt", required=True, help="What to change, and what must stay.")
+@click.option(
+    "-n", "count", type=int, default=1, show_default=True, help="How many results: 1 to 4."
+)
+@click.option("--force-new", is_flag=True, help="Pay for another edit though an equal one exists.")
+@click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
+def edit(
+    images: tuple[str, ...], prompt: str, count: int, force_new: bool, output: Path | None
+) -> None:
+    """Edit IMAGE (a file, or a public link), wait, and save the result. Costs credits."""
+    from wan25_mcp.cli.edit import edit_and_save
+
+    settings = _settings()
+    asked = {"prompt": prompt, "image_urls": list(images), "n": count}
+    sys.exit(_run(partial(edit_and_save, settings, asked, output, force_new=force_new)))
+
+
+@main.command()
+@click.argument("task_id")
+@click.option("--wait", is_flag=True, help="Wait until it is done, and save the images.")
+@click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
+def task(task_id: str, wait: bool, output: Path | None) -> None:
+    """Show an edit by its task id. Free."""
+    from wan25_mcp.cli.edit import show_task
+
+    settings = _settings()
+    directory = output or settings.output_dir
+    sys.exit(_run(partial(show_task, settings, task_id, directory, wait=wait)))
+
+
+@main.command()
+@click.option("--most", type=click.IntRange(1, 1000), default=20, show_default=True)
+def tasks(most: int) -> None:
+    """List recent edits with their state and cost, newest first. Free; asks nobody."""
+    from wan25_mcp.cli.edit import list_tasks
+
+    _run(partial(list_tasks, _settings(), most))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True)
+@click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
+              help="How many times faster than the real model.")  # fmt: skip
+@click.option("--allow-loopback", is_flag=True,
+              help="Call back and load images at addresses of this machine, which the real API "
+              "refuses.")  # fmt: skip
+def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
+    """Run the stand-in for the provider's API on its own.
+
+    Prints its base URL; use that as WAN25_EMULATOR.
+    """
+    _run(partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback))
+
+
+@main.command()
+def doctor() -> None:
+    """Check settings, folders, network and key; say what to fix. Free."""
+    sys.exit(_run(partial(_examine, _settings())))
+
+
+async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> None:
+    import signal
+
+    from wan25_mcp.cli.console import say, show
+    from wan25_mcp.emulator import Emulator
+
+    emulator = Emulator(key=None, speed=speed, allow_loopback=allow_loopback)
+    try:
+        async with emulator.serving(host, port):
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                show(emulator.base_url)
+                say(f"The emulator takes any key. Use it with: WAN25_EMULATOR={emulator.base_url}")
+                async for _ in signals:
+                    break
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {host} port {port} ({(error.strerror or 'unknown').lower()}).",
+            fix="Choose another --port (0 takes a free one) or --host.",
+        ) from None
+
+
+async def _examine(settings: Settings) -> int:
+    from wan25_mcp.cli.console import show
+    from wan25_mcp.cli.doctor import examine
+
+    bad = 0
+    async for finding in examine(settings):
+        show(f"{'ok  ' if finding.good else 'BAD '} {finding.what}")
+        if not finding.good:
+            show(f"     {finding.fix}")
+            bad += 1
+    show("Everything an edit needs is there." if not bad else f"{bad} to fix.")
+    return FAILED if bad else 0
+
+
+def _settings(*, emulator: bool = False) -> Settings:
+    """The settings of this process; logging is set up from them."""
+    from wan25_mcp.cli import logs
+    from wan25_mcp.settings import Settings
+
+    try:
+        settings = Settings.from_mapping(os.environ, emulator=emulator)
+    except SettingsError as error:
+        _fail(error)
+    logs.configure(settings.log_level, settings.secrets)
+    return settings
+
+
+def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a job on the event loop; our errors become lines and exit statuses."""
+    try:
+        return anyio.run(job)
+    except Wan25Error as error:
+        _fail(error)
+    except ExceptionGroup as group:
+        ours = _only_error_in(group)
+        if ours is None:
+            raise
+        _fail(ours)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
+    """Our error that task groups have wrapped on its way, if nothing else went wrong."""
+    if len(group.exceptions) > 1:
+        return None
+    inner = group.exceptions[0]
+    if isinstance(inner, ExceptionGroup):
+        return _only_error_in(inner)
+    return inner if isinstance(inner, Wan25Error) else None
+
+
+def _fail(error: Wan25Error) -> NoReturn:
+    from wan25_mcp.cli.console import complain
+    from wan25_mcp.errors import InvalidRequest
+
+    complain(error)
+    sys.exit(WRONG_USE if isinstance(error, SettingsError | InvalidRequest) else FAILED)

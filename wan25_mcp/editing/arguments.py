@@ -1,0 +1,230 @@
+"""What callers pass in: the arguments of each tool, their schemas, and every refusal in our words.
+
+The rules themselves are `models`'; here they meet a caller. A refusal names the argument and what
+would be right. It never quotes a rejected value, which may be a secret pasted in the wrong place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.inputs.prepare import Local, Wish
+from wan25_mcp.inputs.read import is_link
+from wan25_mcp.provider.models import (
+    MAX_CALLBACK_CHARACTERS,
+    MAX_IMAGES_IN,
+    MAX_IMAGES_OUT,
+    MAX_LINK_CHARACTERS,
+    MAX_PROMPT_CHARACTERS,
+    MODEL,
+    TASK_ID,
+    EditRequest,
+    public_image,
+)
+
+MAX_SOURCE_CHARACTERS: Final = 27_000_000
+"""Of a `data:` URI: an image of 20 MB, twice what the model takes, in base64."""
+
+
+def _stripped(value: object) -> object:
+    return value.strip(" \t\r\n\"'`") if isinstance(value, str) else value
+
+
+TaskId = Annotated[
+    str,
+    Field(pattern=f"^{TASK_ID.pattern}$", description="As edit_image returned it."),
+    BeforeValidator(_stripped),
+]
+
+
+def _source(source: str, info: ValidationInfo) -> str:
+    """Links are judged here; what is local, when it is read."""
+    if not is_link(source):
+        return source
+    if len(source) > MAX_LINK_CHARACTERS:
+        raise PydanticCustomError("long_link", "is a link of more than 8192 characters")
+    return public_image(source, info)
+
+
+Sources = Annotated[
+    tuple[Annotated[str, Field(max_length=MAX_SOURCE_CHARACTERS), AfterValidator(_source)], ...],
+    Field(
+        min_length=1,
+        max_length=MAX_IMAGES_IN,
+        strict=False,
+        description=(
+            "1-2 images: public link, absolute path or file:// URI of a local image, or data: URI. "
+            "The last one sets the aspect of the result."
+        ),
+    ),
+]
+
+
+class EditArguments(EditRequest):
+    """The arguments of `edit_image`."""
+
+    image_urls: Sources
+    force_new: bool = Field(
+        default=False,
+        description=(
+            "An equal call soon after joins the earlier task, uncharged. "
+            "True makes and charges another."
+        ),
+    )
+
+    def wish(self, images: tuple[str | Local, ...]) -> Wish:
+        """What is wanted, once its images have been read."""
+        return Wish(self.prompt, images, self.n, self.callback_url, self.model)
+
+
+class TaskArguments(BaseModel):
+    """The arguments of `get_task`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    task_id: TaskId
+
+
+class WaitArguments(TaskArguments):
+    """The arguments of `wait_for_task`."""
+
+    timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="How long to wait."
+    )
+
+
+Arguments = TypeVar("Arguments", bound=BaseModel)
+
+
+def read(
+    model: type[Arguments], given: Mapping[str, Any], *, trusted: Collection[str] = ()
+) -> Arguments:
+    """Validate what a caller gave.
+
+    Args:
+        trusted: Origins that links may name although they are not public.
+
+    Raises:
+        InvalidRequest: With one sentence for each argument that is wrong.
+    """
+    try:
+        return model.model_validate(_tidy(model, given), context={"trusted": frozenset(trusted)})
+    except ValidationError as error:
+        raise _refusal(model, error) from None
+
+
+def schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments, without what only costs the reader tokens.
+
+    An optional argument is one that may be left out; `null` is accepted for it and not advertised,
+    because `anyOf` confuses some clients.
+    """
+    full = model.model_json_schema()
+    full["properties"] = {name: _plain(rule) for name, rule in full["properties"].items()}
+    return {key: value for key, value in full.items() if key not in ("title", "description")}
+
+
+def _plain(rule: dict[str, Any]) -> dict[str, Any]:
+    options = [option for option in rule.get("anyOf", ()) if option.get("type") != "null"]
+    merged = {**rule, **options[0]} if options else dict(rule)
+    if merged.get("default", 0) is None:
+        del merged["default"]
+    if isinstance(merged.get("items"), dict):
+        merged["items"] = _plain(merged["items"])
+    if "const" in merged:  # fewer clients know it than `enum`
+        merged["enum"] = [merged.pop("const")]
+    return {key: value for key, value in merged.items() if key not in ("title", "anyOf")}
+
+
+def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo three habits of clients that change nothing about what was meant.
+
+    Some send `null` for every argument that was left out; some send a list as JSON text, or one
+    link instead of a list of one.
+    """
+    optional = {name for name, rule in model.model_fields.items() if not rule.is_required()}
+    kept = {
+        name: value for name, value in given.items() if value is not None or name not in optional
+    }
+    links = kept.get("image_urls")
+    if isinstance(links, str):
+        kept["image_urls"] = [links]
+        if links.lstrip().startswith("["):
+            with suppress(ValueError, RecursionError):
+                kept["image_urls"] = json.loads(links)
+    return kept
+
+
+_RULES: Final = {
+    "prompt": f"text of 1 to {MAX_PROMPT_CHARACTERS} characters",
+    "image_urls": "a list of 1 or 2 images",
+    "n": f"a whole number from 1 to {MAX_IMAGES_OUT}",
+    "callback_url": f"a public https:// link of at most {MAX_CALLBACK_CHARACTERS} characters",
+    "model": f"{MODEL}, the only model here",
+    "force_new": "true or false",
+    "task_id": "a task id as edit_image returned it",
+    "timeout_seconds": "a number of seconds, 0 or more",
+}
+
+_FIXES: Final = {
+    "image_urls": "Give direct, public https:// links, or absolute paths of local images.",
+    "callback_url": "Leave callback_url out, or give a public https:// link.",
+    "task_id": "Pass the task_id exactly as edit_image returned it.",
+}
+
+
+def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
+    # Not the input: it may be a secret. Not the URL: it explains a library nobody here asked for.
+    wrongs = _innermost(error.errors(include_url=False, include_context=True))
+    sentences = dict.fromkeys(_sentence(model, wrong) for wrong in wrongs)
+    fields = [str(wrong["loc"][0]) for wrong in wrongs if wrong["loc"]]
+    fix = next((_FIXES[field] for field in fields if field in _FIXES), "Correct that, then retry.")
+    return InvalidRequest(" ".join([*sentences][:4]), fix=f"{fix} Nothing was sent or charged.")
+
+
+def _innermost(wrongs: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the complaints about a list that only repeat one about its item."""
+    parents = {wrong["loc"][:-1] for wrong in wrongs}
+    return [wrong for wrong in wrongs if wrong["loc"] not in parents]
+
+
+def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
+    where = _where(wrong["loc"])
+    field = str(wrong["loc"][0]) if wrong["loc"] else ""
+    match wrong["type"]:
+        case "missing":
+            return f"{field} is required."
+        case "extra_forbidden":
+            takes = ", ".join(model.model_fields)
+            return f"{_safe_name(field)} is not an argument; these are: {takes}."
+        case "string_too_long":
+            most = wrong.get("ctx", {}).get("max_length")
+            return f"{where} has {len(wrong['input'])} characters; at most {most} are allowed."
+        case "link" | "long_link" | "blank" | "unicode":
+            return f"{where} {wrong['msg']}."
+    if len(wrong["loc"]) > 1:
+        return f"{where} must be text."
+    return f"{where} must be {_RULES.get(field, 'valid')}."
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in location)
+
+
+def _safe_name(name: str) -> str:
+    return name if name.isidentifier() and len(name) <= 40 else "One of the names given"

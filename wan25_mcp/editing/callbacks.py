@@ -1,0 +1,161 @@
+"""Addresses at which the provider says that a task is settled, and what is done when it does.
+
+Each submit carries one of its own, which nobody else knows. A callback is a hint and never
+believed: the API itself is asked. It also proves that a submit of unknown outcome was accepted, for
+its address was in nothing else; which task that is, the API must confirm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
+from wan25_mcp.journal import Intent, TolerantJournal
+from wan25_mcp.polling.schedule import pause_after_failure
+from wan25_mcp.polling.shared_poller import Following
+from wan25_mcp.provider.client import Client
+
+logger = logging.getLogger(__name__)
+
+_TRIES: Final = 6
+"""How often the API is asked about a task that a callback names, and a journal that is away."""
+
+_MOST_REMEMBERED: Final = 10_000
+
+_NO_HASH: Final = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the provider may call about one submit.
+
+    Args:
+        url: What is sent; a secret.
+        digest: What is kept of it.
+    """
+
+    url: str
+    digest: str
+
+
+def new_address(base: str, handle: str) -> Address:
+    """An address that was never used."""
+    secret = secrets.token_urlsafe(32)
+    return Address(f"{base}/{handle}/{secret}", _digest(secret))
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Callbacks:
+    """What callbacks do in one process.
+
+    Args:
+        client: Whom to ask what is true.
+        journal: What was sent, and with which address.
+        following: What to wake.
+        submitted: Waits until the submit of a handle has ended, and says what came of it.
+        tasks: The task group that outlives the callback.
+        clock: Epoch seconds.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        journal: TolerantJournal,
+        following: Following,
+        submitted: Callable[[str], Awaitable[Intent | None]],
+        tasks: TaskGroup,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._journal = journal
+        self._following = following
+        self._submitted = submitted
+        self._tasks = tasks
+        self._clock = clock
+        self._under_way: set[str] = set()
+        self._digests: dict[str, str] = {}
+
+    def note(self, handle: str, address: Address) -> None:
+        """Remember an address of this process's, so that it is known without the journal."""
+        self._digests[handle] = address.digest
+        if len(self._digests) > _MOST_REMEMBERED:
+            del self._digests[next(iter(self._digests))]
+
+    def knows(self, handle: str, secret: str) -> bool:
+        """Whether this process made that address; False says nothing about other processes."""
+        return hmac.compare_digest(_digest(secret), self._digests.get(handle, _NO_HASH))
+
+    async def called(self, handle: str, secret: str, hint: str | None) -> bool:
+        """Somebody called the address of a submit; returns whether they knew its secret.
+
+        What follows happens after the return: the caller is answered at once.
+
+        Args:
+            hint: The task id they named.
+
+        Raises:
+            JournalUnusable: The journal cannot be read, so nobody knows whether they did.
+        """
+        if not self.knows(handle, secret):  # else the journal may be away: they call but 4 times
+            intent = await self._journal.find_or_fail(handle, now=self._clock())
+            expected = (intent.callback if intent else None) or _NO_HASH
+            if not hmac.compare_digest(_digest(secret), expected):
+                return False
+        if handle not in self._under_way:
+            self._under_way.add(handle)
+            self._tasks.start_soon(self._heed, handle, hint)
+        return True
+
+    async def _heed(self, handle: str, hint: str | None) -> None:
+        try:
+            intent = await self._ended(handle)
+            if intent is not None and intent.stage == "unknown" and hint is not None:
+                intent = await self._resolve(intent, hint)
+            if intent is not None and intent.task_id is not None:
+                await self._following.wake(intent.task_id, intent)
+        except Exception:
+            logger.exception("Heeding a callback of %s ended unexpectedly", handle)
+        finally:
+            self._under_way.discard(handle)
+
+    async def _ended(self, handle: str) -> Intent | None:
+        """What came of a submit; a callback may be quicker than its answer."""
+        for failures in range(1, _TRIES + 1):
+            if (intent := await self._submitted(handle)) is not None:
+                return intent
+            await anyio.sleep(pause_after_failure(failures, None, 0.5))  # the journal is away
+        return None
+
+    async def _resolve(self, intent: Intent, task_id: str) -> Intent | None:
+        """Find the task of a submit whose outcome was unknown, if it is the one named."""
+        now = self._clock()
+        if await self._journal.find(task_id, now=now) is not None:
+            logger.warning("A callback of %s names the task of another edit", intent.handle)
+            return None
+        for failures in range(1, _TRIES + 1):
+            try:
+                task = await self._client.query(task_id)
+            except (ReadFailed, Unreachable) as error:
+                await anyio.sleep(pause_after_failure(failures, error.retry_after_seconds, 0.5))
+            except Wan25Error as error:
+                logger.warning("A callback of %s names no task: %s", intent.handle, error.message)
+                return None
+            else:
+                found = await self._journal.accept(intent, task, now=self._clock())
+                if found.task_id is not None:
+                    logger.info("A callback resolved %s: it is task %s", intent.handle, task_id)
+                return found
+        return None

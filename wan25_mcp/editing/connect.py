@@ -1,0 +1,177 @@
+"""The way to the provider, as configured: the real API, an emulator that runs already, or one of
+our own. Opened when first needed, so that listing tools costs nothing and needs no key."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+import httpx2
+import platformdirs
+from pydantic import SecretStr
+
+from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.options import Connect, Connection, Rules
+from wan25_mcp.errors import SettingsError
+from wan25_mcp.inputs.bucket import Bucket
+from wan25_mcp.inputs.file_service import FileService
+from wan25_mcp.inputs.publisher import Publisher
+from wan25_mcp.inputs.read import default_input_dirs
+from wan25_mcp.journal import Allowance, Journal
+from wan25_mcp.outputs.download import open_downloads
+from wan25_mcp.outputs.save import default_directory
+from wan25_mcp.provider.client import Client, open_http
+from wan25_mcp.settings import Settings
+from wan25_mcp.url_safety import origin_of, same_address
+
+EMULATOR_KEY: Final = "emulator-key"
+"""Any key opens the emulator; this one says where it belongs."""
+
+
+def connect_as(settings: Settings) -> Connect:
+    """How to connect as the settings say."""
+    if settings.emulator_url is not None:
+        return lambda: _emulator_at(settings, settings.emulator_url or "")
+    if settings.emulator:
+        return lambda: _own_emulator(settings)
+    return lambda: _api(settings, settings.base_url, key_of(settings))
+
+
+def key_of(settings: Settings) -> SecretStr:
+    """The API key.
+
+    Raises:
+        SettingsError: There is none, with how to set it.
+    """
+    if settings.key is not None:
+        return settings.key
+    raise SettingsError(
+        settings.key_problem or "No API key is set, so nothing can be sent to the provider.",
+        code="missing_api_key",
+        fix="Set WAN25_API_KEY in this server's environment (keys: the provider's dashboard, "
+        "/dashboard/keys) and restart it, or try the emulator without a key: "
+        "`wan25-mcp serve --emulator`.",
+    )
+
+
+@asynccontextmanager
+async def _api(settings: Settings, base_url: str, key: SecretStr) -> AsyncIterator[Connection]:
+    origins = [origin_of(base_url), origin_of(settings.files_url or "")]
+    async with open_http() as http, open_downloads() as downloads:
+        yield Connection(
+            Client(http, base_url=base_url, key=key, secrets=settings.secrets),
+            key_id(base_url, key),
+            frozenset(filter(None, origins)),
+            _publisher(settings, http, key),
+            downloads,
+            same_address(base_url),
+            settings.account,
+        )
+
+
+def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> Publisher | None:
+    """What gives local images an address: the operator's own bucket first."""
+    if settings.bucket_url is not None:
+        return Bucket(settings.bucket_url, clock=time.time)
+    if settings.files_url is not None:
+        # An emulator that was started again on its port has none of the images it had.
+        lives = uuid.uuid4().hex if settings.emulator else ""
+        return FileService(
+            http,
+            url=settings.files_url,
+            key=key,
+            clock=time.time,
+            lives=lives,
+            secrets=settings.secrets,
+        )
+    return None
+
+
+def key_id(base_url: str, key: SecretStr) -> str:
+    """Stands for a key at an address. A hash, because the journal never holds the key."""
+    text = f"{same_address(base_url)} {key.get_secret_value()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@asynccontextmanager
+async def _emulator_at(settings: Settings, base_url: str) -> AsyncIterator[Connection]:
+    """An emulator: it has a file service of its own, at its origin."""
+    its_own = replace(settings, files_url=origin_of(base_url), bucket_url=None)
+    async with _api(its_own, base_url, SecretStr(EMULATOR_KEY)) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _own_emulator(settings: Settings) -> AsyncIterator[Connection]:
+    from wan25_mcp.emulator import Emulator
+
+    # It calls back on this machine if it is to call back at all; links of callers are judged by us.
+    emulator = Emulator(key=EMULATOR_KEY, allow_loopback=settings.callback_url is not None)
+    async with (
+        emulator.serving(),
+        _emulator_at(settings, emulator.base_url) as connection,
+    ):
+        yield connection
+
+
+@asynccontextmanager
+async def open_configured_editor(
+    settings: Settings, *, attends: bool = True
+) -> AsyncIterator[Editor]:
+    """An editor as the settings say, for as long as the block runs.
+
+    Args:
+        attends: Whether it looks after edits nobody asks about; a command of one purpose does not.
+    """
+    rules = Rules(
+        is_emulator=settings.emulator,
+        resumes=settings.emulator_url is not None or not settings.emulator,
+        duplicate_window=settings.duplicate_window_seconds,
+        allowance=Allowance(
+            credit_limit=settings.credit_limit,
+            credits_per_image=settings.credits_per_image,
+            max_in_flight=settings.max_in_flight,
+        ),
+        input_dirs=_input_dirs(settings),
+        output_dir=settings.output_dir,
+        save=settings.save,
+        attends=attends,
+        # A command of one purpose has no receiver, and looks as often as without one.
+        callback_url=settings.callback_url if attends else None,
+    )
+    opening = functools.partial(open_journal, settings)
+    async with open_editor(connect_as(settings), opening, rules) as editor:
+        yield editor
+
+
+def _input_dirs(settings: Settings) -> tuple[Path, ...]:
+    if settings.input_dirs is not None:
+        return settings.input_dirs
+    return default_input_dirs(settings.output_dir or default_directory())
+
+
+async def open_journal(settings: Settings) -> Journal:
+    """The journal the settings name, when it is first needed: SQLAlchemy is slow to import."""
+    return await anyio.to_thread.run_sync(_journal_of, settings)
+
+
+def _journal_of(settings: Settings) -> Journal:
+    from wan25_mcp.journal.sql import SqlJournal
+
+    if settings.database_url is not None and not settings.emulator:
+        return SqlJournal(settings.database_url.get_secret_value())
+    name = "emulator.sqlite3" if settings.emulator else "journal.sqlite3"
+    return SqlJournal((settings.data_dir or default_data_dir()) / name)
+
+
+def default_data_dir() -> Path:
+    """Where what must outlive a process is kept, unless the settings say otherwise."""
+    return platformdirs.user_data_path("wan25-mcp")

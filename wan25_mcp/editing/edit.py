@@ -1,0 +1,164 @@
+"""What is known of an edit at one moment, told in one shape. No I/O.
+
+Everything is derived from the journal's records: what an intent has come to, and what was last seen
+of its task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.journal import Intent, Sighting, expires_at
+from wan25_mcp.provider.models import MAX_IMAGES_OUT, Task, Usage
+from wan25_mcp.provider.statuses import Status, charged_for, is_settled
+from wan25_mcp.redaction import one_line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What is known of one edit at one moment.
+
+    Args:
+        task_id: The provider's id; while there is none, our handle, which works in its place.
+        progress: Percent.
+        expires_at: When the links die at the earliest.
+        estimated_seconds: The provider's estimate of the whole run; optimistic.
+        joined: Whether the call that asked joined an earlier, equal one.
+        error: Why there is no edited image and will be none, or why this look failed.
+    """
+
+    task_id: str | None
+    status: Status
+    charged: Charged
+    progress: int | None = None
+    image_urls: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    saved: tuple[str, ...] = ()
+    usage: Usage | None = None
+    estimated_seconds: float | None = None
+    joined: bool = False
+    notes: tuple[str, ...] = ()
+    """Sentences about what was done to the images, or could not be."""
+    error: Wan25Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a wait stands.
+
+    Args:
+        elapsed: Seconds since the edit began.
+        typical: How many seconds such edits took here, if there were a few.
+    """
+
+    edit: Edit
+    elapsed: float
+    typical: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PastEdit:
+    """An edit as the journal lists it."""
+
+    edit: Edit
+    created_at: datetime
+    prompt: str | None
+    n: int
+    credits: float
+    """What it is counted with: the larger of estimated and reserved, or used once that is known."""
+
+
+def unseen(intent: Intent) -> Edit:
+    """An edit whose task was never seen: still being submitted, refused, or unknown."""
+    if intent.task_id is not None:  # accepted, and what was seen of it cannot be read now
+        return unread(intent.task_id)
+    if intent.error is None:
+        return Edit(task_id=intent.handle, status="submitting", charged="unknown")
+    if intent.stage == "unknown":
+        return Edit(task_id=intent.handle, status="unknown", charged="unknown", error=intent.error)
+    return Edit(task_id=None, status="failed", charged=intent.error.charged, error=intent.error)
+
+
+def unread(name: str) -> Edit:
+    """An edit of which the journal alone could tell, and cannot be read now."""
+    reason = ReadFailed(
+        "The journal cannot be read now, so nothing can be said of this edit: it may exist, and "
+        "may have been charged.",
+        code="journal_unusable",
+        fix="Ask again later; if it stays so, `wan25-mcp doctor` says what is wrong.",
+        retryable=True,
+        charged="unknown",
+    )
+    return Edit(task_id=name, status="unknown", charged="unknown", error=reason)
+
+
+def seen(sighting: Sighting, intent: Intent | None) -> Edit:
+    """An edit whose task was seen; without an intent, one of which is not known what was asked."""
+    task = sighting.task
+    links = links_of(task, intent)
+    settled = is_settled(task.status)
+    return Edit(
+        task_id=task.id,
+        status=task.status,
+        charged=_charged(task),
+        progress=100 if task.status == "completed" else task.progress,
+        image_urls=links,
+        expires_at=expiry(sighting) if links else None,
+        usage=task.usage,
+        estimated_seconds=task.task_info.estimated_time if task.task_info and not settled else None,
+        notes=_surplus(task, links, intent),
+        error=_task_error(task),
+    )
+
+
+def links_of(task: Task, intent: Intent | None) -> tuple[str, ...]:
+    """The links that are used: no more than were asked for, or can be, whatever was returned."""
+    return task.image_urls[: intent.n if intent else MAX_IMAGES_OUT]
+
+
+def _surplus(task: Task, used: tuple[str, ...], intent: Intent | None) -> tuple[str, ...]:
+    if len(task.image_urls) == len(used):
+        return ()
+    asked = f"n was {intent.n}" if intent else f"n is at most {MAX_IMAGES_OUT}"
+    kept = "the first one is" if len(used) == 1 else f"the first {len(used)} are"
+    returned = f"The provider returned {len(task.image_urls)} image links although {asked}"
+    return (f"{returned}; only {kept} used.",)
+
+
+def _charged(task: Task) -> Charged:
+    usage = task.usage or Usage()
+    return charged_for(
+        task.status, credits_reserved=usage.credits_reserved, credits_used=usage.credits_used
+    )
+
+
+_CODE_WITHOUT_ONE: Final = {
+    "cancelled": "request_cancelled",
+    "completed": "generation_failed_no_content",
+}
+
+
+def _task_error(task: Task) -> TaskFailed | None:
+    """Why a settled task brought no image."""
+    is_empty = task.status == "completed" and not task.image_urls
+    if task.status not in ("failed", "cancelled") and not is_empty:
+        return None
+    code = task.error.code if task.error else None
+    said = task.error.message if task.error else None
+    advice = task_advice(code or _CODE_WITHOUT_ONE.get(task.status))
+    words = one_line(said, 300).rstrip(".")
+    return TaskFailed(
+        f"{advice.sentence}: {words}." if words else f"{advice.sentence}.",
+        code=advice.code,
+        fix=advice.fix,
+        retryable=advice.retryable,
+        charged=_charged(task),
+    )
+
+
+def expiry(sighting: Sighting) -> datetime:
+    """When the links expire at the earliest."""
+    return datetime.fromtimestamp(expires_at(sighting), UTC)

@@ -1,0 +1,112 @@
+"""Whose edits the configured API key may see: an account outlives its keys.
+
+A key that was never used here may belong to an account whose earlier key made edits. The provider
+tells: whoever may read a task is its account. Asked once, and before anything is sent, since an
+identical edit made with the earlier key must not be paid for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from wan25_mcp.editing.options import Connection
+from wan25_mcp.errors import Refused, Wan25Error
+from wan25_mcp.journal import Journal, JournalUnusable
+from wan25_mcp.journal.records import NOTHING_SENT
+
+CHECK_SECONDS: Final = 3.0
+"""Time limit of the check: the call that waits for it must answer in time."""
+
+_PAUSE_SECONDS: Final = 5.0
+"""After a check that failed, the next is not made sooner."""
+
+_NOT_THEIRS: Final = ("not_found", "permission", "invalid_request")
+
+
+class OwnerUnknown(JournalUnusable):
+    """Whose edits the key may see cannot be told now, so nothing that costs money is sent."""
+
+    def __init__(self, cause: Wan25Error | None) -> None:
+        said = cause.message if cause else "The provider did not answer in time."
+        Wan25Error.__init__(
+            self,
+            "This API key is new, and whether it belongs to the account of earlier edits could "
+            f"not be checked: {said.removesuffix('.')}.{NOTHING_SENT}",
+            code=cause.code if cause else "read_failed",
+            fix=cause.fix if cause else "Call again in a few seconds.",
+            retryable=cause.retryable if cause else True,
+            retry_after_seconds=cause.retry_after_seconds if cause else None,
+        )
+
+
+class Ownership:
+    """Tells the owner of the edits made with the configured key.
+
+    Args:
+        may_ask: Whether the provider is asked about a key that was never used here.
+    """
+
+    def __init__(self, connection: Connection, journal: Journal, *, may_ask: bool = True) -> None:
+        self._connection = connection
+        self._journal = journal
+        self._may_ask = may_ask
+        self._owner: str | None = None
+        self._failure: OwnerUnknown | None = None
+        self._ask_again_at = -math.inf
+        self._asking = anyio.Lock()
+
+    async def owner(self) -> str:
+        """The owner, as the journal names it.
+
+        Raises:
+            JournalUnusable: The journal cannot be read, or the provider could not be asked.
+        """
+        async with self._asking:
+            if self._owner is None:
+                self._owner = await self._find()
+            return self._owner
+
+    async def _find(self) -> str:
+        key, account = self._connection.key, self._connection.account
+        known = await self._journal.known_key(key, address=self._connection.address)
+        if account is not None:
+            owner = _named(account, self._connection.address)
+            if known.owner == key:  # edits from before the account had a name
+                await self._journal.join_owners(owner, [key])
+            return owner
+        if known.owner is not None:
+            return known.owner
+        same = await self._same_account(known.others) if self._may_ask else []
+        return await self._journal.join_owners(same[0], [key, *same[1:]]) if same else key
+
+    async def _same_account(self, others: Sequence[tuple[str, str]]) -> list[str]:
+        """The owners whose tasks the key may read."""
+        if self._failure is not None and anyio.current_time() < self._ask_again_at:
+            raise self._failure
+        try:
+            with anyio.fail_after(CHECK_SECONDS):
+                return [owner for owner, task_id in others if await self._may_read(task_id)]
+        except TimeoutError:
+            self._failure = OwnerUnknown(None)
+        except Wan25Error as error:
+            self._failure = OwnerUnknown(error)
+        self._ask_again_at = anyio.current_time() + _PAUSE_SECONDS
+        raise self._failure
+
+    async def _may_read(self, task_id: str) -> bool:
+        try:
+            await self._connection.client.query(task_id)
+        except Refused as error:
+            if error.code in _NOT_THEIRS:
+                return False
+            raise
+        return True
+
+
+def _named(account: str, address: str | None) -> str:
+    return hashlib.sha256(f"account {address} {account}".encode()).hexdigest()[:24]

@@ -1,0 +1,202 @@
+"""The images of completed edits: saved, told of, found again, shown small."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan25_mcp.editing.edit import Edit, links_of
+from wan25_mcp.editing.options import Connection, Rules
+from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.journal import Journal, JournalUnusable, TolerantJournal, Unsaved, expires_at
+from wan25_mcp.outputs.archiver import PATIENCE, Keeper, Wanted, may_be_tried
+from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded, download
+from wan25_mcp.outputs.previews import make_previews
+from wan25_mcp.provider.models import MAX_IMAGES_OUT
+
+_AS_LONG_AS_IT_TAKES: Final = MAX_IMAGES_OUT * DOWNLOAD_SECONDS
+
+_TASKS_AT_ONCE: Final = 6
+"""Tasks whose images are saved at one time though nobody waits; fewer than images at one time, so
+that those somebody waits for find room."""
+
+_LISTED: Final = 20
+"""Tasks that are read from the journal together. The slowest of them holds up the next ones."""
+
+
+class Results:
+    """The images of one process's edits.
+
+    Args:
+        connection: Where they are downloaded from, if they are.
+        journal: Where it is written which image is where.
+        tolerant: What is known of the tasks.
+        tasks: The task group the saving runs in; it outlives every call.
+        rules: Whether and where they are saved.
+        owner: Whose they are.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        journal: Journal,
+        tolerant: TolerantJournal,
+        tasks: TaskGroup,
+        rules: Rules,
+        owner: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._connection = connection
+        self._owner = owner
+        self._journal = journal
+        self._tolerant = tolerant
+        self._rules = rules
+        self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
+        self._keeper: Keeper | None = None
+        if connection.downloads is not None and rules.save:
+            self._keeper = Keeper(
+                connection.downloads,
+                journal,
+                tasks,
+                directory=rules.output_dir,
+                trusted=connection.trusted,
+                clock=rules.clock,
+                run=rules.run,
+            )
+
+    # --- saved ------------------------------------------------------------------------------
+
+    async def kept(self, edit: Edit, *, patience: float = PATIENCE) -> Edit:
+        """An edit whose images were saved, as far as that goes within `patience` seconds."""
+        if self._keeper is None or edit.status != "completed" or edit.task_id is None:
+            return edit
+        await self.save(edit.task_id, patience=min(patience, PATIENCE))
+        return await self.with_files(edit)
+
+    async def keep(self, edit: Edit) -> Edit:
+        """An edit whose images were saved, however long that takes."""
+        if edit.status == "completed" and edit.task_id is not None:
+            await self.save(edit.task_id)
+        return await self.with_files(edit)
+
+    async def save(
+        self,
+        task_id: str,
+        *,
+        patience: float = _AS_LONG_AS_IT_TAKES,
+        is_asked_for: bool = True,
+    ) -> None:
+        """Save the images of a completed task while its links live; wait a little for it."""
+        if self._keeper is None:
+            return
+        sighting = await self._tolerant.last_seen(task_id)
+        if sighting is None or not sighting.task.image_urls:
+            return
+        expiry = expires_at(sighting)
+        if self._rules.clock() < expiry:
+            intent = await self._tolerant.find(task_id, now=self._rules.clock())
+            prompt = (intent.prompt if intent else None) or ""
+            links = links_of(sighting.task, intent)
+            wanted = Wanted(task_id, links, prompt, expiry, is_asked_for)
+            await self._keeper.keep(wanted, patience=patience)
+
+    async def save_in_turn(self, task_id: str) -> None:
+        """Save the images of a completed task though nobody waits; a few tasks at one time."""
+        async with self._turns:
+            await self.save(task_id, is_asked_for=False)
+
+    async def save_unsaved(self) -> None:
+        """Save what was completed while nobody asked, or could not be saved before, until nothing
+        is due. What fails is not due again for a while, so nothing is held up by it."""
+        tried: set[str] = set()
+        while due := set(await self._due()) - tried:
+            tried |= due  # also where the journal cannot say that it failed
+            async with anyio.create_task_group() as tasks:
+                for task_id in due:
+                    tasks.start_soon(self.save_in_turn, task_id)
+
+    async def _due(self) -> Sequence[str]:
+        if self._keeper is None:
+            return ()
+        now = self._rules.clock()
+        try:
+            return await self._journal.unsaved(await self._owner(), now=now, most=_LISTED)
+        except JournalUnusable:
+            return ()
+
+    async def with_files(self, edit: Edit) -> Edit:
+        """An edit with the files it was saved in, or why there are none."""
+        if self._keeper is None or edit.status != "completed" or edit.task_id is None:
+            return edit
+        saved = await self._keeper.saved(edit.task_id, len(edit.image_urls))
+        notes = edit.notes
+        if len(saved) < len(edit.image_urls):
+            notes = tuple(dict.fromkeys((*notes, *await self._why_unsaved(self._keeper, edit))))
+        return replace(edit, saved=saved, notes=notes)
+
+    async def _why_unsaved(self, keeper: Keeper, edit: Edit) -> tuple[str, ...]:
+        found = await keeper.problem(edit.task_id or "")
+        if found is None:
+            return ()
+        problem, may_follow = found
+        is_alive = edit.expires_at is None or self._rules.clock() < edit.expires_at.timestamp()
+        return (
+            f"Not saved yet: {problem}" if may_follow and is_alive else f"Not saved: {problem}",
+        )
+
+    # --- read again -------------------------------------------------------------------------
+
+    async def image(self, edit: Edit, number: int) -> bytes:
+        """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
+
+        Raises:
+            InvalidRequest: There is no such image.
+            NotDownloaded: It is not on disk, and its link gives none.
+        """
+        if edit.task_id is None or not 1 <= number <= len(edit.image_urls):
+            raise InvalidRequest("There is no such image.", fix="Look at the task's image_urls.")
+        path = (await self._journal.saved(edit.task_id)).get(number)
+        try:
+            if path is not None:
+                body: bytes = await self._rules.run(Path(path).read_bytes)
+                return body
+        except OSError:
+            pass  # moved or deleted since; the link may still live
+        return await self._by_link(edit.task_id, number, edit.image_urls[number - 1])
+
+    async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
+        """Download an image, but not again and again what no try can bring."""
+        before = (await self._journal.unsaved_images(task_id)).get(number)
+        now = self._rules.clock()
+        if before is not None and not may_be_tried(before, now, is_asked_for=True):
+            fix = "It was not downloaded again; that is tried once an hour at most."
+            raise NotDownloaded(before.problem, retryable=False, is_lasting=True, fix=fix)
+        try:
+            return await self._download(link)
+        except NotDownloaded as error:
+            if error.is_lasting:
+                failures = before.failures + 1 if before else 1
+                why = Unsaved(f"{error.message} {error.fix}", failures, now, None)
+                await self._journal.note_unsaved(task_id, number, why)
+            raise
+
+    async def previews(self, edit: Edit) -> list[bytes]:
+        """A small JPEG of each image of a completed edit that one can be made of.
+
+        Raises:
+            NotDownloaded: An image is not on disk, and its link gives none.
+        """
+        numbers = range(1, len(edit.image_urls) + 1)
+        bodies = [await self.image(edit, number) for number in numbers]
+        made = await make_previews(bodies, run=self._rules.run)
+        return [preview for preview in made if preview is not None]
+
+    async def _download(self, link: str) -> bytes:
+        if self._connection.downloads is None:
+            raise InvalidRequest("Images are not downloaded here.", fix="Open the link itself.")
+        trusted = self._connection.trusted
+        return await download(link, http=self._connection.downloads, trusted=trusted)

@@ -1,0 +1,309 @@
+"""Brings an intent to edit to its end, once, whatever becomes of the call that asked for it.
+
+Every step is in the journal before the next is taken: `sending` before the first byte leaves, what
+came of it before anybody is told. What may have been accepted is never sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan25_mcp.editing.circuit_breaker import Breaker
+from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.inputs.prepare import Prepared
+from wan25_mcp.journal import (
+    Intent,
+    Journal,
+    JournalUnusable,
+    Sighting,
+    TolerantJournal,
+    Withheld,
+    sight,
+)
+from wan25_mcp.provider.charging import MOST_RESENDS
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.models import EditRequest
+
+logger = logging.getLogger(__name__)
+
+Prepare = Callable[[], Awaitable[Prepared]]
+"""Makes the request ready to be sent; may take a while, and costs nothing."""
+
+LEASE_SECONDS: Final = 12.0
+"""A process that has not renewed for so long is dead; its submits are then `unknown`."""
+
+LONGEST_WAIT_FOR_RESEND: Final = 60.0
+SHUTDOWN_PATIENCE: Final = 5.0
+_LAST_WORDS: Final = 2.0
+
+_SERVICE_FAILED: Final = ("service_unavailable", "service_error", "unreachable")
+
+
+@dataclass(slots=True, eq=False)
+class Submit:
+    """A submit of this process.
+
+    Args:
+        intent: What is to be sent, and in the end what came of it.
+        sighting: The task as the provider accepted it.
+        changes: What was changed about its images, in sentences.
+        refusal: Why it was not accepted when it was last sent.
+        over: Whether what came of it is journaled, or kept to be.
+        ended: Set when nothing more will be done about it.
+    """
+
+    intent: Intent
+    sighting: Sighting | None = None
+    changes: tuple[str, ...] = ()
+    refusal: Wan25Error | None = None
+    on_the_wire: bool = False
+    over: bool = False
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Submitter:
+    """The submits of one process.
+
+    Args:
+        client: The provider's API.
+        journal: Where every step is written.
+        tolerant: Where what came of a submit is written, whatever the disk says.
+        tasks: The task group they run in; it outlives every call.
+        clock: Epoch seconds.
+        chance: Random numbers in [0, 1).
+        accepted: Told of each submit that became a task.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        tolerant: TolerantJournal,
+        tasks: TaskGroup,
+        *,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        accepted: Callable[[Intent, Sighting], None],
+    ) -> None:
+        self._client = client
+        self._journal = journal
+        self._tolerant = tolerant
+        self._tasks = tasks
+        self._clock = clock
+        self._chance = chance
+        self._accepted = accepted
+        self._breaker = Breaker()
+        self._under_way: dict[str, Submit] = {}
+
+    def refusal(self) -> Withheld | None:
+        """Why nothing new may be sent now, if so."""
+        pause = self._breaker.pause(self._clock())
+        if pause is None:
+            return None
+        return Withheld(
+            f"The provider has failed several times in a row, so edits are held back for "
+            f"{pause:.0f} s more; nothing was sent.",
+            code="provider_failing",
+            fix="Call again after that. Looking at tasks works meanwhile.",
+            retryable=True,
+            retry_after_seconds=round(pause, 1),
+        )
+
+    def start(self, intent: Intent, prepare: Prepare) -> Submit:
+        """Prepare and send the edit of an intent that was just made."""
+        self._breaker.started(self._clock())
+        submit = self._under_way[intent.handle] = Submit(intent)
+        self._tasks.start_soon(self._bring_to_end, submit, prepare)
+        return submit
+
+    async def ended(self, handle: str) -> None:
+        """Wait until a submit of this process has ended."""
+        if (submit := self._under_way.get(handle)) is not None:
+            await submit.ended.wait()
+
+    async def finish(self) -> None:
+        """Before the process ends: let submits on the wire learn their task ids, then give up.
+
+        What is still open after 5 seconds is journaled as unknown.
+        """
+        with anyio.move_on_after(SHUTDOWN_PATIENCE):
+            await self._all_ended()
+        for submit in self._under_way.values():
+            submit.scope.cancel()
+        with anyio.move_on_after(_LAST_WORDS):
+            await self._all_ended()
+
+    async def _all_ended(self) -> None:
+        for submit in list(self._under_way.values()):
+            await submit.ended.wait()
+
+    async def _bring_to_end(self, submit: Submit, prepare: Prepare) -> None:
+        handle = submit.intent.handle
+        try:
+            with submit.scope:
+                await self._send_leased(submit, prepare)
+            if submit.scope.cancelled_caught:
+                await self._given_up(submit)
+        except anyio.get_cancelled_exc_class():
+            await self._given_up(submit)
+            raise
+        except Exception as error:
+            logger.exception("The submit %s ended unexpectedly", handle)
+            if submit.on_the_wire or submit.over:
+                submit.intent = await self._tolerant.lose(submit.intent, _broke(error))
+            else:
+                submit.intent = await self._tolerant.refuse(submit.intent, _never_sent())
+        finally:
+            del self._under_way[handle]
+            submit.ended.set()
+
+    async def _given_up(self, submit: Submit) -> None:
+        if submit.over:  # the journal may not have it yet: "never sent" would be believed
+            return
+        with anyio.CancelScope(shield=True):
+            if submit.on_the_wire:
+                submit.intent = await self._tolerant.lose(submit.intent, _stopped())
+            else:
+                submit.intent = await self._tolerant.refuse(submit.intent, _never_sent())
+
+    async def _send_leased(self, submit: Submit, prepare: Prepare) -> None:
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._keep_lease, submit.intent.handle)
+            request = await self._prepared(submit, prepare)
+            try:
+                if request is not None:
+                    await self._send(submit, request)
+            except JournalUnusable as error:
+                # After a resend "nothing was sent" would be untrue.
+                reason = submit.refusal or error
+                submit.intent = await self._tolerant.refuse(submit.intent, reason)
+            beside.cancel_scope.cancel()
+
+    async def _prepared(self, submit: Submit, prepare: Prepare) -> EditRequest | None:
+        """What to send; None when an image could not be prepared, so that nothing is."""
+        try:
+            prepared = await prepare()
+        except Wan25Error as error:
+            # It is kept with the intent; the frames it came through hold the images.
+            error.__traceback__ = error.__context__ = None
+            submit.intent = await self._tolerant.refuse(submit.intent, error)
+            return None
+        submit.changes = prepared.changes
+        return prepared.request
+
+    async def _keep_lease(self, handle: str) -> None:
+        while True:
+            await anyio.sleep(LEASE_SECONDS / 4)
+            try:
+                await self._journal.renew(handle, now=self._clock(), lease=LEASE_SECONDS)
+            except JournalUnusable as error:
+                logger.warning("%s", error.state)
+            except Exception:  # it must not stop the submit
+                logger.exception("Renewing the lease of %s ended unexpectedly", handle)
+
+    async def _send(self, submit: Submit, request: EditRequest) -> None:
+        """Send until something came of it.
+
+        Raises:
+            JournalUnusable: The next step could not be written; nothing is on the wire.
+        """
+        handle = submit.intent.handle
+        for attempt in range(MOST_RESENDS + 1):
+            if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
+                # Taken for dead, and said to be; a new call may have taken over.
+                found = await self._tolerant.find_or_fail(handle, now=self._clock())
+                submit.intent = found or submit.intent
+                return
+            submit.on_the_wire = True
+            error = await self._send_once(submit, request)
+            if error is None:
+                submit.over = True
+                return
+            submit.on_the_wire, submit.refusal = False, error
+            if not self._may_resend(error, attempt):
+                submit.intent = await self._tolerant.refuse(submit.intent, error)
+                return
+            await self._journal.pause(handle, now=self._clock(), lease=LEASE_SECONDS)
+            await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._chance()))
+
+    async def _send_once(self, submit: Submit, request: EditRequest) -> Wan25Error | None:
+        """Send, and journal what came of it. Returns the error of a submit surely not accepted."""
+        try:
+            task = await self._client.submit(request, idempotency_key=submit.intent.handle)
+        except OutcomeUnknown as error:
+            self._breaker.failed(self._clock())
+            submit.intent = await self._tolerant.lose(submit.intent, error)
+            return None
+        except Wan25Error as error:
+            self._note(error)
+            return error
+        with anyio.CancelScope(shield=True):  # the one moment the id is known here and nowhere else
+            now = self._clock()
+            submit.intent = await self._tolerant.accept(submit.intent, task, now=now)
+            if submit.intent.task_id is None:
+                self._breaker.failed(now)
+                return None
+            submit.sighting = sighting = sight(None, task, now)
+        self._breaker.succeeded()
+        self._accepted(submit.intent, sighting)
+        return None
+
+    def _note(self, error: Wan25Error) -> None:
+        if error.code in _SERVICE_FAILED:
+            self._breaker.failed(self._clock())
+        else:
+            self._breaker.succeeded()
+
+    def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
+        asked = error.retry_after_seconds or 0.0
+        return error.retryable and attempt < MOST_RESENDS and asked <= LONGEST_WAIT_FOR_RESEND
+
+
+def resend_pause(attempt: int, asked: float | None, chance: float) -> float:
+    """Seconds before a submit that was surely not accepted is sent again.
+
+    Args:
+        attempt: 0 for the first resend.
+        asked: What the provider asked for; never undercut.
+        chance: A random number in [0, 1), for full jitter.
+    """
+    return (asked or 0.0) + min(math.ldexp(1.0, attempt), 30.0) * chance
+
+
+def _broke(error: Exception) -> OutcomeUnknown:
+    while isinstance(error, ExceptionGroup):  # as the task group wraps whatever passes it
+        error = error.exceptions[0]
+    return OutcomeUnknown(
+        f"Something unexpected happened while the edit was being sent ({type(error).__name__}), "
+        "so it may or may not have been accepted.",
+        code="outcome_unknown",
+        fix=LOOK_FIRST,
+        charged="unknown",
+    )
+
+
+def _stopped() -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "The server stopped while the edit was being sent, so it may or may not have been "
+        "accepted.",
+        code="outcome_unknown",
+        fix=LOOK_FIRST,
+        charged="unknown",
+    )
+
+
+def _never_sent() -> Unreachable:
+    return Unreachable(
+        "The server stopped before the edit was sent; nothing was charged.",
+        code="never_sent",
+        fix="Call edit_image again.",
+        retryable=True,
+    )

@@ -1,0 +1,1 @@
+"""From what a caller named to a link that the provider can download."""

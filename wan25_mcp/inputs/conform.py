@@ -1,0 +1,94 @@
+"""Makes any image one that the model takes, changed as little as possible, or says why it cannot.
+
+An image that already conforms stays as it is, byte for byte, except that metadata (where a photo
+was taken, by whom, a preview of what was cropped away) and anything behind its end are cut out of
+the file without touching the picture. An image has its place at a public address for a while, so
+what is not picture does not belong there.
+
+Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
+take about 300); `intake` makes one large image at a time, or two small ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from wan25_mcp.inputs import decode, encode
+from wan25_mcp.inputs.formats import Format, damaged, recognise
+from wan25_mcp.inputs.read import Picture
+from wan25_mcp.inputs.strip import stripped
+
+MAX_BYTES: Final = encode.MAX_BYTES
+_TYPES: Final[dict[Format, tuple[str, str]]] = {
+    "JPEG": ("image/jpeg", ".jpg"),
+    "PNG": ("image/png", ".png"),
+    "WebP": ("image/webp", ".webp"),
+}
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """An image the provider takes. `changes` are plain words; none when it is byte for byte."""
+
+    content: bytes
+    mime_type: str
+    extension: str
+    width: int
+    height: int
+    changes: tuple[str, ...]
+
+
+def conform(picture: Picture) -> Conformed:
+    """Make an image conform. Blocks, for seconds when it is large.
+
+    Raises:
+        InvalidRequest: `image_unusable` or `image_unreadable`, naming the fault and the remedy.
+    """
+    kind = recognise(picture)
+    decoded = decode.decode(picture, kind)
+    return _as_it_is(picture, kind, decoded) or _anew(picture, decoded)
+
+
+def check(picture: Picture, file: BinaryIO | None = None) -> int:
+    """Refuse, in milliseconds, what is known not to conform before anything is decoded.
+
+    What passes may still turn out damaged in `conform`.
+
+    Args:
+        file: The whole, where the picture is only its first kilobyte.
+
+    Returns:
+        How many pixels it has.
+
+    Raises:
+        InvalidRequest: As `conform` would.
+    """
+    return decode.check(picture, recognise(picture), file)
+
+
+def _as_it_is(picture: Picture, kind: Format, decoded: decode.Decoded) -> Conformed | None:
+    is_ready = decoded.image.mode == "RGB" and set(decoded.changes) <= {decode.FIRST_FRAME}
+    if kind not in _TYPES or not is_ready:
+        return None
+    content = stripped(picture.content, kind)
+    if content is None or len(content) > MAX_BYTES:
+        return None
+    changes = list(decoded.changes)
+    if content is not picture.content and not changes:
+        changes.append("metadata removed")
+    width, height = decoded.image.size
+    return Conformed(content, *_TYPES[kind], width, height, tuple(changes))
+
+
+def _anew(picture: Picture, decoded: decode.Decoded) -> Conformed:
+    try:
+        image = decode.in_srgb(decoded)
+        made = encode.encode(image, is_lossy=decoded.is_lossy, least_side=decode.LEAST_SIDE)
+    except Exception:  # noqa: BLE001 - an encoder has no reason to fail; memory may run out
+        raise damaged(picture, "could not be converted") from None
+    changes = [*decoded.changes, made.how]
+    if made.size != image.size:
+        before, after = (f"{size[0]}×{size[1]}" for size in (image.size, made.size))
+        changes.insert(-1, f"scaled from {before} to {after} to stay below 10 MB")
+    return Conformed(made.content, made.mime_type, made.extension, *made.size, tuple(changes))

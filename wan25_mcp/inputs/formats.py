@@ -1,0 +1,261 @@
+"""What a file really is, by its first bytes, and what its container says before any decoder runs.
+
+The name of a file never matters. Formats that the provider or Pillow cannot be given are named in
+the refusal, because "not an image" helps nobody who holds a photograph from a telephone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.inputs.read import Picture
+from wan25_mcp.inputs.sources import refused
+
+Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"]
+
+_READABLE: Final[tuple[tuple[re.Pattern[bytes], Format], ...]] = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"RIFF.{4}WEBPVP8[ LX]", re.DOTALL), "WebP"),
+    (re.compile(rb"GIF8[79]a"), "GIF"),
+    # A text may begin with BM: the size of the header tells.
+    (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), "BMP"),
+    (re.compile(rb"II\x2a\0(?!.{4}CR)|MM\0\x2a", re.DOTALL), "TIFF"),
+)
+
+_EXPORT: Final = "Export or convert it to JPEG or PNG and give that file."
+_BRANDS: Final = {
+    b"heic": "a HEIC photo", b"heix": "a HEIC photo", b"hevc": "a HEIC photo",
+    b"heim": "a HEIC photo", b"heis": "a HEIC photo", b"mif1": "a HEIF photo",
+    b"msf1": "a HEIF photo", b"avif": "an AVIF image", b"avis": "an AVIF image",
+    b"crx ": "a camera raw file",
+}  # fmt: skip
+_OTHERS: Final = (
+    (re.compile(rb"II\x2a\0.{4}CR|IIRO|IIU\0|FUJIFILMCCD-RAW", re.DOTALL), "a camera raw file"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL image"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 image"),
+    (re.compile(rb"[II]{2}\x2b\0|MM\0\x2b"), "a BigTIFF image"),
+    (re.compile(rb"%PDF-"), "a PDF document"),
+    (re.compile(rb"8BPS"), "a Photoshop document"),
+    (re.compile(rb"\0\0[\x01\x02]\0"), "an icon file"),
+    (re.compile(rb"PK\x03\x04"), "a ZIP archive or an office document"),
+    (re.compile(rb"\x1f\x8b"), "a compressed file"),
+    (re.compile(rb"%!PS"), "a PostScript document"),
+    (re.compile(rb"gimp xcf"), "a GIMP document"),
+    (re.compile(rb"\x1aE\xdf\xa3"), "a video"),
+    (re.compile(rb"RIFF.{4}AVI ", re.DOTALL), "a video"),
+    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer, not the image itself"),
+)
+_SVG: Final = re.compile(rb"<svg[\s>]", re.IGNORECASE)
+_HTML: Final = re.compile(rb"<(!doctype html|html|head|body|script)\b", re.IGNORECASE)
+
+
+def recognise(picture: Picture) -> Format:
+    """The format of an image.
+
+    Raises:
+        InvalidRequest: `image_unusable`, naming what it is instead.
+    """
+    head = picture.content[:1024]
+    for signature, found in _READABLE:
+        if signature.match(head):
+            return found
+    if not head:
+        raise unusable(picture, "is empty", "Save or copy it anew and give that file.")
+    raise unusable(picture, f"is {_named(head)}, which cannot be used", _EXPORT)
+
+
+def _named(head: bytes) -> str:
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12], "a video")
+    for signature, name in _OTHERS:
+        if signature.match(head):
+            return name
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if _SVG.search(text):
+        return "an SVG drawing"
+    return "a web page" if _HTML.match(text) else "not an image of a known format"
+
+
+def unusable(picture: Picture, why: str, fix: str) -> InvalidRequest:
+    """For an image that is whole, and not fit."""
+    return refused(f'The image "{picture.name}" {why}.', "image_unusable", fix)
+
+
+def damaged(
+    picture: Picture, why: str = "is damaged or cut short, so it cannot be read"
+) -> InvalidRequest:
+    """For an image that is not whole."""
+    return refused(
+        f'The image "{picture.name}" {why}.',
+        "image_unreadable",
+        "Open it in an image program, save it anew as JPEG or PNG, and give that file.",
+    )
+
+
+# --- containers -----------------------------------------------------------------------------
+
+
+class Malformed(ValueError):
+    """A container that no honest program wrote."""
+
+
+Part = tuple[int, int, int]
+"""The kind of a segment or chunk, where it begins and where it ends."""
+
+_MOST_PARTS: Final = 100_000
+_MOST_SCANS: Final = 100
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_BITS_PER_BLOCK: Final = {0xC0: 2, 0xC1: 2, 0xC2: 1}
+_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_MARKER: Final = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+_AFTER_SCAN: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_FRAME_SIZE, _SCAN, _END = 0xC0, 0xDA, 0xD9
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """The segments of a JPEG file, in libjpeg's reading."""
+
+    parts: tuple[Part, ...]
+    end: int | None
+    """Behind the end marker; None when there is none."""
+    is_buffered: bool
+    """Whether a decoder must hold the coefficients of the whole image: several scans."""
+    is_hollow: bool
+    """Whether it holds less than an image of the size it claims can be written in."""
+
+
+def read_jpeg(content: bytes) -> Jpeg:
+    """Raises: Malformed - also for more scans than any encoder makes; each costs a pass."""
+    parts: list[Part] = []
+    frame: _Frame | None = None
+    scans, coded, is_buffered = 0, 0, False
+    for marker, start, body_end, end in _segments(content):
+        if marker == _END:
+            is_hollow = frame is None or 8 * coded < frame.least_bits
+            return Jpeg(tuple(parts), end, is_buffered, is_hollow)
+        parts.append((marker, start, end))
+        if marker in _FRAMES:
+            if frame is not None:
+                raise Malformed  # libjpeg and Pillow would disagree on the size
+            frame = _Frame(marker, content[start + 4 : body_end])
+            is_buffered = marker in _PROGRESSIVE
+        elif marker == _SCAN:
+            scans += 1
+            coded += end - body_end
+            is_buffered |= frame is not None and content[start + 4] < frame.components
+        if len(parts) > _MOST_PARTS or scans > _MOST_SCANS:
+            raise Malformed
+    return Jpeg(tuple(parts), None, is_buffered, frame is None or 8 * coded < frame.least_bits)
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Marker, where it begins, where its body ends, and where the coded picture after it ends.
+
+    As libjpeg goes from one to the next: over garbage, over filling, and through a scan to
+    the next marker that is no restart.
+    """
+    position, pattern = 2, _MARKER
+    while (found := pattern.search(content, position)) is not None:
+        marker, start, position = found.group(1)[0], found.start(), found.end()
+        pattern = _MARKER
+        if marker == _END:
+            yield marker, start, position, position
+            return
+        if marker in _ALONE:
+            continue
+        length = int.from_bytes(content[position : position + 2], "big")
+        if length < 2 or position + length > len(content):
+            raise Malformed
+        body_end = position = position + length
+        if marker == _SCAN:
+            pattern = _AFTER_SCAN
+            after = pattern.search(content, position)
+            position = after.start() if after else len(content)
+        yield marker, start, body_end, position
+
+
+class _Frame:
+    """What the header of a JPEG says of its picture."""
+
+    def __init__(self, marker: int, body: bytes) -> None:
+        if len(body) < 9 or len(body) < 6 + 3 * body[5] or not body[5]:
+            raise Malformed
+        self._marker = marker
+        self._height, self._width = (
+            int.from_bytes(body[1:3], "big"),
+            int.from_bytes(body[3:5], "big"),
+        )
+        self.components = body[5]
+        self._sampling = [
+            (body[at] >> 4 or 1, body[at] & 15 or 1) for at in range(7, 7 + 3 * body[5], 3)
+        ]
+
+    @property
+    def least_bits(self) -> int:
+        """A block costs a bit for its mean and one to say that it ends; progressive, the first.
+
+        Decoders fill what is missing with grey and say nothing.
+        """
+        across, down = (max(factors) for factors in zip(*self._sampling, strict=True))
+        blocks: int = sum(
+            -(-self._width * h // (8 * across)) * -(-self._height * v // (8 * down))
+            for h, v in self._sampling
+        )
+        return blocks * _BITS_PER_BLOCK.get(self._marker, 0)
+
+
+def read_png(content: bytes) -> tuple[Part, ...]:
+    """The chunks up to the end chunk, which is missing when the file is cut. Raises: Malformed."""
+    parts: list[Part] = []
+    position = 8
+    while position + 12 <= len(content):
+        length = int.from_bytes(content[position : position + 4], "big")
+        kind = int.from_bytes(content[position + 4 : position + 8], "big")
+        end = position + 12 + length
+        if len(parts) > _MOST_PARTS:
+            raise Malformed
+        if end > len(content):
+            break
+        parts.append((kind, position, end))
+        position = end
+        if kind == int.from_bytes(b"IEND", "big"):
+            break
+    return tuple(parts)
+
+
+def read_webp(content: bytes) -> tuple[Part, ...]:
+    """The chunks of a WebP file. Raises: Malformed."""
+    parts: list[Part] = []
+    position = 12
+    last = min(len(content), 8 + int.from_bytes(content[4:8], "little"))
+    while position + 8 <= last:
+        length = int.from_bytes(content[position + 4 : position + 8], "little")
+        end = position + 8 + length + (length & 1)
+        if len(parts) > _MOST_PARTS:
+            raise Malformed
+        parts.append((int.from_bytes(content[position : position + 4], "big"), position, end))
+        position = end
+    return tuple(parts)
+
+
+def webp_size(content: bytes) -> tuple[int, int]:
+    """Width and height; the decoder takes its memory when it is opened, so they are read before."""
+    kind, body = content[12:16], content[20:30]
+    if len(body) < 10:
+        raise Malformed
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return (
+        int.from_bytes(body[6:8], "little") & 0x3FFF,
+        int.from_bytes(body[8:10], "little") & 0x3FFF,
+    )

@@ -1,0 +1,255 @@
+"""From what a caller named to links the provider can download: read, made to conform, given an
+address, each once.
+
+Reading is quick and comes before anything is decided, and so does a look at what each image is; the
+rest happens while the intent waits in the journal, before the submit is sent. An equal image is
+uploaded once while its address lives.
+
+Memory stays bounded however many calls come at once: a file is read in pieces, and whole only when
+it is converted, one large image is converted at a time, and images inside calls are counted as long
+as anybody holds them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.inputs.conform import Conformed, check, conform
+from wan25_mcp.inputs.publisher import Publisher, publisher_error_when_none
+from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
+from wan25_mcp.inputs.weighted_semaphore import Room
+from wan25_mcp.journal import Journal, JournalUnusable, Upload
+from wan25_mcp.provider.models import EditRequest, ModelName
+
+MOST_CONVERTED: Final = 2
+"""Images converted at one time; a large one may take a few hundred megabytes, and goes alone."""
+
+LARGE_PIXELS: Final = 12_000_000
+MOST_READ: Final = 2
+"""Files that are read for their hash at one time."""
+
+MOST_UPLOADED: Final = 4
+"""At one time, with at most 10 MB each."""
+
+MOST_HELD_BYTES: Final = 200_000_000
+"""Of images that came inside calls and are not uploaded yet."""
+
+HELD_PATIENCE: Final = 2.0
+"""Seconds that such an image waits for room; the call is answered within 4."""
+
+Run = Callable[..., Awaitable[Any]]
+Local = Picture | LocalFile
+"""An image of this machine: what came inside a call is in memory, a file is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An edit as a person means it: an `EditRequest` whose images may be local.
+
+    Args:
+        images: Links for the provider to download, and pictures of this machine.
+    """
+
+    prompt: str
+    images: tuple[str | Local, ...]
+    n: int
+    callback_url: str | None
+    model: ModelName
+
+    @classmethod
+    def of(cls, request: EditRequest) -> Wish:
+        """The wish that a request already is."""
+        return cls(
+            request.prompt,
+            tuple(request.image_urls),
+            request.n,
+            request.callback_url,
+            request.model,
+        )
+
+    def content(self) -> dict[str, Any]:
+        """What makes two wishes equal: an image's content, not its name or address."""
+        images = [
+            image if isinstance(image, str) else f"sha256:{image.sha256}" for image in self.images
+        ]
+        return self.request(images).wire()
+
+    def request(self, links: Sequence[str]) -> EditRequest:
+        """The request to send, once every image has an address."""
+        # Each link was judged where it came from: the caller's by the models, ours by who gave it.
+        return EditRequest.model_construct(
+            prompt=self.prompt,
+            image_urls=tuple(links),
+            n=self.n,
+            callback_url=self.callback_url,
+            model=self.model,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request ready to be sent.
+
+    Args:
+        changes: What was changed about the images to make them conform, in sentences.
+    """
+
+    request: EditRequest
+    changes: tuple[str, ...] = ()
+
+
+class Held:
+    """Counts the bytes of pictures that somebody still holds."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        # A picture may be let go in any thread, where only this much is safe.
+        self._let_go: deque[int] = deque()
+
+    async def hold(self, picture: Picture) -> None:
+        """Count a picture until nobody holds it any more.
+
+        Raises:
+            Wan25Error: There is no room for it, and was none for a while.
+        """
+        size = len(picture.content)
+        with anyio.move_on_after(HELD_PATIENCE):
+            while self.bytes + size > self._most:  # noqa: ASYNC110  no event: see `_let_go`
+                await anyio.sleep(0.1)
+            self._bytes += size
+            weakref.finalize(picture, self._let_go.append, size).atexit = False
+            return
+        raise Wan25Error(
+            "Too many images inside calls wait to be uploaded; nothing was sent or charged.",
+            code="busy",
+            fix="Call again later, or give a public https:// link or the path of a local image.",
+            retryable=True,
+            retry_after_seconds=10.0,
+        )
+
+    @property
+    def bytes(self) -> int:
+        """How many are held now."""
+        while self._let_go:
+            self._bytes -= self._let_go.popleft()
+        return self._bytes
+
+
+class Intake:
+    """Reads and publishes the images of this machine.
+
+    Args:
+        allowed: The folders local images may be read from.
+        run: Where blocking work runs.
+    """
+
+    def __init__(self, allowed: Sequence[Path], *, run: Run = anyio.to_thread.run_sync) -> None:
+        self._allowed = tuple(allowed)
+        self._run = run
+        self._readers = anyio.CapacityLimiter(MOST_READ)
+        self._parser = anyio.Lock()
+        self._converters = Room(MOST_CONVERTED)
+        self._uploads = anyio.CapacityLimiter(MOST_UPLOADED)
+        self.held = Held(MOST_HELD_BYTES)
+
+    async def read(self, sources: Sequence[str]) -> tuple[str | Local, ...]:
+        """What a caller named: links as they are, local images as they were found.
+
+        Raises:
+            Wan25Error: Too many images inside calls are held already.
+            InvalidRequest: An image cannot be read, or shows at once that it is of no use;
+                nothing was uploaded.
+        """
+        return tuple([await self._read(source) for source in sources])
+
+    async def _read(self, source: str) -> str | Local:
+        if is_link(source):
+            return source
+        # Checked here, so that what is refused for a reason this plain is never an edit in the
+        # journal.
+        if not is_data(source):
+            async with self._readers:
+                file: LocalFile = await self._run(find_file, source, self._allowed, check)
+                return file
+        async with self._parser:
+            picture: Picture = await self._run(read_source, source, ())
+            await self._run(check, picture)
+        await self.held.hold(picture)
+        return picture
+
+    async def prepare(
+        self, wish: Wish, publisher: Publisher | None, journal: Journal, *, now: float
+    ) -> Prepared:
+        """Give every image of a wish an address.
+
+        Raises:
+            InvalidRequest: An image cannot be made to conform.
+            Wan25Error: An image could not be given an address.
+        """
+        links: list[str] = []
+        changes: list[str] = []
+        for number, image in enumerate(wish.images, 1):
+            if isinstance(image, str):
+                links.append(image)
+                continue
+            upload = await self._upload(image, publisher, journal, now)
+            links.append(upload.url)
+            if upload.changes:
+                changes.append(f"Image {number}: {', '.join(upload.changes)}.")
+        return Prepared(wish.request(links), tuple(changes))
+
+    async def _upload(
+        self, image: Local, publisher: Publisher | None, journal: Journal, now: float
+    ) -> Upload:
+        if publisher is None:
+            raise publisher_error_when_none()
+        place = publisher.place
+        try:
+            known = await journal.uploaded(image.sha256, place, now=now)
+        except JournalUnusable:
+            known = None  # a cache; the submit itself will say that nothing can be sent
+        if known is not None:
+            return known
+        async with self._uploads:
+            conformed = await self._conformed(image)
+            published = await publisher.publish(conformed, image.name)
+        upload = Upload(published.url, published.expires_at, conformed.changes)
+        await journal.note_upload(image.sha256, place, upload)
+        return upload
+
+    async def _conformed(self, image: Local) -> Conformed:
+        if isinstance(image, LocalFile):
+            pixels = image.pixels
+        else:
+            pixels = await self._run(check, image)
+        is_large = pixels > LARGE_PIXELS
+        async with self._converters.taken(MOST_CONVERTED if is_large else 1):
+            made: Conformed = await self._run(self._made, image, is_large)
+            return made
+
+    def _made(self, image: Local, is_large: bool) -> Conformed:
+        made = conform(image.read(self._allowed) if isinstance(image, LocalFile) else image)
+        if is_large:
+            _return_free_memory()
+        return made
+
+
+def _return_free_memory() -> None:
+    """Have the allocator give the system what a conversion has freed.
+
+    glibc keeps it, for each thread that ever converted one: a gigabyte after sixteen large ones.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another system, or another C library
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,311 @@
+"""Each step of an intent as SQL inside one transaction. Synchronous; knows no engine.
+
+A step that moves an intent names the stages it may move from: whoever comes second finds no row.
+
+What a call waits for is built here once: SQLAlchemy takes longer to build a statement than SQLite
+to carry it out.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.journal import spending
+from wan25_mcp.journal.records import (
+    DAY,
+    Allowance,
+    Ask,
+    Claim,
+    Intent,
+    Sighting,
+    Stage,
+    Withheld,
+    error_from_json,
+    error_to_json,
+    mixed_up,
+)
+from wan25_mcp.journal.schema import files, intents, tasks, unsaved, uploads
+from wan25_mcp.journal.tasks import last_seen, record, settle_credits
+from wan25_mcp.provider.models import Task
+
+KEPT_FOR: Final = 30 * DAY
+"""How long intents, prompts and links are kept."""
+
+# --- claiming -------------------------------------------------------------------------------
+
+_LIVE: Final = (
+    select(intents)
+    .outerjoin(tasks, tasks.c.task_id == intents.c.task_id)
+    .where(
+        intents.c.owner == bindparam("owner"),
+        intents.c.fingerprint == bindparam("fingerprint"),
+        # One whose outcome nobody knows is not forgotten with the window: a repeat could be
+        # paid twice, and only the caller can say that it is meant (`force_new`).
+        or_(
+            intents.c.created_at > bindparam("since"),
+            and_(intents.c.stage == "unknown", intents.c.created_at > bindparam("long_since")),
+        ),
+        intents.c.stage != "refused",
+        or_(tasks.c.status.is_(None), tasks.c.status.not_in(("failed", "cancelled"))),
+    )
+    .order_by(intents.c.created_at.desc())
+    .limit(1)
+)
+_MAKE: Final = insert(intents)
+
+
+def claim(
+    connection: Connection,
+    ask: Ask,
+    *,
+    now: float,
+    window: float,
+    lease: float,
+    allowance: Allowance,
+    refusal: Withheld | None,
+) -> Claim:
+    if overdue(connection, now):
+        expire(connection, now)
+    earlier = _live(connection, ask, now - window) if window > 0 else None
+    if earlier is not None:
+        return Claim(earlier, joined=True)
+    if refusal is not None:
+        raise refusal
+    spending.check_in_flight(connection, ask.owner, allowance, now)
+    told = spending.price(connection, ask.owner)
+    price = told or allowance.credits_per_image
+    spending.check_credits(connection, ask.owner, allowance, price * ask.n, now)
+    if told is None:
+        spending.check_price_is_told(connection, ask.owner, allowance, now)
+    intent = Intent(
+        handle=ask.handle,
+        owner=ask.owner,
+        created_at=now,
+        n=ask.n,
+        prompt=ask.prompt.replace("\0", " "),  # which PostgreSQL cannot store
+        credits=price * ask.n,
+        callback=ask.callback,
+    )
+    connection.execute(
+        _MAKE,
+        {
+            "handle": intent.handle,
+            "owner": intent.owner,
+            "fingerprint": ask.fingerprint,
+            "stage": intent.stage,
+            "created_at": now,
+            "lease_until": now + lease,
+            "holder": ask.holder,
+            "n": intent.n,
+            "prompt": intent.prompt,
+            "credits": intent.credits,
+            "callback": intent.callback,
+            "address": ask.address,
+        },
+    )
+    return Claim(intent, joined=False)
+
+
+def _live(connection: Connection, ask: Ask, since: float) -> Intent | None:
+    wanted = {
+        "owner": ask.owner,
+        "fingerprint": ask.fingerprint,
+        "since": since,
+        "long_since": since - DAY,
+    }
+    found = connection.execute(_LIVE, wanted).first()
+    return _intent(found) if found else None
+
+
+# --- moving ---------------------------------------------------------------------------------
+
+
+def _moving(*origins: Stage) -> Update:
+    """Changes the intent `which` if it is at one of these stages."""
+    return update(intents).where(
+        intents.c.handle == bindparam("which"), intents.c.stage.in_(origins)
+    )
+
+
+_BEGIN: Final = _moving("intent")
+_PAUSE: Final = _moving("sending")
+_RENEW: Final = _moving("intent", "sending")
+_ACCEPT: Final = _moving("sending", "unknown")
+_REFUSE: Final = _moving("intent", "sending")
+_LOSE: Final = _moving("sending")
+
+
+def _move(connection: Connection, moving: Update, handle: str, **facts: Any) -> bool:
+    return connection.execute(moving, {"which": handle, **facts}).rowcount == 1
+
+
+def begin(connection: Connection, handle: str, *, now: float, lease: float) -> bool:
+    facts = {"stage": "sending", "sent_at": now, "lease_until": now + lease}
+    return _move(connection, _BEGIN, handle, **facts)
+
+
+def pause(connection: Connection, handle: str, *, now: float, lease: float) -> None:
+    _move(connection, _PAUSE, handle, stage="intent", lease_until=now + lease)
+
+
+def renew(connection: Connection, handle: str, *, now: float, lease: float) -> None:
+    _move(connection, _RENEW, handle, lease_until=now + lease)
+
+
+_OTHERS: Final = select(intents.c.handle).where(
+    intents.c.task_id == bindparam("task_id"), intents.c.handle != bindparam("handle")
+)
+# What was first seen after the submit was sent can be its own: somebody may have heard of the id
+# elsewhere, and asked before the submit was answered.
+_SEEN_BEFORE: Final = (
+    select(tasks.c.task_id)
+    .join(intents, intents.c.handle == bindparam("handle"))
+    .where(
+        tasks.c.task_id == bindparam("task_id"),
+        intents.c.task_id.is_(None),
+        func.coalesce(tasks.c.first_seen_at, tasks.c.seen_at) < intents.c.sent_at,
+    )
+)
+
+
+def accept(connection: Connection, handle: str, task: Task, *, now: float) -> bool:
+    if _is_anothers(connection, handle, task.id):
+        lose(connection, handle, mixed_up(task.id))
+        return False
+    _move(connection, _ACCEPT, handle, stage="accepted", task_id=task.id, error=None)
+    seen = record(connection, task, now=now)
+    settle_credits(connection, seen.task)  # it may have been seen before, of an intent nobody knew
+    return True
+
+
+def _is_anothers(connection: Connection, handle: str, task_id: str) -> bool:
+    names = {"task_id": task_id, "handle": handle}
+    return any(connection.execute(known, names).first() for known in (_OTHERS, _SEEN_BEFORE))
+
+
+def refuse(connection: Connection, handle: str, error: Wan25Error) -> None:
+    facts = {"stage": "refused", "error": json.dumps(error_to_json(error)), "credits": 0.0}
+    _move(connection, _REFUSE, handle, **facts)
+
+
+def lose(connection: Connection, handle: str, error: Wan25Error) -> None:
+    _move(connection, _LOSE, handle, stage="unknown", error=json.dumps(error_to_json(error)))
+
+
+# --- of dead processes ----------------------------------------------------------------------
+
+_DIED_SENDING: Final = OutcomeUnknown(
+    "The server stopped while the edit was being sent, so it may or may not have been accepted.",
+    code="outcome_unknown",
+    fix=LOOK_FIRST,
+    charged="unknown",
+)
+_DIED_BEFORE: Final = Unreachable(
+    "The server stopped before the edit was sent; nothing was charged.",
+    code="never_sent",
+    fix="Call edit_image again.",
+    retryable=True,
+)
+
+_DEAD: Final = (
+    select(intents.c.handle)
+    .where(intents.c.stage.in_(("intent", "sending")), intents.c.lease_until < bindparam("now"))
+    .limit(1)
+)
+
+
+def overdue(connection: Connection, now: float) -> bool:
+    """Whether `expire` has anything to do."""
+    return connection.execute(_DEAD, {"now": now}).first() is not None
+
+
+_OPEN: Final = (
+    select(intents.c.handle)
+    .where(intents.c.stage.in_(("intent", "sending")), intents.c.lease_until >= bindparam("now"))
+    .limit(1)
+)
+
+
+def has_open(connection: Connection, now: float) -> bool:
+    """Whether a submit is under way."""
+    return connection.execute(_OPEN, {"now": now}).first() is not None
+
+
+def expire(connection: Connection, now: float) -> None:
+    """Say what can be said of intents whose holder has died."""
+    for stage, ended, error, facts in (
+        ("sending", "unknown", _DIED_SENDING, {}),
+        ("intent", "refused", _DIED_BEFORE, {"credits": 0.0}),
+    ):
+        connection.execute(
+            update(intents)
+            .where(intents.c.stage == stage, intents.c.lease_until < now)
+            .values(stage=ended, error=json.dumps(error_to_json(error)), **facts)
+        )
+
+
+# --- reading --------------------------------------------------------------------------------
+
+_NAMED: Final = select(intents).where(
+    intents.c.owner == bindparam("owner"),
+    or_(intents.c.handle == bindparam("name"), intents.c.task_id == bindparam("name")),
+)
+
+
+def find(connection: Connection, name: str, owner: str) -> Intent | None:
+    found = connection.execute(_NAMED, {"owner": owner, "name": name}).first()
+    return _intent(found) if found else None
+
+
+def _intent(row: Row[Any]) -> Intent:
+    return Intent(
+        handle=row.handle,
+        owner=row.owner,
+        created_at=row.created_at,
+        n=row.n,
+        prompt=row.prompt,
+        stage=row.stage,
+        credits=row.credits,
+        task_id=row.task_id,
+        error=error_from_json(json.loads(row.error)) if row.error else None,
+        callback=row.callback,
+    )
+
+
+def recent(
+    connection: Connection, owner: str, *, most: int
+) -> list[tuple[Intent, Sighting | None]]:
+    rows = connection.execute(
+        select(intents)
+        .where(intents.c.owner == owner)
+        .order_by(intents.c.created_at.desc())
+        .limit(most)
+    ).all()
+    return [
+        (_intent(row), last_seen(connection, row.task_id) if row.task_id else None) for row in rows
+    ]
+
+
+def prune(connection: Connection, now: float) -> None:
+    """Forget what is older than `KEPT_FOR`."""
+    connection.execute(delete(intents).where(intents.c.created_at < now - KEPT_FOR))
+    connection.execute(delete(tasks).where(tasks.c.seen_at < now - KEPT_FOR))
+    for table in (files, unsaved):
+        connection.execute(delete(table).where(table.c.task_id.not_in(select(tasks.c.task_id))))
+    connection.execute(delete(uploads).where(uploads.c.expires_at < now))

@@ -1,0 +1,1 @@
+"""From a result link to a file on this machine."""

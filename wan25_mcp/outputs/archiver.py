@@ -1,0 +1,286 @@
+"""Saves the images of completed tasks before their links expire, whether anybody asks or not.
+
+Runs beside the calls: an answer waits a little for it, and tells the files or why there are none.
+One process at a time saves a task, by a lease in the journal. An image that could not be saved is
+tried again after growing pauses while its link lives, and when somebody asks for it; one that no
+try can bring is not downloaded again. All of it is in the journal: no restart begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import httpx2
+from anyio.abc import TaskGroup
+
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal import Journal, JournalUnusable, Unsaved
+from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded, download
+from wan25_mcp.outputs.save import output_directory, save_image
+
+logger = logging.getLogger(__name__)
+
+PATIENCE: Final = 8.0
+"""Seconds an answer waits for the images to be saved."""
+
+LEASE_SECONDS: Final = 12.0
+"""How long a process that saves is believed to live unless it says so again: what a dead one left
+is taken up after that."""
+
+IMAGES_AT_ONCE: Final = 8
+"""Images that a process downloads at one time. Each is held in memory, and may have 64 MB."""
+
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 2.0
+"""Seconds between two tries to take a task on that another process saves, as a rule in no time."""
+
+FIRST_RETRY_SECONDS: Final = 30.0
+LONGEST_RETRY_SECONDS: Final = 3600.0
+"""The pause after a try that failed; it doubles. What is left of the link's life allows for three
+more tries in any case."""
+
+_FIRST_TRY_SECONDS: Final = 30.0
+"""How long a download may take at the first try that nobody waits for; doubled at each later one. A
+server that drips must not hold up the images of others."""
+
+_SELDOM: Final = 3600.0
+"""Seconds after which an image that no try can bring is tried again for somebody who asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The images of a completed task that are to be saved.
+
+    Args:
+        links: Where they are, in their order.
+        expires_at: When the links expire, in epoch seconds.
+        is_asked_for: Whether somebody asks for them, who need not wait for the next try.
+    """
+
+    task_id: str
+    links: tuple[str, ...]
+    prompt: str
+    expires_at: float
+    is_asked_for: bool
+
+
+class Keeper:
+    """Saves images of one process.
+
+    Args:
+        http: A client as `open_downloads` makes it.
+        journal: Where it is written which image is where.
+        tasks: The task group the saving runs in.
+        directory: Where to save; None for the default folder.
+        trusted: Origins whose links need not be public.
+        run: Where blocking work runs.
+    """
+
+    def __init__(
+        self,
+        http: httpx2.AsyncClient,
+        journal: Journal,
+        tasks: TaskGroup,
+        *,
+        directory: Path | None,
+        trusted: Collection[str],
+        clock: Callable[[], float],
+        run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync,
+    ) -> None:
+        self._http = http
+        self._journal = journal
+        self._tasks = tasks
+        self._directory = directory
+        self._trusted = trusted
+        self._clock = clock
+        self._run = run
+        self._saving: dict[str, anyio.Event] = {}
+        self._problems: dict[str, str] = {}
+        """Why a task's images are not saved, where the journal does not say it."""
+        self._slots = anyio.Semaphore(IMAGES_AT_ONCE)
+
+    async def saved(self, task_id: str, count: int) -> tuple[str, ...]:
+        """Where the first `count` images of a task are, in order, as far as they are saved."""
+        places = await self._places(task_id)
+        return tuple(path for number, path in places.items() if number <= count)
+
+    async def _places(self, task_id: str) -> Mapping[int, str]:
+        """Where images were saved and still are: people move and delete files."""
+        try:
+            places: Mapping[int, str] = await self._run(
+                _existing, await self._journal.saved(task_id)
+            )
+            return places
+        except JournalUnusable as error:
+            logger.warning("%s", error.state)
+            return {}
+
+    async def _unsaved(self, task_id: str) -> Mapping[int, Unsaved]:
+        try:
+            return await self._journal.unsaved_images(task_id)
+        except JournalUnusable as error:
+            logger.warning("%s", error.state)
+            return {}
+
+    async def problem(self, task_id: str) -> tuple[str, bool] | None:
+        """Why an image of a task is not saved, and whether it will be tried again."""
+        if (known := self._problems.get(task_id)) is not None:
+            return known, True
+        for why in (await self._unsaved(task_id)).values():
+            return why.problem, why.retry_at is not None
+        is_under_way = "It is being saved at this moment. Ask again to learn where."
+        return (is_under_way, True) if task_id in self._saving else None
+
+    async def keep(self, wanted: Wanted, *, patience: float = PATIENCE) -> None:
+        """See to it that a completed task's images are saved; wait a little for it."""
+        if not await self._missing(wanted):
+            return
+        done = self._saving.get(wanted.task_id)
+        if done is None:
+            done = self._saving[wanted.task_id] = anyio.Event()
+            self._tasks.start_soon(self._save, wanted, done)
+        with anyio.move_on_after(patience):
+            await done.wait()
+
+    async def _missing(self, wanted: Wanted) -> dict[int, int]:
+        """The numbers of the images to save now, and how often each has failed."""
+        places, unsaved = await self._places(wanted.task_id), await self._unsaved(wanted.task_id)
+        return {
+            number: unsaved[number].failures if number in unsaved else 0
+            for number in range(1, len(wanted.links) + 1)
+            if number not in places and self._is_due(unsaved.get(number), wanted.is_asked_for)
+        }
+
+    def _is_due(self, unsaved: Unsaved | None, is_asked_for: bool) -> bool:
+        return unsaved is None or may_be_tried(unsaved, self._clock(), is_asked_for)
+
+    # --- one task ---------------------------------------------------------------------------
+
+    async def _save(self, wanted: Wanted, done: anyio.Event) -> None:
+        task_id = wanted.task_id
+        try:
+            if await self._taken_on(wanted):
+                try:
+                    await self._save_leased(wanted)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self._journal.let_go(task_id)
+        except JournalUnusable as error:
+            logger.info("Images of %s are not saved: %s", task_id, error.state)
+            self._problems[task_id] = f"{error.state} {error.fix}"
+        except Exception:
+            logger.exception("Saving the images of %s ended unexpectedly", task_id)
+            self._problems[task_id] = _UNEXPECTED
+        finally:
+            del self._saving[task_id]
+            done.set()
+
+    async def _taken_on(self, wanted: Wanted) -> bool:
+        """Take a task on. Where somebody waits, until whoever saves it has ended or is dead."""
+        pause, task_id = _FIRST_PAUSE, wanted.task_id
+        while not await self._journal.take_on(task_id, now=self._clock(), lease=LEASE_SECONDS):
+            if not wanted.is_asked_for:
+                return False
+            self._problems[task_id] = "Another process is saving it. Ask again in a minute."
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self._problems.pop(task_id, None)
+        return True
+
+    async def _save_leased(self, wanted: Wanted) -> None:
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._keep_lease, wanted.task_id)
+            for number, failures in (await self._missing(wanted)).items():
+                await self._try(wanted, number, failures)
+            beside.cancel_scope.cancel()
+
+    async def _keep_lease(self, task_id: str) -> None:
+        while True:
+            await anyio.sleep(LEASE_SECONDS / 3)
+            try:
+                await self._journal.renew_save(task_id, now=self._clock(), lease=LEASE_SECONDS)
+            except JournalUnusable as error:
+                logger.warning("%s", error.state)
+
+    # --- one image --------------------------------------------------------------------------
+
+    async def _try(self, wanted: Wanted, number: int, failures: int) -> None:
+        """Save an image, or note why it is not."""
+        try:
+            async with self._slots:
+                await self._save_one(wanted, number, failures)
+        except Wan25Error as error:
+            logger.info("Image %d of %s is not saved: %s", number, wanted.task_id, _words(error))
+            await self._note(wanted, number, failures + 1, error)
+        except Exception:
+            logger.exception("Saving image %d of %s ended unexpectedly", number, wanted.task_id)
+            await self._note(wanted, number, failures + 1, None)
+
+    async def _save_one(self, wanted: Wanted, number: int, failures: int) -> None:
+        seconds = min(math.ldexp(_FIRST_TRY_SECONDS, min(failures, 10)), DOWNLOAD_SECONDS)
+        body = await download(
+            wanted.links[number - 1],
+            http=self._http,
+            trusted=self._trusted,
+            seconds=DOWNLOAD_SECONDS if wanted.is_asked_for else seconds,
+        )
+        path = await save_image(
+            body,
+            output_directory(self._directory),
+            prompt=wanted.prompt,
+            task_id=wanted.task_id,
+            number=number,
+            run=self._run,
+        )
+        await self._journal.note_saved(wanted.task_id, number, str(path))
+
+    async def _note(
+        self, wanted: Wanted, number: int, failures: int, error: Wan25Error | None
+    ) -> None:
+        problem = f"{_words(error)} {error.fix}" if error else _UNEXPECTED
+        now = self._clock()
+        retry_at = None if is_lasting(error) else now + _pause(error, failures, now, wanted)
+        try:
+            unsaved = Unsaved(problem, failures, now, retry_at)
+            await self._journal.note_unsaved(wanted.task_id, number, unsaved)
+        except JournalUnusable as unusable:
+            logger.warning("%s", unusable.state)
+            self._problems[wanted.task_id] = problem
+
+
+def _words(error: Wan25Error) -> str:
+    return error.state if isinstance(error, JournalUnusable) else error.message
+
+
+_UNEXPECTED: Final = "Something unexpected kept the image from being saved."
+
+
+def is_lasting(error: Wan25Error | None) -> bool:
+    """Whether no later try can save the image. A folder can be put right; most links cannot."""
+    return isinstance(error, NotDownloaded) and error.is_lasting
+
+
+def may_be_tried(unsaved: Unsaved, now: float, is_asked_for: bool) -> bool:
+    """Whether an image that could not be saved may be tried again now."""
+    if unsaved.retry_at is None:
+        return is_asked_for and now - unsaved.tried_at >= _SELDOM
+    return is_asked_for or unsaved.retry_at <= now
+
+
+def _pause(error: Wan25Error | None, failures: int, now: float, wanted: Wanted) -> float:
+    """Seconds until the next try."""
+    doubled = math.ldexp(FIRST_RETRY_SECONDS, min(failures, 20) - 1)
+    allowed = min(LONGEST_RETRY_SECONDS, (wanted.expires_at - now) / 4)
+    asked = min((error.retry_after_seconds if error else None) or 0.0, LONGEST_RETRY_SECONDS)
+    return max(min(doubled, allowed), asked, FIRST_RETRY_SECONDS)
+
+
+def _existing(places: Mapping[int, str]) -> dict[int, str]:
+    return {number: path for number, path in places.items() if Path(path).is_file()}

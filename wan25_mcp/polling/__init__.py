@@ -1,0 +1,1 @@
+"""When a task is polled, and one poller for all who wait for it."""

@@ -1,0 +1,254 @@
+"""Makes the looks: over the client, written in the journal, in turns with other processes.
+
+Processes that share a journal share what is seen. A look is taken in the journal before it is made,
+and only by a process that knows the latest one: of two that would look at the same time one does,
+and both know what it saw within a second. If one dies in the middle of a look, another looks 15
+seconds after it began; if it dies between two, the others are not held up at all.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan25_mcp.errors import ReadFailed
+from wan25_mcp.journal import Intent, Sighting, TolerantJournal
+from wan25_mcp.polling.estimate import TOLD_SECONDS, Belief, expected
+from wan25_mcp.polling.poller import Watchers
+from wan25_mcp.polling.watch import Watch
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.models import Task
+
+LOOK_LEASE_SECONDS: Final = 15.0
+"""A look that takes longer is made by another process too: its maker may have died."""
+
+HEAR_SECONDS: Final = 1.0
+"""How often a process with waiters reads what others have seen."""
+_SKEW: Final = 10.0
+"""Seconds by which the clocks of machines that share a journal may differ for that."""
+
+_LAST_WORDS: Final = 1.0
+_PAST_RUNS_FRESH: Final = 60.0
+_LEAST_RUNS: Final = 3
+"""From so many on, what is typical is told from this account's own runs."""
+
+
+_USUAL: Final = expected()
+
+
+@dataclass(slots=True)
+class _Past:
+    """How long edits of one kind took before, in seconds, as read at a moment."""
+
+    runs: tuple[float, ...]
+    read: float
+    _beliefs: dict[float | None, Belief] = field(default_factory=dict)
+
+    def belief(self, estimated: float | None) -> Belief:
+        """How long the next one takes; one for all that are alike."""
+        if estimated not in self._beliefs:
+            self._beliefs[estimated] = expected(self.runs, estimated)
+        return self._beliefs[estimated]
+
+
+class Following:
+    """Follows the tasks of one process.
+
+    Args:
+        client: Whom to ask.
+        journal: Where every look is written.
+        tasks: The task group the looks run in; it outlives every call.
+        clock: Epoch seconds.
+        chance: Random numbers in [0, 1).
+        settled: Told of each task that is seen to be settled.
+        is_emulator: Whether the far side may play faster than the provider; its estimate tells.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        journal: TolerantJournal,
+        tasks: TaskGroup,
+        *,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        settled: Callable[[Watch], None],
+        is_emulator: bool = False,
+    ) -> None:
+        self._client = client
+        self._journal = journal
+        self._clock = clock
+        self._watchers = Watchers(self._look, tasks, chance=chance, settled=settled)
+        self._is_emulator = is_emulator
+        self._past: dict[int | None, _Past] = {}
+        self._waited_for = anyio.Event()
+
+    async def run(self) -> None:
+        """Look when it is time, and hear what other processes see, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watchers.run)
+            await self._hear()
+
+    # --- interest ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def watching(self, task_id: str, intent: Intent | None = None) -> AsyncIterator[Watch]:
+        """Wait for a task while the block runs, with all others who do."""
+        watch = await self._open(task_id, intent)
+        self._waited_for.set()
+        with self._watchers.waiting(watch):
+            yield watch
+
+    async def refresh(self, task_id: str, intent: Intent | None = None) -> Sighting:
+        """What a task looks like now, or looked like a moment ago.
+
+        Raises:
+            Wan25Error: The look failed.
+        """
+        async with self.watching(task_id, intent) as watch:
+            return await self._watchers.refresh(watch)
+
+    async def follow(
+        self, task_id: str, intent: Intent | None = None, *, at_once: bool = False
+    ) -> None:
+        """Poll a task now and then until it is settled, though nobody waits.
+
+        Args:
+            at_once: Poll it now as well, whenever it was polled last.
+        """
+        self._watchers.follow(await self._open(task_id, intent), at_once=at_once)
+
+    def is_followed(self, task_id: str) -> bool:
+        """Whether `follow` would change nothing: this process polls, or need not any more."""
+        watch = self._watchers.get(task_id)
+        return watch is not None and (watch.is_followed or watch.is_settled)
+
+    async def wake(self, task_id: str, intent: Intent | None = None) -> None:
+        """Somebody says that a task is settled: see."""
+        self._watchers.wake(await self._open(task_id, intent))
+
+    async def typical(self, intent: Intent | None) -> float | None:
+        """How many seconds such edits took here, if there were a few."""
+        runs = (await self._past_runs(intent)).runs
+        return statistics.median(runs) if len(runs) >= _LEAST_RUNS else None
+
+    async def _open(self, task_id: str, intent: Intent | None) -> Watch:
+        sighting = await self._journal.last_seen(task_id)
+        watch = self._watchers.get(task_id)
+        if watch is None:
+            prior, speed = await self._prior(intent, sighting), self._speed(sighting)
+            began = anyio.current_time() - self._age(intent, sighting)
+            watch = self._watchers.open(task_id, began=began, prior=prior, speed=speed)
+        watch.is_called_back = intent is not None and intent.callback is not None
+        if sighting is not None:
+            self._take_in(watch, sighting)
+        return watch
+
+    def _age(self, intent: Intent | None, sighting: Sighting | None) -> float:
+        """Seconds since the task began, by our own clock: the provider's may be off."""
+        now = self._clock()
+        earliest = intent.created_at if intent else 0.0
+        latest = sighting.seen_at if sighting else now
+        told = sighting.task.created if sighting else None
+        began = min(max(told or latest, earliest), latest)
+        return max(now - began, 0.0)
+
+    async def _prior(self, intent: Intent | None, sighting: Sighting | None) -> Belief:
+        """How long such an edit takes."""
+        if self._is_emulator:
+            return _USUAL
+        return (await self._past_runs(intent)).belief(_estimated(sighting))
+
+    def _speed(self, sighting: Sighting | None) -> float:
+        estimated = _estimated(sighting) if self._is_emulator else None
+        return TOLD_SECONDS / estimated if estimated else 1.0
+
+    async def _past_runs(self, intent: Intent | None) -> _Past:
+        """Runs that made as many images; of any number for a task that is not of our making."""
+        n, now = intent.n if intent else None, anyio.current_time()
+        past = self._past.get(n)
+        if past is not None and now - past.read <= _PAST_RUNS_FRESH:
+            return past
+        if past is not None:
+            past.read = now  # one reads anew; the others who come meanwhile go on with the old
+        past = self._past[n] = _Past(tuple(await self._journal.past_runs(n=n)), now)
+        return past
+
+    # --- looks ------------------------------------------------------------------------------
+
+    async def _look(self, watch: Watch, anyway: bool) -> Sighting | None:
+        task_id, seen = watch.task_id, watch.sighting
+        known = None if anyway or seen is None else seen.seen_at
+        is_ours = await self._journal.take_look(
+            task_id, seen_at=known, now=self._clock(), lease=LOOK_LEASE_SECONDS
+        )
+        if not is_ours:
+            latest = await self._journal.last_seen(task_id)
+            is_newer = latest is not None and known is not None and latest.seen_at > known
+            return latest if is_newer else None
+        try:
+            task = await self._query(task_id)
+        except BaseException:
+            with anyio.move_on_after(_LAST_WORDS, shield=True):
+                await self._journal.end_look(task_id)
+            raise
+        sighting = await self._journal.record(task, now=self._clock())
+        watch.speed = self._speed(sighting)
+        self._date(watch, sighting)
+        return sighting
+
+    async def _query(self, task_id: str) -> Task:
+        """As long as the look is ours: it is free, and others wait for their turn."""
+        with anyio.move_on_after(LOOK_LEASE_SECONDS):
+            return await self._client.query(task_id)
+        raise ReadFailed(
+            f"The provider has not answered within {LOOK_LEASE_SECONDS:.0f} seconds.",
+            code="read_failed",
+            fix="Ask again; looking at a task costs nothing and does not change it.",
+            retryable=True,
+        )
+
+    def _date(self, watch: Watch, sighting: Sighting) -> None:
+        """Of a task somebody else submitted, the first sighting tells when it began."""
+        if watch.sighting is None:
+            watch.began = anyio.current_time() - self._age(None, sighting)
+
+    # --- what other processes see -----------------------------------------------------------
+
+    async def _hear(self) -> None:
+        while True:
+            await anyio.sleep(HEAR_SECONDS)
+            watches = {watch.task_id: watch for watch in self._watchers.waited_for()}
+            if not watches:
+                self._waited_for = anyio.Event()
+                await self._waited_for.wait()
+                continue
+            seen = await self._journal.seen_since(self._clock() - _SKEW)
+            newer = [name for name, watch in watches.items() if _is_news(watch, seen.get(name))]
+            await self._take_in_all(newer)
+
+    async def _take_in_all(self, task_ids: Iterable[str]) -> None:
+        found = await self._journal.sightings(list(task_ids))
+        for task_id, sighting in found.items():
+            if (watch := self._watchers.get(task_id)) is not None:
+                self._date(watch, sighting)
+                self._take_in(watch, sighting)
+
+    def _take_in(self, watch: Watch, sighting: Sighting) -> None:
+        self._watchers.hear(watch, sighting, ago=max(self._clock() - sighting.seen_at, 0.0))
+
+
+def _estimated(sighting: Sighting | None) -> float | None:
+    info = sighting.task.task_info if sighting else None
+    return info.estimated_time if info else None
+
+
+def _is_news(watch: Watch, seen_at: float | None) -> bool:
+    known = watch.sighting
+    return seen_at is not None and (known is None or known.seen_at < seen_at)

@@ -1,0 +1,115 @@
+"""What all who wait for one task share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal import Sighting
+from wan25_mcp.polling.estimate import Belief
+from wan25_mcp.polling.trend import Report
+from wan25_mcp.provider.statuses import is_settled
+
+_MOST_REPORTS: Final = 12
+_LEAST_AGE: Final = 1.0
+"""A report of a younger task says nothing: it is the answer to its submit."""
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """What is known of one task, and when it is looked at next. For others to read, except `news`.
+
+    Moments are those of `anyio.current_time`.
+
+    Args:
+        began: The moment the task began.
+        prior: How long such edits take.
+        speed: How much faster than the provider the far side plays; only an emulator does.
+    """
+
+    task_id: str
+    began: float
+    prior: Belief
+    speed: float = 1.0
+
+    sighting: Sighting | None = None
+    """What was seen last."""
+    heard: float = -math.inf
+    """The moment it was seen."""
+    failure: Wan25Error | None = None
+    """Why the last look failed, if it did."""
+    over: bool = False
+    """Whether there is nothing to wait for: the task is settled, or the provider refuses to show
+    it. What is followed is polled again all the same in the second case."""
+    reports: tuple[Report, ...] = ()
+    """What looks said while it ran."""
+
+    waiters: int = 0
+    is_followed: bool = False
+    """Whether it is looked at though nobody waits."""
+    is_called_back: bool = False
+    """Whether the provider was given an address of ours to call when the task is settled."""
+    left: float = -math.inf
+    """The moment the last waiter left."""
+
+    next_look: float = math.inf
+    is_urgent: bool = False
+    """Whether the next look is made however short ago the last one was."""
+    is_looking: bool = False
+    failures: int = 0
+    """Looks in a row that failed."""
+    not_before: float = -math.inf
+    """The moment before which a failed look is not repeated."""
+    asked_until: float = -math.inf
+    """The moment until which the provider wants to be left alone about it."""
+    refused_at: float = -math.inf
+    """The moment the provider refused to show it."""
+    refusals: int = 0
+    """How often it did so since it last showed it."""
+    place: float = -math.inf
+    """The moment it was given in the line."""
+    wakes: int = 0
+    """Looks because of callbacks."""
+    woken: float = -math.inf
+    """The moment of the last of them."""
+
+    _news: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def is_of_interest(self) -> bool:
+        """Whether it is to be looked at."""
+        is_waited_for = self.waiters > 0 and not self.over
+        return not self.is_settled and (is_waited_for or self.is_followed or self.is_urgent)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it was seen settled."""
+        return self.sighting is not None and is_settled(self.sighting.task.status)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the task began."""
+        return max(anyio.current_time() - self.began, 0.0)
+
+    async def news(self) -> None:
+        """Wait for the next look, whoever makes it."""
+        await self._news.wait()
+
+    def tell(self) -> None:
+        """Wake all who wait for news."""
+        news, self._news = self._news, anyio.Event()
+        news.set()
+
+    def see(self, sighting: Sighting, *, ago: float = 0.0) -> None:
+        """Take in what a look has shown `ago` seconds ago."""
+        self.sighting, self.failure, self.failures, self.refusals = sighting, None, 0, 0
+        self.heard = anyio.current_time() - ago
+        self.over = self.is_settled
+        age = (self.age - ago) * self.speed
+        if not self.over and age >= _LEAST_AGE:
+            report = Report(age, sighting.task.progress)
+            self.reports = (*self.reports[1 - _MOST_REPORTS :], report)

@@ -1,0 +1,1 @@
+"""What the provider promises: its API, the models, their statuses, what is charged."""
