@@ -9,6 +9,7 @@ README.md between `<!-- generated: NAME -->` and `<!-- end: NAME -->`.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -23,12 +24,12 @@ import click
 from mcp.client import Client
 from mcp_types import Tool
 
-from wan25_mcp.cli import main as command
-from wan25_mcp.connecting import open_configured_editor
-from wan25_mcp.edits import Edit
+from wan25_mcp.cli.main import main as command
+from wan25_mcp.editing.connect import open_configured_editor
+from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import STATUS_ADVICE, SettingsError
-from wan25_mcp.models import Usage
-from wan25_mcp.money import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
+from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
+from wan25_mcp.provider.models import Usage
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.settings import Settings
@@ -141,6 +142,7 @@ def readme(tools: list[Tool]) -> str:
         "settings": _settings(),
         "commands": _commands(),
         "money": _money(),
+        "rooms": _rooms(),
     }
     for name, content in regions.items():
         text = _with_region(text, name, content)
@@ -251,6 +253,22 @@ def _placeholder(option: click.Option) -> str:
 
 def _help(sub: click.Command) -> str:
     return " ".join((sub.help or "").split("\n\n")[0].split())
+
+
+def _rooms() -> str:
+    """The rooms from the top down, as the test of the architecture has them."""
+    source = (ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8")
+    [layers] = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "LAYERS" and node.value
+    ]
+    rows = [list(layer.items()) for layer in layers if "__main__" not in layer]
+    lines = [f"{name:<12}{meaning}" for row in rows for name, meaning in row]
+    return "```text\n" + "\n".join([*lines, f"{'emulator':<12}{_EMULATOR}"]) + "\n```"
+
+
+_EMULATOR: Final = "plays the provider; imports nothing of the others"
 
 
 def _money() -> str:
