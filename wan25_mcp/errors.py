@@ -26,7 +26,7 @@ Charged = Literal["no", "reserved", "yes", "unknown"]
 
 
 class Wan25Error(Exception):
-    """An end that is not an edited image.
+    """Base class of all errors of this package.
 
     Args:
         message: One sentence: what happened.
@@ -104,7 +104,8 @@ class Advice:
 
 
 LOOK_FIRST = (
-    "It is never sent again by itself. Check recent tasks and credits on the provider's dashboard; "
+    "It will not be resent automatically. Check recent tasks and credits on the provider's "
+    "dashboard; "
     "only if it is not there and the user agrees, edit again with force_new=true (--force-new)."
 )
 """What to do about a submit whose outcome nobody knows."""

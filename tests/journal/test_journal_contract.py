@@ -1582,7 +1582,7 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
             await step(journal)
         assert told(caught.value) == {
             "kind": "JournalUnusable",
-            "message": "The journal, which keeps an edit from being paid twice, cannot be used: "
+            "message": "The journal, which prevents paying twice, is unavailable: "
             "it was written by a newer wan25-mcp (journal version 7; this program knows "
             f"{schema.VERSION}), so upgrade this one. Nothing was sent.",
             "code": "journal_unusable",

@@ -67,7 +67,7 @@ def anyio_backend() -> Any:
 def refusal(reason: str) -> dict[str, Any]:
     """The whole error, for one reason."""
     return {
-        "message": "The journal, which keeps an edit from being paid twice, cannot be used: "
+        "message": "The journal, which prevents paying twice, is unavailable: "
         f"{reason}. Nothing was sent.",
         "code": "journal_unusable",
         "fix": FIX,

@@ -210,7 +210,7 @@ def facts(answer: dict[str, Any]) -> list[str]:
     spent = [usage.get(name) for name in ("credits_reserved", "credits_used")]
     found += [f"{amount:.12g} credits" for amount in spent if amount is not None]
     if answer["duplicate_of_earlier_call"]:
-        found.append("joined an equal earlier call")
+        found.append("ame request as an earlier call")
     if error:
         found.append(error["fix"])
         found.append("can be retried" if error["retryable"] else "retrying unchanged will not help")
@@ -367,13 +367,13 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "n": True},
      "n must be a whole number from 1 to 4."),
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "size": SECRET},
-     f"size is not an argument; these are: {FIELDS}."),
+     f"Unknown argument size. Valid arguments: {FIELDS}."),
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "model": SECRET},
      "model must be wan2.5-image-to-image, the only model here."),
     ("get_task", {}, "task_id is required."),
     ("get_task", {"task_id": f"a/{SECRET}"},
      "task_id must be a task id as edit_image returned it."),
-    ("get_task", {"task_id": "t", "id": SECRET}, "id is not an argument; these are: task_id."),
+    ("get_task", {"task_id": "t", "id": SECRET}, "Unknown argument id. Valid arguments: task_id."),
     ("wait_for_task", {"task_id": "t", "timeout_seconds": "30"},
      "timeout_seconds must be a number of seconds, 0 or more."),
 ]  # fmt: skip
