@@ -147,7 +147,7 @@ STATUS_ADVICE: dict[int, Advice] = {
     503: Advice("service_unavailable", "The provider is temporarily unavailable", _LATER, True),
     504: Advice("service_error", "The provider's own upstream took too long", _LATER, True),
 }
-"""api.md §2: what an HTTP status means, for requests of any kind."""
+"""provider-api.md §2: what an HTTP status means, for requests of any kind."""
 
 _OTHER_REFUSAL = Advice(
     "refused",
@@ -231,7 +231,7 @@ TASK_ADVICE: dict[str, Advice] = {
         Advice("unknown_error", "The provider failed without saying why", _NEW_EDIT, True),
     )
 }
-"""api.md §3: the task-level codes [V]. The set is open."""
+"""provider-api.md §3: the task-level codes [V]. The set is open."""
 
 
 def task_advice(code: str | None) -> Advice:
