@@ -3,8 +3,9 @@
 Every rule of the provider's contract stands here once; tool schemas, validation and the README
 derive from it. Requests are strict, because a wrong one costs money or a round trip. Answers are
 read leniently, because every enum of the provider is open and a paid result must survive a field
-that is missing, new or nonsense. Where a rule of the contract came from is noted as in docs/provider-api.md:
-[S] specification, [V] vendor documentation, [R] recorded, [C] vendor client, [I] inferred.
+that is missing, new or nonsense. Where a rule of the contract came from is noted as in
+docs/provider-api.md: [S] specification, [V] vendor documentation, [R] recorded, [C] vendor client,
+[I] inferred.
 """
 
 from __future__ import annotations
