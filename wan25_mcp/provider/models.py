@@ -263,7 +263,10 @@ class CreditReport(Lenient):
 
 
 class ErrorBody(Lenient):
-    """An error of the provider, of either generation, with or without its envelope (provider-api.md §2)."""
+    """An error of the provider, of either generation and with or without its envelope.
+
+    See provider-api.md §2.
+    """
 
     code: Text = None
     message: Text = None
