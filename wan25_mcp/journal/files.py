@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from wan25_mcp.journal import schema
+from wan25_mcp.journal import owners, schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
 from wan25_mcp.journal.sightings import sighting_of, to_save
@@ -71,7 +71,7 @@ def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> lis
         select(tasks.c.task_id)
         .join(intents, intents.c.task_id == tasks.c.task_id)
         .where(
-            intents.c.owner == owner,
+            intents.c.owner == owners.current(connection, owner),
             tasks.c.expires_at > now,
             tasks.c.followed_until < now,
             # No more than was asked for, whatever was returned.

@@ -9,6 +9,7 @@ to carry it out.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 
 from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
-from wan25_mcp.journal import limits
+from wan25_mcp.journal import limits, owners
 from wan25_mcp.journal.records import (
     DAY,
     Allowance,
@@ -82,6 +83,7 @@ def claim(
 ) -> Claim:
     if overdue(connection, now):
         expire(connection, now)
+    ask = replace(ask, owner=owners.current(connection, ask.owner))
     earlier = _live(connection, ask, now - window) if window > 0 else None
     if earlier is not None:
         return Claim(earlier, joined=True)
@@ -269,6 +271,7 @@ _NAMED: Final = select(intents).where(
 
 
 def find(connection: Connection, name: str, owner: str) -> Intent | None:
+    owner = owners.current(connection, owner)
     found = connection.execute(_NAMED, {"owner": owner, "name": name}).first()
     return _intent(found) if found else None
 
@@ -293,7 +296,7 @@ def recent(
 ) -> list[tuple[Intent, Sighting | None]]:
     rows = connection.execute(
         select(intents)
-        .where(intents.c.owner == owner)
+        .where(intents.c.owner == owners.current(connection, owner))
         .order_by(intents.c.created_at.desc())
         .limit(most)
     ).all()
