@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import (
+    Column,
+    ColumnElement,
     Connection,
     Row,
     Update,
@@ -305,10 +307,22 @@ def recent(
     ]
 
 
-def prune(connection: Connection, now: float) -> None:
-    """Forget what is older than `KEPT_FOR`."""
-    connection.execute(delete(intents).where(intents.c.created_at < now - KEPT_FOR))
-    connection.execute(delete(tasks).where(tasks.c.seen_at < now - KEPT_FOR))
+_FORGOTTEN_AT_ONCE: Final = 2000
+
+
+def prune(connection: Connection, now: float) -> bool:
+    """Forget some of what is older than `KEPT_FOR`; returns whether there may be more."""
+    old = now - KEPT_FOR
+    count = _forget(connection, intents.c.handle, intents.c.created_at < old)
+    count += _forget(connection, tasks.c.task_id, tasks.c.seen_at < old)
     for table in (files, unsaved):
-        connection.execute(delete(table).where(table.c.task_id.not_in(select(tasks.c.task_id))))
+        # Not `NOT IN`: from some size on PostgreSQL reads all tasks anew for each row.
+        known = select(tasks.c.task_id).where(tasks.c.task_id == table.c.task_id)
+        count += _forget(connection, table.c.task_id, ~known.exists())
     connection.execute(delete(uploads).where(uploads.c.expires_at < now))
+    return count > 0
+
+
+def _forget(connection: Connection, key: Column[str], condition: ColumnElement[bool]) -> int:
+    some = select(key).where(condition).limit(_FORGOTTEN_AT_ONCE)
+    return connection.execute(delete(key.table).where(key.in_(some))).rowcount
