@@ -102,7 +102,7 @@ async def test_a_body_above_the_limit_is_refused_with_limit_and_remedy(announced
     assert app.read == ([] if announced else [MIB + 1])
 
 
-async def test_a_chunked_body_that_announces_a_small_size_as_well_waits_like_any_of_its_kind() -> None:
+async def test_a_chunked_body_that_announces_a_small_size_as_well_waits_like_any_other() -> None:
     """Of the two, HTTP has the chunks count, and so does the server."""
     app = Kept()
     both = {"content-length": "5", "transfer-encoding": "chunked"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -15,6 +18,7 @@ from tests.stage import OWNER, open_stage, request
 from wan25_mcp.editor import Editor
 from wan25_mcp.edits import Edit
 from wan25_mcp.journal import JournalUnusable
+from wan25_mcp.journal.answering import TimeLimit
 from wan25_mcp.journal.sql import SqlJournal
 
 pytestmark = pytest.mark.anyio
@@ -147,6 +151,24 @@ class _Call:
             self.edit = await self._call()
         finally:
             self.ended.set()
+
+
+async def test_a_socket_is_shut_in_time_where_sockets_are_no_file_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on Windows, where `os.dup` knows nothing of them."""
+
+    def no_descriptor(number: int) -> int:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "dup", no_descriptor)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(5)
+        limit = TimeLimit(ours, 0.1)
+        assert theirs.recv(1) == b""
+        limit.end()
+        assert limit.has_passed
 
 
 _MANY = """
