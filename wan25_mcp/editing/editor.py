@@ -171,9 +171,9 @@ class Editor:
         if isinstance(wish, EditRequest):
             wish = Wish.of(wish)
         host.check_address(wish)
+        began = anyio.current_time()
         owner = await host.ownership.owner()
         # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
-        began = anyio.current_time()
         with anyio.CancelScope(shield=True):
             handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
             address = self._address(host, wish, handle)
