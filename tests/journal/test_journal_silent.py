@@ -12,6 +12,7 @@ from functools import partial
 import anyio
 import psycopg
 import pytest
+from sqlalchemy.pool import QueuePool
 
 from tests.journal.conftest import Postgres
 from tests.stage import OWNER, open_stage, request
@@ -36,7 +37,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def journal(database: str) -> Iterator[SqlJournal]:
     journal = SqlJournal(database)
     yield journal
+    _wait_for_abandoned_reads(journal)
     journal.close()
+
+
+def _wait_for_abandoned_reads(journal: SqlJournal) -> None:
+    """A read that was left goes on in its thread until its time is up; its connection is closed
+    only if it comes back before the pool is."""
+    pool = journal._engine.pool if journal._engine else None
+    until = time.monotonic() + LONG
+    while isinstance(pool, QueuePool) and pool.checkedout() and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 async def test_every_call_ends_and_nothing_is_sent_and_later_all_goes_on(
