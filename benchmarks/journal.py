@@ -7,6 +7,7 @@ moment of the machine meets both. The other side's journal keeps its promises in
 costs next to nothing. The bar: less than 5 ms more at the median.
 """
 
+# ruff: noqa: ARG002  a journal that keeps nothing uses little of what it is told
 from __future__ import annotations
 
 import argparse
@@ -63,10 +64,10 @@ class NoJournal:
     async def known_key(self, key: str, **_: Any) -> KnownKey:
         return KnownKey(key)
 
-    async def join_owners(self, owner: str, keys: Collection[str]) -> str:  # noqa: ARG002
+    async def join_owners(self, owner: str, keys: Collection[str]) -> str:
         return owner
 
-    async def begin(self, handle: str, *, now: float, lease: float) -> bool:  # noqa: ARG002
+    async def begin(self, handle: str, *, now: float, lease: float) -> bool:
         return True
 
     async def pause(self, handle: str, *, now: float, lease: float) -> None: ...
@@ -74,61 +75,63 @@ class NoJournal:
     async def refuse(self, handle: str, error: Wan25Error) -> None: ...
     async def lose(self, handle: str, error: Wan25Error) -> None: ...
 
-    async def accept(self, handle: str, task: Task, *, now: float) -> bool:
+    async def accept(self, owner: str, handle: str, task: Task, *, now: float) -> bool:
         ended = replace(self._intents[handle], stage="accepted", task_id=task.id)
         self._intents[handle] = self._intents[task.id] = ended
-        await self.record(task, now=now)
+        await self.record(owner, task, now=now)
         return True
 
-    async def find(self, name: str, owner: str, *, now: float) -> Intent | None:  # noqa: ARG002
+    async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
         return self._intents.get(name)
 
-    async def record(self, task: Task, *, now: float) -> Sighting:
+    async def record(self, owner: str, task: Task, *, now: float) -> Sighting:
         seen = self._sightings[task.id] = sight(self._sightings.get(task.id), task, now)
         return seen
 
-    async def last_seen(self, task_id: str) -> Sighting | None:
+    async def last_seen(self, owner: str, task_id: str) -> Sighting | None:
         return self._sightings.get(task_id)
 
-    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+    async def sightings(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Sighting]:
         return {name: self._sightings[name] for name in task_ids if name in self._sightings}
 
-    async def seen_since(self, since: float) -> Mapping[str, float]:
+    async def seen_since(self, owner: str, since: float) -> Mapping[str, float]:
         return {n: seen.seen_at for n, seen in self._sightings.items() if seen.seen_at >= since}
 
-    async def take_look(self, task_id: str, **_: Any) -> bool:  # noqa: ARG002
+    async def take_look(self, owner: str, task_id: str, **_: Any) -> bool:
         return True
 
-    async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:  # noqa: ARG002
+    async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
         return True
 
-    async def end_look(self, task_id: str) -> None: ...
-    async def let_go(self, task_id: str) -> None: ...
-    async def note_saved(self, task_id: str, number: int, path: str) -> None: ...
-    async def note_upload(self, sha256: str, place: str, upload: Upload) -> None: ...
+    async def end_look(self, owner: str, task_id: str) -> None: ...
+    async def let_go(self, owner: str, task_id: str) -> None: ...
+    async def note_saved(self, owner: str, task_id: str, number: int, path: str) -> None: ...
+    async def note_upload(self, owner: str, sha256: str, place: str, upload: Upload) -> None: ...
 
-    async def renew_save(self, task_id: str, *, now: float, lease: float) -> None: ...
-    async def note_unsaved(self, task_id: str, number: int, unsaved: Unsaved) -> None: ...
+    async def renew_save(self, owner: str, task_id: str, *, now: float, lease: float) -> None: ...
+    async def note_unsaved(
+        self, owner: str, task_id: str, number: int, unsaved: Unsaved
+    ) -> None: ...
 
-    async def unsaved_images(self, task_id: str) -> Mapping[int, Unsaved]:  # noqa: ARG002
+    async def unsaved_images(self, owner: str, task_id: str) -> Mapping[int, Unsaved]:
         return {}
 
-    async def unsaved(self, owner: str, **_: Any) -> Sequence[str]:  # noqa: ARG002
+    async def unsaved(self, owner: str, **_: Any) -> Sequence[str]:
         return ()
 
-    async def saved(self, task_id: str) -> Mapping[int, str]:  # noqa: ARG002
+    async def saved(self, owner: str, task_id: str) -> Mapping[int, str]:
         return {}
 
-    async def uploaded(self, sha256: str, place: str, **_: Any) -> Upload | None:  # noqa: ARG002
+    async def uploaded(self, owner: str, sha256: str, place: str, **_: Any) -> Upload | None:
         return None
 
-    async def unattended(self, owner: str, **_: Any) -> Sequence[str]:  # noqa: ARG002
+    async def unattended(self, owner: str, **_: Any) -> Sequence[str]:
         return ()
 
-    async def past_runs(self, owner: str, **_: Any) -> Sequence[float]:  # noqa: ARG002
+    async def past_runs(self, owner: str, **_: Any) -> Sequence[float]:
         return ()
 
-    async def recent(self, owner: str, **_: Any) -> Sequence[tuple[Intent, Sighting | None]]:  # noqa: ARG002
+    async def recent(self, owner: str, **_: Any) -> Sequence[tuple[Intent, Sighting | None]]:
         return ()
 
 

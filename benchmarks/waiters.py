@@ -159,7 +159,7 @@ class World:
         await self.journal.begin(handle, now=now, lease=60)
         request = EditRequest(prompt=handle, image_urls=("https://example.com/a.png",))
         task = await self.client.submit(request, idempotency_key=handle)
-        await self.journal.accept(handle, task, now=time.time())
+        await self.journal.accept(OWNER, handle, task, now=time.time())
         made[place] = task.id
 
 

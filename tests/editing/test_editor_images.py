@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from tests.stage import T0, names_in, open_stage, request
+from tests.stage import OWNER, T0, names_in, open_stage, request
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import InvalidRequest, SettingsError
 from wan25_mcp.inputs.prepare import Wish
@@ -294,7 +294,7 @@ async def test_a_save_that_another_process_died_in_is_taken_over_after_its_lease
     async with open_stage(journal=journal, folder=tmp_path) as stage:
         edit = await stage.editor.edit(request())
         await anyio.sleep(58)  # it ends at 60, and is not looked at before
-        assert await journal.take_on(str(edit.task_id), now=T0 + 58.0, lease=LEASE_SECONDS)
+        assert await journal.take_on(OWNER, str(edit.task_id), now=T0 + 58.0, lease=LEASE_SECONDS)
         edit = await stage.editor.wait(edit, timeout=9)
         assert edit.saved == ()
         assert "Another process is saving it" in edit.notes[0]

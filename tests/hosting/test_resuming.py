@@ -88,7 +88,9 @@ async def test_a_submit_whose_server_was_killed_is_said_to_be_unknown_without_a_
 
     def stages() -> list[str]:
         with closing(sqlite3.connect(tmp_path / "data" / "journal.sqlite3", timeout=5)) as journal:
-            return [stage for (stage,) in journal.execute("SELECT stage FROM wan25_intents")]
+            return [
+                stage for (stage,) in journal.execute("SELECT stage FROM wan25_account_intents")
+            ]
 
     assert await anyio.to_thread.run_sync(stages) == ["sending"]
     with served("streamable-http", values):

@@ -49,7 +49,7 @@ async def prepared(
     intake: Intake, shelf: Shelf, *images: Picture, journal: Journal | None = None
 ) -> Prepared:
     journal = journal or SqlJournal("sqlite://", run=inline)
-    return await intake.prepare(wish(*images), shelf, journal, now=T0)
+    return await intake.prepare(wish(*images), shelf, journal, owner="me", now=T0)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])

@@ -202,12 +202,12 @@ class Books:
             return count
 
     def intents(self, prompt: str) -> list[dict[str, Any]]:
-        return self.rows("SELECT * FROM wan25_intents WHERE prompt = ?", prompt)
+        return self.rows("SELECT * FROM wan25_account_intents WHERE prompt = ?", prompt)
 
     def let_leases_run_out(self, prompt: str) -> int:
         """The time passes after which a holder counts as dead."""
         return self.execute(
-            "UPDATE wan25_intents SET lease_until = 1 "
+            "UPDATE wan25_account_intents SET lease_until = 1 "
             "WHERE stage IN ('intent', 'sending') AND prompt = ?",
             prompt,
         )

@@ -35,6 +35,7 @@ from wan25_mcp.journal import (
     schema,
 )
 from wan25_mcp.journal import intents as sql_steps
+from wan25_mcp.journal.engine import reason
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.models import Task
 
@@ -127,7 +128,7 @@ async def accepted(
     """Claim, send, and be accepted."""
     wish = wish or ask()
     await sent(journal, wish, now=now)
-    await journal.accept(wish.handle, task("pending", task_id), now=now)
+    await journal.accept("me", wish.handle, task("pending", task_id), now=now)
 
 
 def task(status: str, task_id: str = "task-1", **said: Any) -> Task:
@@ -256,7 +257,7 @@ async def test_only_a_failed_or_cancelled_task_does_not_block_a_new_try(
     journal: SqlJournal, status: str, joined: bool
 ) -> None:
     await accepted(journal)
-    await journal.record(task(status), now=T0 + 1)
+    await journal.record("me", task(status), now=T0 + 1)
     again = await claim(journal, ask("edit-2"), now=T0 + 2)
     assert (again.joined, again.intent.handle) == (joined, "edit-1" if joined else "edit-2")
 
@@ -294,7 +295,7 @@ async def test_a_refusal_of_ours_stops_new_intents_and_no_joining(journal: SqlJo
 MOVES: Final[dict[str, Callable[[SqlJournal], Awaitable[Any]]]] = {
     "begin": lambda journal: journal.begin("edit-1", now=T0, lease=LEASE),
     "pause": lambda journal: journal.pause("edit-1", now=T0, lease=LEASE),
-    "accept": lambda journal: journal.accept("edit-1", task("pending"), now=T0),
+    "accept": lambda journal: journal.accept("me", "edit-1", task("pending"), now=T0),
     "refuse": lambda journal: journal.refuse("edit-1", NO_CREDIT),
     "lose": lambda journal: journal.lose("edit-1", LOST),
 }
@@ -359,11 +360,11 @@ async def test_an_unknown_one_that_turns_out_accepted_has_its_task_and_no_error(
 ) -> None:
     await sent(journal)
     await journal.lose("edit-1", LOST)
-    await journal.accept("edit-1", reserved(1.8), now=T0 + 9)
+    await journal.accept("me", "edit-1", reserved(1.8), now=T0 + 9)
     expected = intent(stage="accepted", task_id="task-1", credits=1.8)
     assert await found(journal) == expected
     assert await found(journal, "task-1") == expected
-    assert await journal.last_seen("task-1") == Sighting(
+    assert await journal.last_seen("me", "task-1") == Sighting(
         reserved(1.8), seen_at=T0 + 9, unfinished_at=T0 + 9
     )
 
@@ -465,7 +466,7 @@ async def test_who_was_taken_for_dead_while_sending_may_still_say_what_came_of_i
     assert await stage_and_error(journal, now=T0 + LEASE + 1) == ("unknown", "outcome_unknown")
     await journal.refuse("edit-1", NO_CREDIT)
     assert await stage_and_error(journal) == ("unknown", "outcome_unknown")
-    await journal.accept("edit-1", task("pending"), now=T0 + LEASE + 2)
+    await journal.accept("me", "edit-1", task("pending"), now=T0 + LEASE + 2)
     assert await stage_and_error(journal) == ("accepted", None)
 
 
@@ -516,11 +517,11 @@ async def test_a_task_is_read_back_as_it_was_seen(
     journal: SqlJournal, place: Place, said: dict[str, Any]
 ) -> None:
     seen = Task.model_validate(said)
-    noted = await journal.record(seen, now=T0)
+    noted = await journal.record("me", seen, now=T0)
     assert noted.task == seen
-    assert await journal.last_seen("task-1") == noted
+    assert await journal.last_seen("me", "task-1") == noted
     another = SqlJournal(place, run=inline)
-    assert await another.last_seen("task-1") == noted
+    assert await another.last_seen("me", "task-1") == noted
     another.close()
 
 
@@ -528,22 +529,24 @@ async def test_a_look_notes_when_the_task_was_seen_unfinished_and_when_settled(
     journal: SqlJournal,
 ) -> None:
     pending, done = task("pending"), Task.model_validate(WHOLE)
-    assert await journal.last_seen("task-1") is None
-    assert await journal.record(pending, now=T0) == Sighting(pending, seen_at=T0, unfinished_at=T0)
-    assert await journal.record(pending, now=T0 + 5) == Sighting(
+    assert await journal.last_seen("me", "task-1") is None
+    assert await journal.record("me", pending, now=T0) == Sighting(
+        pending, seen_at=T0, unfinished_at=T0
+    )
+    assert await journal.record("me", pending, now=T0 + 5) == Sighting(
         pending, seen_at=T0 + 5, unfinished_at=T0 + 5
     )
     settled = Sighting(done, seen_at=T0 + 9, unfinished_at=T0 + 5, settled_at=T0 + 9)
-    assert await journal.record(done, now=T0 + 9) == settled
-    assert await journal.last_seen("task-1") == settled
+    assert await journal.record("me", done, now=T0 + 9) == settled
+    assert await journal.last_seen("me", "task-1") == settled
 
 
 @pytest.mark.parametrize("later", ["pending", "failed", "something new"])
 async def test_a_settled_task_stays_what_it_was(journal: SqlJournal, later: str) -> None:
     await accepted(journal)
-    settled = await journal.record(Task.model_validate(WHOLE), now=T0 + 9)
-    assert await journal.record(task(later), now=T0 + 99) == settled
-    assert await journal.last_seen("task-1") == settled
+    settled = await journal.record("me", Task.model_validate(WHOLE), now=T0 + 9)
+    assert await journal.record("me", task(later), now=T0 + 99) == settled
+    assert await journal.last_seen("me", "task-1") == settled
     kept = await found(journal)
     assert kept is not None
     assert kept.credits == 3.0
@@ -551,8 +554,8 @@ async def test_a_settled_task_stays_what_it_was(journal: SqlJournal, later: str)
 
 async def test_a_task_settled_on_acceptance_is_noted_as_such(journal: SqlJournal) -> None:
     await sent(journal)
-    await journal.accept("edit-1", Task.model_validate(WHOLE), now=T0)
-    assert await journal.last_seen("task-1") == Sighting(
+    await journal.accept("me", "edit-1", Task.model_validate(WHOLE), now=T0)
+    assert await journal.last_seen("me", "task-1") == Sighting(
         Task.model_validate(WHOLE), seen_at=T0, settled_at=T0
     )
     assert list(await journal.unattended("me", now=T0 + 999, unseen_for=60)) == []
@@ -563,13 +566,13 @@ async def test_a_task_of_another_intent_is_not_accepted_again(journal: SqlJourna
     await accepted(journal)
     await sent(journal, ask("edit-2", "b"))
     await journal.lose("edit-2", LOST)
-    assert await journal.accept("edit-2", task("processing"), now=T0 + 9) is False
+    assert await journal.accept("me", "edit-2", task("processing"), now=T0 + 9) is False
     assert told((await kept(journal, "edit-2")).error) == told(LOST)
     assert await found(journal, "task-1") == intent(stage="accepted", task_id="task-1")
-    assert await journal.last_seen("task-1") == Sighting(
+    assert await journal.last_seen("me", "task-1") == Sighting(
         task("pending"), seen_at=T0, unfinished_at=T0
     )
-    assert await journal.accept("edit-2", task("pending", "task-2"), now=T0 + 10) is True
+    assert await journal.accept("me", "edit-2", task("pending", "task-2"), now=T0 + 10) is True
     assert await stage_and_error(journal, "edit-2") == ("accepted", None)
 
 
@@ -580,13 +583,13 @@ async def test_a_submit_answered_with_the_task_of_another_is_unknown_and_still_c
     await accepted(journal, ask(owner=owner))
     await sent(journal, ask("edit-2", "b", n=2), now=T0 + 5)
     done = task("completed", results=["https://a/1"], usage={"credits_used": 0})
-    assert await journal.accept("edit-2", done, now=T0 + 6) is False
+    assert await journal.accept("me", "edit-2", done, now=T0 + 6) is False
     mixed_up = await kept(journal, "edit-2")
     assert (mixed_up.stage, mixed_up.task_id, mixed_up.credits) == ("unknown", None, 3.0)
     assert isinstance(mixed_up.error, OutcomeUnknown)
     assert (mixed_up.error.code, mixed_up.error.charged) == ("outcome_unknown", "unknown")
     assert "task-1" in mixed_up.error.message
-    seen = await journal.last_seen("task-1")
+    seen = await journal.last_seen("me", "task-1")
     assert seen == Sighting(task("pending"), seen_at=T0, unfinished_at=T0)
     again = await claim(journal, ask("edit-3", "b", n=2), now=T0 + 7)
     assert (again.joined, again.intent.handle) == (True, "edit-2")
@@ -598,11 +601,11 @@ async def test_a_submit_answered_with_a_task_that_was_seen_before_it_was_sent_is
     journal: SqlJournal, status: str, polled_at: float | None
 ) -> None:
     """Somebody polls a task made elsewhere, and the answers are mixed up."""
-    await journal.record(task(status), now=T0)
+    await journal.record("me", task(status), now=T0)
     await sent(journal, now=T0 + 5)
     if polled_at is not None:
-        await journal.record(task(status), now=polled_at)
-    assert await journal.accept("edit-1", task("pending"), now=T0 + 7) is False
+        await journal.record("me", task(status), now=polled_at)
+    assert await journal.accept("me", "edit-1", task("pending"), now=T0 + 7) is False
     assert await stage_and_error(journal, "edit-1") == ("unknown", "outcome_unknown")
     assert await found(journal, "task-1") is None
 
@@ -612,14 +615,14 @@ async def test_a_task_that_an_older_version_saw_before_is_known_as_well(
 ) -> None:
     make_older(place, VERSION_2 + OLD_TASK.format(name="task-1", now=T0))
     await sent(journal, now=T0 + 5)
-    assert await journal.accept("edit-1", task("pending"), now=T0 + 7) is False
+    assert await journal.accept("me", "edit-1", task("pending"), now=T0 + 7) is False
 
 
 async def test_a_task_accepted_again_by_its_own_intent_is_looked_at(journal: SqlJournal) -> None:
     await accepted(journal)
-    assert await journal.accept("edit-1", task("processing"), now=T0 + 9) is True
+    assert await journal.accept("me", "edit-1", task("processing"), now=T0 + 9) is True
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
-    assert await journal.last_seen("task-1") == Sighting(
+    assert await journal.last_seen("me", "task-1") == Sighting(
         task("processing"), seen_at=T0 + 9, unfinished_at=T0 + 9
     )
 
@@ -628,9 +631,9 @@ async def test_a_task_seen_before_it_was_accepted_keeps_what_was_seen(journal: S
     """A callback may tell of a task, even of its end, before the submit is answered."""
     await sent(journal)
     done = Task.model_validate(WHOLE)
-    settled = await journal.record(done, now=T0 + 1)
-    assert await journal.accept("edit-1", task("pending"), now=T0 + 2) is True
-    assert await journal.last_seen("task-1") == settled
+    settled = await journal.record("me", done, now=T0 + 1)
+    assert await journal.accept("me", "edit-1", task("pending"), now=T0 + 2) is True
+    assert await journal.last_seen("me", "task-1") == settled
     assert await found(journal) == intent(stage="accepted", task_id="task-1", credits=3.0)
 
 
@@ -650,16 +653,16 @@ async def test_one_at_a_time_looks_until_it_has_seen_or_failed_or_is_dead(
     journal: SqlJournal,
 ) -> None:
     await accepted(journal)
-    take = partial(journal.take_look, "task-1", lease=20.0)
+    take = partial(journal.take_look, "me", "task-1", lease=20.0)
     assert [await take(seen_at=T0, now=T0 + 1) for _ in range(2)] == [True, False]
     assert await take(seen_at=T0, now=T0 + 21) is False
     assert await take(seen_at=T0, now=T0 + 21.1) is True  # who had it is dead
-    await journal.end_look("task-1")
+    await journal.end_look("me", "task-1")
     assert await take(seen_at=T0, now=T0 + 22) is True  # it had failed
-    await journal.record(task("processing"), now=T0 + 23)
+    await journal.record("me", task("processing"), now=T0 + 23)
     assert await take(seen_at=T0, now=T0 + 24) is False  # seen since
     assert await take(seen_at=T0 + 23, now=T0 + 24) is True
-    await journal.record(task("processing"), now=T0 + 25)
+    await journal.record("me", task("processing"), now=T0 + 25)
     assert await take(seen_at=None, now=T0 + 26) is True  # whatever was seen
 
 
@@ -667,47 +670,47 @@ async def test_a_clock_set_back_leaves_no_lease_that_nobody_can_outlive(
     journal: SqlJournal,
 ) -> None:
     await accepted(journal)
-    assert await journal.take_look("task-1", seen_at=None, now=T0 + 10 * DAY, lease=LEASE)
-    assert await journal.take_look("task-1", seen_at=None, now=T0, lease=LEASE)
-    assert not await journal.take_look("task-1", seen_at=None, now=T0 + 1, lease=LEASE)
-    assert await journal.take_on("task-1", now=T0 + 10 * DAY, lease=LEASE)
-    assert await journal.take_on("task-1", now=T0, lease=LEASE)
-    assert not await journal.take_on("task-1", now=T0 + 1, lease=LEASE)
+    assert await journal.take_look("me", "task-1", seen_at=None, now=T0 + 10 * DAY, lease=LEASE)
+    assert await journal.take_look("me", "task-1", seen_at=None, now=T0, lease=LEASE)
+    assert not await journal.take_look("me", "task-1", seen_at=None, now=T0 + 1, lease=LEASE)
+    assert await journal.take_on("me", "task-1", now=T0 + 10 * DAY, lease=LEASE)
+    assert await journal.take_on("me", "task-1", now=T0, lease=LEASE)
+    assert not await journal.take_on("me", "task-1", now=T0 + 1, lease=LEASE)
 
 
 async def test_a_look_at_a_settled_task_ends_as_well(journal: SqlJournal) -> None:
     await completed(journal)
     for moment in (T0 + 1, T0 + 2):
-        assert await journal.take_look("task-1", seen_at=T0, now=moment, lease=20.0) is True
-        await journal.record(task("pending"), now=moment)
+        assert await journal.take_look("me", "task-1", seen_at=T0, now=moment, lease=20.0) is True
+        await journal.record("me", task("pending"), now=moment)
 
 
 async def test_anybody_may_look_at_what_was_never_seen(journal: SqlJournal) -> None:
     for seen_at in (None, T0):
-        assert await journal.take_look("task-9", seen_at=seen_at, now=T0, lease=20.0) is True
-    await journal.end_look("task-9")
-    assert await journal.last_seen("task-9") is None
+        assert await journal.take_look("me", "task-9", seen_at=seen_at, now=T0, lease=20.0) is True
+    await journal.end_look("me", "task-9")
+    assert await journal.last_seen("me", "task-9") is None
 
 
 async def test_what_was_seen_lately_is_told_by_task(journal: SqlJournal) -> None:
-    assert await journal.seen_since(0.0) == {}
+    assert await journal.seen_since("me", 0.0) == {}
     for number in range(4):
-        await journal.record(task("pending", f"task-{number}"), now=T0 + number)
-    await journal.record(task("completed", "task-0"), now=T0 + 9)
-    assert await journal.seen_since(T0 + 2) == {
+        await journal.record("me", task("pending", f"task-{number}"), now=T0 + number)
+    await journal.record("me", task("completed", "task-0"), now=T0 + 9)
+    assert await journal.seen_since("me", T0 + 2) == {
         "task-0": T0 + 9,
         "task-2": T0 + 2,
         "task-3": T0 + 3,
     }
-    assert await journal.seen_since(T0 + 10) == {}
+    assert await journal.seen_since("me", T0 + 10) == {}
 
 
 async def test_many_sightings_are_read_at_once(journal: SqlJournal) -> None:
-    assert await journal.sightings([]) == {}
-    first = await journal.record(task("pending", "task-0"), now=T0)
-    last = await journal.record(Task.model_validate(WHOLE | {"id": "task-1999"}), now=T0 + 1)
+    assert await journal.sightings("me", []) == {}
+    first = await journal.record("me", task("pending", "task-0"), now=T0)
+    last = await journal.record("me", Task.model_validate(WHOLE | {"id": "task-1999"}), now=T0 + 1)
     names = [f"task-{number}" for number in range(2000)]
-    assert await journal.sightings([*names, "task-0"]) == {"task-0": first, "task-1999": last}
+    assert await journal.sightings("me", [*names, "task-0"]) == {"task-0": first, "task-1999": last}
 
 
 async def run_once(
@@ -716,11 +719,11 @@ async def run_once(
     """An edit sent at T0 + 1000 * number, seen unfinished and in the end settled at `seen` s."""
     began, name = T0 + 1000.0 * number, f"task-{number}"
     await sent(journal, ask(f"edit-{number}", str(number), n=n), now=began)
-    await journal.accept(f"edit-{number}", task("pending", name), now=began + seen[0])
+    await journal.accept("me", f"edit-{number}", task("pending", name), now=began + seen[0])
     for after in seen[1:-1]:
-        await journal.record(task("processing", name), now=began + after)
+        await journal.record("me", task("processing", name), now=began + after)
     if len(seen) > 1:
-        await journal.record(end or task("completed", name), now=began + seen[-1])
+        await journal.record("me", end or task("completed", name), now=began + seen[-1])
 
 
 async def test_how_long_runs_took_is_told_newest_first_where_it_is_known(
@@ -735,7 +738,7 @@ async def test_how_long_runs_took_is_told_newest_first_where_it_is_known(
     await run_once(journal, 6, seen=[0.5, 60, 61], n=2)
     for number in (7, 8, 9):
         await run_once(journal, number, seen=[0.5])  # not settled
-    await journal.record(task("completed", "task-of-another", duration=7), now=T0)
+    await journal.record("me", task("completed", "task-of-another", duration=7), now=T0)
     assert list(await journal.past_runs("me")) == [60.5, 49.5, 41.0, 50.0, 50.0]
     assert list(await journal.past_runs("me", n=1, most=3)) == [49.5, 41.0, 50.0]
     assert list(await journal.past_runs("me", n=2)) == [60.5]
@@ -747,9 +750,9 @@ async def test_a_run_that_was_never_seen_unfinished_is_known_only_if_the_provide
     journal: SqlJournal,
 ) -> None:
     await sent(journal)
-    await journal.accept("edit-1", task("completed"), now=T0 + 30)
+    await journal.accept("me", "edit-1", task("completed"), now=T0 + 30)
     await sent(journal, ask("edit-2", "b"))
-    await journal.accept("edit-2", task("completed", "task-2", duration=12.5), now=T0 + 30)
+    await journal.accept("me", "edit-2", task("completed", "task-2", duration=12.5), now=T0 + 30)
     assert list(await journal.past_runs("me")) == [12.5]
 
 
@@ -780,12 +783,12 @@ async def test_an_edit_is_counted_as_the_larger_of_estimated_and_reserved_until_
     await claim(journal, ask(n=3), allowance=estimate)
     assert await credits_of(journal) == 6.0
     await journal.begin("edit-1", now=T0, lease=LEASE)
-    await journal.accept("edit-1", reserved(held), now=T0)
+    await journal.accept("me", "edit-1", reserved(held), now=T0)
     assert await credits_of(journal) == counted
-    await journal.record(task("processing"), now=T0 + 1)
+    await journal.record("me", task("processing"), now=T0 + 1)
     assert await credits_of(journal) == counted
     used = task("completed", usage={"credits_used": 2.4}, results=["https://a/1", "https://a/2"])
-    await journal.record(used, now=T0 + 2)
+    await journal.record("me", used, now=T0 + 2)
     assert await credits_of(journal) == 2.4
 
 
@@ -807,8 +810,8 @@ async def test_an_end_is_counted_as_the_provider_says_or_as_reserved(
     journal: SqlJournal, end: Task, counted: float
 ) -> None:
     await sent(journal)
-    await journal.accept("edit-1", reserved(1.8), now=T0)
-    await journal.record(end, now=T0 + 1)
+    await journal.accept("me", "edit-1", reserved(1.8), now=T0)
+    await journal.record("me", end, now=T0 + 1)
     assert await credits_of(journal) == counted
 
 
@@ -855,9 +858,9 @@ async def test_the_price_is_learnt_from_answers(
     journal: SqlJournal, answers: Sequence[Task], n: int, expected: float
 ) -> None:
     await sent(journal, ask(n=3))
-    await journal.accept("edit-1", answers[0], now=T0)
+    await journal.accept("me", "edit-1", answers[0], now=T0)
     for answer in answers[1:]:
-        await journal.record(answer, now=T0 + 1)
+        await journal.record("me", answer, now=T0 + 1)
     again = await claim(journal, ask("edit-2", "snow", n=n), now=T0 + 2)
     assert again.intent.credits == pytest.approx(expected)
     other = await claim(journal, ask("edit-3", owner="you", n=n), now=T0 + 2)
@@ -877,7 +880,7 @@ async def test_over_the_limit_a_claim_is_refused_with_what_was_spent_and_when_ro
 ) -> None:
     limit = Allowance(credit_limit=3.0)
     await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
-    await journal.record(reserved(1.5), now=T0 + 1)
+    await journal.record("me", reserved(1.5), now=T0 + 1)
     await accepted(journal, ask("edit-2", "b"), now=T0 + 3600, task_id="task-2")
     assert await refused(
         journal, ask("edit-3", "c"), now=T0 + 7200, allowance=limit
@@ -937,7 +940,7 @@ async def settled(journal: SqlJournal, number: int, used: float, *, now: float) 
     await accepted(journal, ask(f"edit-{number}", str(number)), now=now, task_id=name)
     usage = {"credits_used": used}
     done = task("completed", name, usage=usage, results=["https://a/1"])
-    await journal.record(done, now=now + 1)
+    await journal.record("me", done, now=now + 1)
 
 
 async def price_of_the_next(journal: SqlJournal) -> float:
@@ -947,7 +950,7 @@ async def price_of_the_next(journal: SqlJournal) -> float:
 async def test_a_price_that_rises_is_known_from_the_next_answer(journal: SqlJournal) -> None:
     await settled(journal, 1, 1.5, now=T0)
     await sent(journal, ask("edit-2", "b", n=2), now=T0 + 5)
-    await journal.accept("edit-2", reserved(12.0, "task-2"), now=T0 + 5)
+    await journal.accept("me", "edit-2", reserved(12.0, "task-2"), now=T0 + 5)
     assert await credits_of(journal, "edit-2") == 12.0
     assert await price_of_the_next(journal) == 6.0
 
@@ -959,7 +962,7 @@ async def test_what_is_held_is_no_price_where_more_is_charged_in_the_end(
     await settled(journal, 1, 6.0, now=T0)
     await accepted(journal, ask("edit-2", "b"), now=T0 + 5, task_id="task-2")
     if held is not None:
-        await journal.record(reserved(held, "task-2"), now=T0 + 6)
+        await journal.record("me", reserved(held, "task-2"), now=T0 + 6)
     assert await credits_of(journal, "edit-2") == 6.0
     assert await price_of_the_next(journal) == 6.0
 
@@ -969,8 +972,8 @@ async def test_what_was_held_for_a_failure_is_no_price_where_more_is_charged_in_
 ) -> None:
     await settled(journal, 1, 6.0, now=T0)
     await accepted(journal, ask("edit-2", "b"), now=T0 + 5, task_id="task-2")
-    await journal.record(reserved(0.5, "task-2"), now=T0 + 6)
-    await journal.record(task("failed", "task-2"), now=T0 + 7)
+    await journal.record("me", reserved(0.5, "task-2"), now=T0 + 6)
+    await journal.record("me", task("failed", "task-2"), now=T0 + 7)
     assert await price_of_the_next(journal) == 6.0
 
 
@@ -984,7 +987,7 @@ async def test_a_price_of_nothing_that_an_older_version_learnt_is_none(
     place: Place, journal: SqlJournal
 ) -> None:
     await accepted(journal)
-    execute(place, "UPDATE wan25_intents SET price = 0")
+    execute(place, "UPDATE wan25_account_intents SET price = 0")
     assert await price_of_the_next(journal) == 1.5
     limit = Allowance(credit_limit=15.0)
     assert (await refused(journal, ask("edit-2", "b"), allowance=limit))["code"] == "price_unknown"
@@ -1004,7 +1007,7 @@ async def test_with_a_limit_and_no_price_one_edit_at_a_time_is_under_way(
     for step in WAYS_TO.get(stage, ["begin", "accept"]):
         await MOVES[step](journal)
     if stage == "reserved nothing":
-        await journal.record(reserved(0), now=T0 + 1)
+        await journal.record("me", reserved(0), now=T0 + 1)
     said = await refused(journal, ask("edit-2", "b"), now=T0 + 2, allowance=limit)
     assert said | unpriced() == said
     assert said["retry_after_seconds"] == (3598 if stage == "unknown" else None)
@@ -1031,7 +1034,7 @@ async def test_an_edit_stands_in_nobodys_way_once_its_price_is_told_or_it_is_ove
     limit = Allowance(credit_limit=15.0)
     await accepted(journal)
     await refused(journal, ask("edit-2", "b"), allowance=limit)
-    await journal.record(end, now=T0 + 60)
+    await journal.record("me", end, now=T0 + 60)
     assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 61, allowance=limit)).joined
 
 
@@ -1074,9 +1077,9 @@ async def test_a_refusal_and_a_failure_give_the_credits_back(
     if move == "refuse":
         await journal.refuse("edit-1", NO_CREDIT)
     else:
-        await journal.accept("edit-1", reserved(1.5), now=T0)
+        await journal.accept("me", "edit-1", reserved(1.5), now=T0)
         await refused(journal, ask("edit-2", "b"), allowance=limit)
-        await journal.record(task("failed"), now=T0)
+        await journal.record("me", task("failed"), now=T0)
     assert not (await claim(journal, ask("edit-2", "b"), allowance=limit)).joined
 
 
@@ -1101,9 +1104,9 @@ async def test_edits_in_flight_are_counted_until_they_settle(journal: SqlJournal
         "charged": "no",
     }
     await journal.begin("edit-1", now=T0, lease=LEASE)
-    await journal.accept("edit-1", task("pending"), now=T0)
+    await journal.accept("me", "edit-1", task("pending"), now=T0)
     await refused(journal, ask("edit-3", "c"), allowance=two)
-    await journal.record(task("completed"), now=T0 + 1)
+    await journal.record("me", task("completed"), now=T0 + 1)
     assert not (await claim(journal, ask("edit-3", "c"), allowance=two)).joined
     assert not (await claim(journal, ask("edit-4", owner="you"), allowance=two)).joined
 
@@ -1125,12 +1128,12 @@ async def test_what_nobody_looked_at_is_named_until_somebody_looks(journal: SqlJ
     named = partial(journal.unattended, "me", unseen_for=60.0)
     assert list(await named(now=T0 + 60)) == []
     assert list(await named(now=T0 + 60.1)) == ["task-1"]
-    assert await journal.take_on("task-1", now=T0 + 60, lease=600.0)  # to save: not to look
-    assert await journal.take_look("task-1", seen_at=None, now=T0 + 60, lease=600.0)
+    assert await journal.take_on("me", "task-1", now=T0 + 60, lease=600.0)  # to save: not to look
+    assert await journal.take_look("me", "task-1", seen_at=None, now=T0 + 60, lease=600.0)
     assert list(await named(now=T0 + 66)) == ["task-1", "task-2"]
-    await journal.record(task("processing"), now=T0 + 200)
+    await journal.record("me", task("processing"), now=T0 + 200)
     assert list(await named(now=T0 + 250)) == ["task-2"]
-    await journal.record(task("completed"), now=T0 + 251)
+    await journal.record("me", task("completed"), now=T0 + 251)
     assert list(await named(now=T0 + 999)) == ["task-2"]
 
 
@@ -1142,7 +1145,7 @@ async def test_what_has_not_settled_in_a_day_is_not_looked_at_unasked(journal: S
 
 
 async def test_a_task_that_is_only_looked_at_is_nobodys_to_follow(journal: SqlJournal) -> None:
-    await journal.record(task("pending", "task-of-another-server"), now=T0)
+    await journal.record("me", task("pending", "task-of-another-server"), now=T0)
     assert list(await journal.unattended("me", now=T0 + 99, unseen_for=60)) == []
 
 
@@ -1166,7 +1169,7 @@ async def test_recent_edits_come_newest_first_with_what_was_last_seen(journal: S
 async def completed(journal: SqlJournal, images: int = 2, *, now: float = T0) -> None:
     await accepted(journal, now=now)
     links = [f"https://cdn.example/{number}" for number in range(images)]
-    await journal.record(task("completed", results=links), now=now)
+    await journal.record("me", task("completed", results=links), now=now)
 
 
 async def test_completed_tasks_are_unsaved_until_each_image_is_on_the_disk(
@@ -1174,15 +1177,18 @@ async def test_completed_tasks_are_unsaved_until_each_image_is_on_the_disk(
 ) -> None:
     assert list(await journal.unsaved("me", now=T0)) == []
     await completed(journal)
-    assert await journal.saved("task-1") == {}
+    assert await journal.saved("me", "task-1") == {}
     assert list(await journal.unsaved("me", now=T0 + 1)) == ["task-1"]
     assert list(await journal.unsaved("you", now=T0 + 1)) == []
-    await journal.note_saved("task-1", 2, "/pictures/ü 2.png")
+    await journal.note_saved("me", "task-1", 2, "/pictures/ü 2.png")
     assert list(await journal.unsaved("me", now=T0 + 1)) == ["task-1"]
-    await journal.note_saved("task-1", 1, "/pictures/1.png")
-    await journal.note_saved("task-1", 1, "/pictures/1-again.png")
+    await journal.note_saved("me", "task-1", 1, "/pictures/1.png")
+    await journal.note_saved("me", "task-1", 1, "/pictures/1-again.png")
     assert list(await journal.unsaved("me", now=T0 + 1)) == []
-    assert await journal.saved("task-1") == {1: "/pictures/1-again.png", 2: "/pictures/ü 2.png"}
+    assert await journal.saved("me", "task-1") == {
+        1: "/pictures/1-again.png",
+        2: "/pictures/ü 2.png",
+    }
 
 
 async def test_images_whose_links_have_died_are_not_saved_any_more(journal: SqlJournal) -> None:
@@ -1194,7 +1200,7 @@ async def test_images_whose_links_have_died_are_not_saved_any_more(journal: SqlJ
 @pytest.mark.parametrize("status", ["pending", "failed", "cancelled"])
 async def test_only_a_completed_task_has_images_to_save(journal: SqlJournal, status: str) -> None:
     await accepted(journal)
-    await journal.record(task(status), now=T0)
+    await journal.record("me", task(status), now=T0)
     assert list(await journal.unsaved("me", now=T0 + 1)) == []
 
 
@@ -1205,14 +1211,14 @@ async def saved_later(
     name = f"task-{number}"
     await accepted(journal, ask(f"edit-{number}", name, n=n), now=at, task_id=name)
     links = [f"https://cdn.example/{name}/{image}" for image in range(images)]
-    await journal.record(task("completed", name, results=links), now=at)
+    await journal.record("me", task("completed", name, results=links), now=at)
 
 
 async def test_what_was_saved_before_hides_nothing_that_was_not(journal: SqlJournal) -> None:
     for number in range(130):
         await saved_later(journal, number, at=T0 + number)
         if number < 120:
-            await journal.note_saved(f"task-{number}", 1, f"/pictures/{number}.png")
+            await journal.note_saved("me", f"task-{number}", 1, f"/pictures/{number}.png")
     due = list(await journal.unsaved("me", now=T0 + 200))
     assert due == [f"task-{number}" for number in range(120, 130)]
     assert list(await journal.unsaved("me", now=T0 + 200, most=3)) == due[:3]
@@ -1225,7 +1231,7 @@ async def test_the_links_that_expire_first_come_first_whenever_they_were_seen(
         name = f"task-{number}"
         await accepted(journal, ask(f"edit-{number}", name), task_id=name)
         told = {"results": ["https://cdn.example/0"], "created": T0 + created, "duration": 5}
-        await journal.record(task("completed", name, **told), now=T0 + 100 + number)
+        await journal.record("me", task("completed", name, **told), now=T0 + 100 + number)
     assert list(await journal.unsaved("me", now=T0 + 200)) == ["task-1", "task-2", "task-0"]
     late = T0 + DAY + 20
     assert list(await journal.unsaved("me", now=late)) == ["task-2", "task-0"]
@@ -1237,17 +1243,17 @@ async def test_what_failed_waits_for_its_next_try_and_comes_after_what_was_never
     for number in range(3):
         await saved_later(journal, number, at=T0 + number)
     why = Unsaved("The disk is full.", 1, T0 + 10, T0 + 40)
-    await journal.note_unsaved("task-0", 1, why)
+    await journal.note_unsaved("me", "task-0", 1, why)
     assert list(await journal.unsaved("me", now=T0 + 39)) == ["task-1", "task-2"]
     assert list(await journal.unsaved("me", now=T0 + 40)) == ["task-1", "task-2", "task-0"]
     again = Unsaved("The disk is fuller.", 2, T0 + 41, T0 + 101)
-    await journal.note_unsaved("task-0", 1, again)
+    await journal.note_unsaved("me", "task-0", 1, again)
     another = SqlJournal(place, run=inline)
-    assert await another.unsaved_images("task-0") == {1: again}
+    assert await another.unsaved_images("me", "task-0") == {1: again}
     assert list(await another.unsaved("me", now=T0 + 100)) == ["task-1", "task-2"]
     another.close()
-    await journal.note_saved("task-0", 1, "/pictures/0.png")
-    assert await journal.unsaved_images("task-0") == {}
+    await journal.note_saved("me", "task-0", 1, "/pictures/0.png")
+    assert await journal.unsaved_images("me", "task-0") == {}
     assert list(await journal.unsaved("me", now=T0 + 999)) == ["task-1", "task-2"]
 
 
@@ -1255,17 +1261,17 @@ async def test_an_image_that_no_try_can_bring_does_not_make_its_task_due_and_hid
     journal: SqlJournal,
 ) -> None:
     await saved_later(journal, 1, images=2, n=2)
-    await journal.note_unsaved("task-1", 1, Unsaved("Too large.", 1, T0 + 1, None))
+    await journal.note_unsaved("me", "task-1", 1, Unsaved("Too large.", 1, T0 + 1, None))
     assert list(await journal.unsaved("me", now=T0 + 2)) == ["task-1"]
-    await journal.note_saved("task-1", 2, "/pictures/2.png")
+    await journal.note_saved("me", "task-1", 2, "/pictures/2.png")
     assert list(await journal.unsaved("me", now=T0 + DAY - 1)) == []
 
 
 async def test_no_more_images_are_due_than_were_asked_for(journal: SqlJournal) -> None:
     await saved_later(journal, 1, images=500, n=2)
-    await journal.note_saved("task-1", 1, "/pictures/1.png")
+    await journal.note_saved("me", "task-1", 1, "/pictures/1.png")
     assert list(await journal.unsaved("me", now=T0 + 1)) == ["task-1"]
-    await journal.note_saved("task-1", 2, "/pictures/2.png")
+    await journal.note_saved("me", "task-1", 2, "/pictures/2.png")
     assert list(await journal.unsaved("me", now=T0 + 1)) == []
 
 
@@ -1275,20 +1281,20 @@ async def test_more_links_than_were_asked_for_do_not_make_an_image_seem_cheap(
     links = [f"https://cdn.example/{number}" for number in range(500)]
     await accepted(journal)
     done = task("completed", results=links, usage={"credits_used": 1.5})
-    await journal.record(done, now=T0 + 60)
+    await journal.record("me", done, now=T0 + 60)
     next_one = await claim(journal, ask("edit-2", "b", n=2), now=T0 + 61)
     assert next_one.intent.credits == 3.0
 
 
 async def test_who_saves_and_lives_is_not_taken_for_dead(journal: SqlJournal) -> None:
     await completed(journal)
-    take = partial(journal.take_on, "task-1", lease=12.0)
+    take = partial(journal.take_on, "me", "task-1", lease=12.0)
     assert await take(now=T0 + 1)
-    await journal.renew_save("task-1", now=T0 + 9, lease=12.0)
+    await journal.renew_save("me", "task-1", now=T0 + 9, lease=12.0)
     assert not await take(now=T0 + 20)
     assert await take(now=T0 + 22)
-    await journal.let_go("task-1")
-    await journal.renew_save("task-1", now=T0 + 23, lease=12.0)  # it had ended
+    await journal.let_go("me", "task-1")
+    await journal.renew_save("me", "task-1", now=T0 + 23, lease=12.0)  # it had ended
     assert list(await journal.unsaved("me", now=T0 + 24)) == ["task-1"]
 
 
@@ -1296,32 +1302,32 @@ async def test_one_at_a_time_takes_a_task_on_until_it_lets_go_or_is_dead(
     journal: SqlJournal,
 ) -> None:
     await completed(journal)
-    take = partial(journal.take_on, "task-1", lease=60.0)
+    take = partial(journal.take_on, "me", "task-1", lease=60.0)
     assert [await take(now=T0 + 1), await take(now=T0 + 1)] == [True, False]
     assert list(await journal.unsaved("me", now=T0 + 2)) == []
-    await journal.let_go("task-1")
+    await journal.let_go("me", "task-1")
     assert list(await journal.unsaved("me", now=T0 + 2)) == ["task-1"]
     assert [await take(now=T0 + 3), await take(now=T0 + 62)] == [True, False]
     assert list(await journal.unsaved("me", now=T0 + 64)) == ["task-1"]
     assert await take(now=T0 + 64) is True
-    assert await journal.take_on("task-9", now=T0, lease=60.0) is False
+    assert await journal.take_on("me", "task-9", now=T0, lease=60.0) is False
 
 
 async def test_an_upload_is_known_by_content_and_place_while_its_address_lives(
     journal: SqlJournal, place: Place
 ) -> None:
     upload = Upload("https://files.example/1?sig=a%2Fb", T0 + 100, ("scaled to 5000 px", "ü"))
-    assert await journal.uploaded("a" * 64, "here", now=T0) is None
-    await journal.note_upload("a" * 64, "here", upload)
+    assert await journal.uploaded("me", "a" * 64, "here", now=T0) is None
+    await journal.note_upload("me", "a" * 64, "here", upload)
     another = SqlJournal(place, run=inline)
-    assert await another.uploaded("a" * 64, "here", now=T0 + 99) == upload
+    assert await another.uploaded("me", "a" * 64, "here", now=T0 + 99) == upload
     another.close()
-    assert await journal.uploaded("a" * 64, "here", now=T0 + 100) is None
-    assert await journal.uploaded("a" * 64, "there", now=T0) is None
-    assert await journal.uploaded("b" * 64, "here", now=T0) is None
+    assert await journal.uploaded("me", "a" * 64, "here", now=T0 + 100) is None
+    assert await journal.uploaded("me", "a" * 64, "there", now=T0) is None
+    assert await journal.uploaded("me", "b" * 64, "here", now=T0) is None
     newer = Upload("https://files.example/2", T0 + 200)
-    await journal.note_upload("a" * 64, "here", newer)
-    assert await journal.uploaded("a" * 64, "here", now=T0 + 150) == newer
+    await journal.note_upload("me", "a" * 64, "here", newer)
+    assert await journal.uploaded("me", "a" * 64, "here", now=T0 + 150) == newer
 
 
 @pytest.mark.parametrize(
@@ -1371,23 +1377,24 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
     await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
     await accepted(journal, ask("edit-2", "b"), now=T0 + 60, task_id="task-2")
     for task_id in ("task-1", "task-2"):
-        await journal.note_saved(task_id, 1, f"/{task_id}.png")
+        await journal.note_saved("me", task_id, 1, f"/{task_id}.png")
     for sha256, lives_for in (("old", 30 * DAY), ("new", 31 * DAY)):
-        await journal.note_upload(sha256, "a place", Upload("https://a.b/c", T0 + lives_for))
-    await journal.note_unsaved("task-1", 2, Unsaved("The disk is full.", 1, T0, T0 + 30))
+        upload = Upload("https://a.b/c", T0 + lives_for)
+        await journal.note_upload("me", sha256, "a place", upload)
+    await journal.note_unsaved("me", "task-1", 2, Unsaved("The disk is full.", 1, T0, T0 + 30))
     journal.close()
     monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 30 * DAY + 30)
     listed = await journal.recent("me", now=T0 + 61, most=9)
     assert [one.handle for one, _ in listed] == ["edit-2"]
-    assert await journal.last_seen("task-1") is None
-    assert await journal.last_seen("task-2") is not None
-    assert await journal.unsaved_images("task-1") == {}
-    assert [await journal.saved(task_id) for task_id in ("task-1", "task-2")] == [
+    assert await journal.last_seen("me", "task-1") is None
+    assert await journal.last_seen("me", "task-2") is not None
+    assert await journal.unsaved_images("me", "task-1") == {}
+    assert [await journal.saved("me", task_id) for task_id in ("task-1", "task-2")] == [
         {},
         {1: "/task-2.png"},
     ]
-    assert await journal.uploaded("old", "a place", now=T0) is None
-    assert await journal.uploaded("new", "a place", now=T0) is not None
+    assert await journal.uploaded("me", "old", "a place", now=T0) is None
+    assert await journal.uploaded("me", "new", "a place", now=T0) is not None
 
 
 # --- the tables ------------------------------------------------------------------------------
@@ -1526,14 +1533,14 @@ async def test_an_older_journal_is_brought_forward_with_all_it_holds(
 ) -> None:
     make_older(place, older + held() + OLD_TASK.format(name="task-1", now=T0) + then)
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
-    assert await journal.seen_since(T0) == {"task-1": T0}
+    assert await journal.seen_since("me", T0) == {"task-1": T0}
     for taken in (True, False):
-        look = journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0)
+        look = journal.take_look("me", "task-1", seen_at=T0, now=T0 + 1, lease=20.0)
         assert await look is taken
     again = await claim(journal, replace(ask("edit-2", "b"), callback="c" * 64))
     assert again.intent.callback == "c" * 64
-    await journal.note_saved("task-1", 1, "/pictures/1.png")
-    assert await journal.saved("task-1") == {1: "/pictures/1.png"}
+    await journal.note_saved("me", "task-1", 1, "/pictures/1.png")
+    assert await journal.saved("me", "task-1") == {1: "/pictures/1.png"}
     assert execute(place, "SELECT max(version) FROM wan25_version") == [(schema.VERSION,)]
     if isinstance(place, Path):
         fresh: Place = tmp_path / "fresh.sqlite3"
@@ -1545,16 +1552,46 @@ async def test_an_older_journal_is_brought_forward_with_all_it_holds(
     assert shape(place) == shape(fresh)
 
 
-async def test_an_older_program_that_had_the_journal_open_can_go_on(
+OLD_FILE: Final = "INSERT INTO wan25_files VALUES ('{name}', 1, '/{name}.png');"
+OLD_UPLOAD: Final = """
+INSERT INTO wan25_uploads VALUES ('hash', 'shelf', 'https://cdn/1', {until}, '[]');
+"""
+
+
+async def test_tasks_of_an_older_journal_stay_readable_by_the_account_that_made_them(
     place: Place, journal: SqlJournal
 ) -> None:
-    """An upgrade meets servers that still run: what they add is read."""
+    others = held().replace("'edit-1', 'me'", "'edit-2', 'they'").replace("'task-1'", "'task-2'")
+    names = ("task-1", "task-2", "of whom nobody knows")
+    seen = "".join(OLD_TASK.format(name=name, now=T0) for name in names)
+    files = "".join(OLD_FILE.format(name=name) for name in names)
+    upload = OLD_UPLOAD.format(until=T0 + DAY)
+    make_older(place, VERSION_2 + held() + others + seen + files + upload)
+    for owner, task_id in (("me", "task-1"), ("they", "task-2")):
+        assert await journal.seen_since(owner, T0) == {task_id: T0}
+        assert [list(await journal.sightings(owner, names))] == [[task_id]]
+        for name in names:
+            known = {1: f"/{name}.png"} if name == task_id else {}
+            assert await journal.saved(owner, name) == known
+        assert await journal.uploaded(owner, "hash", "shelf", now=T0) is None
+
+
+OLD_CLAIM: Final = HELD.replace("edit-1", "edit-2").replace("task-1", "task-2")
+
+
+async def test_an_older_program_that_had_the_journal_open_can_send_nothing_any_more(
+    place: Place, journal: SqlJournal
+) -> None:
+    """Its rows would have no owner. It learns it before the wire: it can claim nothing."""
     make_older(place, VERSION_2 + held())
-    assert await journal.seen_since(0.0) == {}
-    added = OLD_TASK.format(name="task-1", now=T0)
-    execute(place, added.strip().rstrip(";").replace(":", "\\:"))
-    assert await journal.seen_since(0.0) == {"task-1": T0}
-    assert await journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0) is True
+    assert await found(journal) == intent(stage="accepted", task_id="task-1")
+    claims = OLD_CLAIM.format(equal="another", now=T0)
+    for statement in (claims, "UPDATE wan25_intents SET stage = 'sending'", "TABLE wan25_tasks"):
+        statement = statement.replace("TABLE", "SELECT * FROM")
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as failed:
+            execute(place, statement.strip().rstrip(";"))
+        assert reason(failed.value) == "a newer wan25-mcp has taken it over; restart this one"
+    assert [past.handle for past, _ in await journal.recent("me", now=T0, most=9)] == ["edit-1"]
 
 
 OLD_RESULT: Final = """
@@ -1603,15 +1640,15 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
             "request_id": None,
             "charged": "no",
         }
-    assert execute(place, "SELECT handle FROM wan25_intents") == [("edit-1",)]
+    assert execute(place, "SELECT handle FROM wan25_account_intents") == [("edit-1",)]
 
 
 async def test_reading_a_journal_that_was_never_written_creates_nothing(tmp_path: Path) -> None:
     journal = SqlJournal(tmp_path / "data" / "journal.sqlite3", run=inline)
     assert await found(journal) is None
-    assert await journal.last_seen("task-1") is None
-    assert await journal.sightings(["task-1"]) == {}
-    assert await journal.seen_since(0.0) == {}
+    assert await journal.last_seen("me", "task-1") is None
+    assert await journal.sightings("me", ["task-1"]) == {}
+    assert await journal.seen_since("me", 0.0) == {}
     assert list(await journal.past_runs("me")) == []
     assert list(await journal.recent("me", now=T0, most=9)) == []
     assert list(await journal.unattended("me", now=T0, unseen_for=1)) == []
@@ -1647,7 +1684,9 @@ async def test_a_folder_of_any_name_can_hold_the_journal(tmp_path: Path, name: s
     journal.close()
     assert names_in(tmp_path) == [name]
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT handle FROM wan25_intents").fetchall() == [("edit-1",)]
+        assert connection.execute("SELECT handle FROM wan25_account_intents").fetchall() == [
+            ("edit-1",)
+        ]
     connection.close()
 
 
@@ -1685,12 +1724,12 @@ async def test_only_what_the_next_look_says_again_does_not_wait_for_the_disk(
     await claim(journal)
     seen = synchronous_of(journal)
     await journal.begin("edit-1", now=T0, lease=LEASE)
-    await journal.accept("edit-1", task("pending"), now=T0)
-    await journal.take_look("task-1", seen_at=T0, now=T0 + 1, lease=20.0)
-    await journal.record(task("processing"), now=T0 + 2)
-    await journal.end_look("task-1")
-    await journal.record(task("completed"), now=T0 + 3)
-    await journal.note_saved("task-1", 1, "/pictures/1.png")
+    await journal.accept("me", "edit-1", task("pending"), now=T0)
+    await journal.take_look("me", "task-1", seen_at=T0, now=T0 + 1, lease=20.0)
+    await journal.record("me", task("processing"), now=T0 + 2)
+    await journal.end_look("me", "task-1")
+    await journal.record("me", task("completed"), now=T0 + 3)
+    await journal.note_saved("me", "task-1", 1, "/pictures/1.png")
     on, off = ("2", "1") if journal._engine and journal._engine.name == "sqlite" else ("on", "off")
     assert seen == [on, on, off, off, off, on, on]
 
@@ -1822,7 +1861,10 @@ def test_of_many_who_would_save_the_same_images_at_once_one_may(
 ) -> None:
     anyio.run(completed, two[0])
     outcomes = at_once(
-        [partial(two[i % 2].take_on, "task-1", now=T0 + 1, lease=60.0) for i in range(AT_ONCE)]
+        [
+            partial(two[i % 2].take_on, "me", "task-1", now=T0 + 1, lease=60.0)
+            for i in range(AT_ONCE)
+        ]
     )
     assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
 
@@ -1833,7 +1875,7 @@ def test_of_many_who_would_look_at_once_one_may(
 ) -> None:
     anyio.run(accepted, two[0])
     outcomes = at_once(
-        [partial(two[i % 2].take_look, "task-1", seen_at=seen_at, now=T0 + 1, lease=20.0)
+        [partial(two[i % 2].take_look, "me", "task-1", seen_at=seen_at, now=T0 + 1, lease=20.0)
          for i in range(AT_ONCE)]
     )  # fmt: skip
     assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
@@ -1882,7 +1924,7 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
     journal = SqlJournal(place, run=inline)
     anyio.run(accepted, journal)
     journal.close()
-    [row] = execute(place, "SELECT * FROM wan25_intents")
+    [row] = execute(place, "SELECT * FROM wan25_account_intents")
     assert row._asdict() == {
         "handle": "edit-1",
         "owner": "me",
@@ -1901,8 +1943,9 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
         "callback": None,
         "address": "https://api.example.com",
     }
-    [row] = execute(place, "SELECT * FROM wan25_tasks")
+    [row] = execute(place, "SELECT * FROM wan25_account_tasks")
     assert row._asdict() | {"answer": json.loads(row.answer)} == {
+        "owner": "me",
         "task_id": "task-1",
         "settled": 0,
         "status": "pending",

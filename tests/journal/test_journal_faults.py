@@ -418,7 +418,7 @@ class Broken:
 
     def stages(self) -> dict[str, tuple[str, str | None]]:
         """What the tables say of each prompt."""
-        rows = self._books.rows("SELECT prompt, stage, task_id FROM wan25_intents")
+        rows = self._books.rows("SELECT prompt, stage, task_id FROM wan25_account_intents")
         return {row["prompt"]: (row["stage"], row["task_id"]) for row in rows}
 
 
@@ -701,7 +701,7 @@ async def test_when_the_journal_fails_whoever_wants_to_look_may_and_what_is_seen
         for status in ("pending", "completed")
     )
     before = await tolerant.record(pending, now=T0)
-    await broken.journal.note_saved("task-1", 1, "x")  # on the disk, and all before it
+    await broken.journal.note_saved(OWNER, "task-1", 1, "x")  # on the disk, and all before it
     look = partial(tolerant.take_look, "task-1", seen_at=T0, lease=20.0)
     with broken.harm():
         assert [await look(now=T0 + 1) for _ in range(2)] == [True, True]
@@ -710,10 +710,10 @@ async def test_when_the_journal_fails_whoever_wants_to_look_may_and_what_is_seen
         assert seen.settled_at == T0 + 2
         assert await tolerant.sightings(["task-1", "task-9"]) == {"task-1": seen}
     assert await tolerant.sightings(["task-1", "task-9"]) == {"task-1": seen}
-    assert await broken.journal.sightings(["task-1"]) == {"task-1": before}
+    assert await broken.journal.sightings(OWNER, ["task-1"]) == {"task-1": before}
     assert [await look(now=T0 + 1) for _ in range(2)] == [True, False]
     await tolerant.find("task-1", now=T0 + 3)  # the next question writes what was kept
-    kept = (await broken.journal.sightings(["task-1"]))["task-1"]
+    kept = (await broken.journal.sightings(OWNER, ["task-1"]))["task-1"]
     assert (kept.task, kept.settled_at) == (done, T0 + 2)
 
 
@@ -721,7 +721,7 @@ async def test_a_row_that_cannot_be_read_ends_nothing(folder: Path) -> None:
     journal = SqlJournal(folder / "journal.sqlite3", run=inline)
     async with open_stage(journal=journal, run_seconds=60) as stage:
         spoilt = await stage.editor.edit(request("spoilt"))
-        Books(journal._url).execute("UPDATE wan25_tasks SET answer = '{'")
+        Books(journal._url).execute("UPDATE wan25_account_tasks SET answer = '{'")
         whole = await stage.editor.edit(request("whole"))
         await anyio.sleep(100)  # rounds go on, and waits
         assert (await stage.editor.wait(whole, timeout=300)).status == "completed"
@@ -753,7 +753,8 @@ async def test_what_is_known_by_its_handle_is_read_from_a_disk_that_takes_nothin
         lost = await stage.editor.edit(request("lost"))
         assert lost.task_id
         Books(broken.journal._url).execute(
-            "UPDATE wan25_intents SET stage = 'sending', lease_until = 1 WHERE prompt = 'refused'"
+            "UPDATE wan25_account_intents SET stage = 'sending', lease_until = 1 "
+            "WHERE prompt = 'refused'"
         )
         with broken.harm():
             edit = await stage.editor.get(lost.task_id)
@@ -1102,7 +1103,7 @@ async def test_an_id_that_waits_for_the_journal_when_the_server_gives_up_is_not_
             tasks.start_soon(stage.editor.finish)  # gives up after 5 seconds
             await anyio.sleep(4)
             disk.seconds = 2.0
-            await journal.note_saved("task-0", 1, "/elsewhere.png")
+            await journal.note_saved(OWNER, "task-0", 1, "/elsewhere.png")
         [task_id] = stage.emulator.tasks
     kept = await journal.find(str(edit.task_id), OWNER, now=T0)
     assert kept is not None

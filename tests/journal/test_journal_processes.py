@@ -296,13 +296,15 @@ async def test_tasks_of_servers_that_are_gone_are_followed_by_the_next_without_b
             ids = {(await stopped.edit("night"))["task_id"], (await killed.edit("snow"))["task_id"]}
             await stopped.stop()
             await killed.kill()
-        shop.books.execute("UPDATE wan25_tasks SET seen_at = seen_at - 120")  # two minutes pass
+        shop.books.execute(
+            "UPDATE wan25_account_tasks SET seen_at = seen_at - 120"
+        )  # two minutes pass
         async with serving(shop.values) as next_one:
             assert emulator.reads == []
             await next_one.ask("tools/list")
 
             def kept() -> list[dict[str, Any]]:
-                ended = "SELECT task_id, status, answer FROM wan25_tasks WHERE settled = 1"
+                ended = "SELECT task_id, status, answer FROM wan25_account_tasks WHERE settled = 1"
                 return shop.books.rows(ended)
 
             await until("their ends are kept", lambda: len(kept()) == 2)

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import T0, Stage, names_in, open_stage, request
+from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -67,7 +67,7 @@ async def after_a_crash(
                 await dying.edit(request(f"Number {number}"))
         await anyio.sleep(100)
         for name in stage.emulator.tasks if seen else ():
-            await journal.record(await stage.client.query(name), now=T0 + 100)
+            await journal.record(OWNER, await stage.client.query(name), now=T0 + 100)
         yield stage
 
 
@@ -124,11 +124,11 @@ async def test_what_failed_is_tried_again_after_growing_pauses_that_the_link_out
 async def until_tried(stage: Stage, edit: Edit) -> float:
     """The moment of the next try, to 5 seconds."""
     journal = (await stage.editor._hosted()).journal
-    before = (await journal.unsaved_images(str(edit.task_id))).get(1)
+    before = (await journal.unsaved_images(OWNER, str(edit.task_id))).get(1)
     with anyio.fail_after(2 * HOUR):
         while True:
             await anyio.sleep(5)
-            now = (await journal.unsaved_images(str(edit.task_id))).get(1)
+            now = (await journal.unsaved_images(OWNER, str(edit.task_id))).get(1)
             if now is not None and now != before:
                 return now.tried_at
 

@@ -202,11 +202,11 @@ async def test_a_journal_with_much_to_bring_forward_opens_however_long_that_take
     """Twelve thousand tasks that an older version saw completed."""
     now = time.time()
     assert await journal.find("no-such", OWNER, now=now) is None
-    await journal.note_saved("task-long-forgotten", 1, "/a.png")
+    await journal.note_saved(OWNER, "task-long-forgotten", 1, "/a.png")
     place, _, folder = database.partition("?options=-csearch_path%3D")
     with psycopg.connect(place, autocommit=True, connect_timeout=10) as link:
         link.execute(f"SET search_path TO {folder}".encode())
         link.execute(_MANY.format(owner=OWNER, now=now, count=12_000).encode())
     journal.close()
     assert len(await journal.unsaved(OWNER, now=now, most=12_001)) == 12_000
-    assert await journal.saved("task-long-forgotten") == {}
+    assert await journal.saved(OWNER, "task-long-forgotten") == {}

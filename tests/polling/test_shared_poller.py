@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.stage import T0, open_stage, request
+from tests.stage import OWNER, T0, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import ReadFailed
@@ -193,7 +193,7 @@ async def test_when_a_process_dies_in_the_middle_of_a_look_another_looks_after_i
         edit = await stage.editor.edit(request())
         await anyio.sleep(60)
         taken = await journal.take_look(
-            str(edit.task_id), seen_at=None, now=T0 + 60.0, lease=LOOK_LEASE_SECONDS
+            OWNER, str(edit.task_id), seen_at=None, now=T0 + 60.0, lease=LOOK_LEASE_SECONDS
         )
         assert taken
         assert (await stage.editor.wait(edit, timeout=600)).status == "completed"

@@ -179,7 +179,7 @@ class Editor:
             address = self._address(host, wish, handle)
             claim = await self._claim(host, wish, owner, handle, address, force_new=force_new)
             if not claim.joined:
-                prepare = partial(self._prepare, host, wish, address)
+                prepare = partial(self._prepare, host, wish, owner, address)
                 submit = host.submitter.start(claim.intent, prepare)
         until = began + patience
         if claim.joined:
@@ -354,11 +354,17 @@ class Editor:
             refusal=host.submitter.refusal(),
         )
 
-    async def _prepare(self, host: _Host, wish: Wish, address: Address | None) -> Prepared:
+    async def _prepare(
+        self, host: _Host, wish: Wish, owner: str, address: Address | None
+    ) -> Prepared:
         if address is not None:
             wish = replace(wish, callback_url=address.url)
         return await self._intake.prepare(
-            wish, host.connection.publisher, host.journal, now=self._rules.clock()
+            wish,
+            host.connection.publisher,
+            host.journal,
+            owner=owner,
+            now=self._rules.clock(),
         )
 
     async def _join(self, host: _Host, intent: Intent, until: float) -> Edit:

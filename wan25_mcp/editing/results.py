@@ -61,6 +61,7 @@ class Results:
             self._keeper = Keeper(
                 connection.downloads,
                 journal,
+                owner,
                 tasks,
                 directory=rules.output_dir,
                 trusted=connection.trusted,
@@ -159,7 +160,7 @@ class Results:
         """
         if edit.task_id is None or not 1 <= number <= len(edit.image_urls):
             raise InvalidRequest("There is no such image.", fix="Look at the task's image_urls.")
-        path = (await self._journal.saved(edit.task_id)).get(number)
+        path = (await self._journal.saved(await self._owner(), edit.task_id)).get(number)
         try:
             if path is not None:
                 body: bytes = await self._rules.run(Path(path).read_bytes)
@@ -170,7 +171,8 @@ class Results:
 
     async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
         """Download an image, but not again and again what no try can bring."""
-        before = (await self._journal.unsaved_images(task_id)).get(number)
+        owner = await self._owner()
+        before = (await self._journal.unsaved_images(owner, task_id)).get(number)
         now = self._rules.clock()
         if before is not None and not may_be_tried(before, now, is_asked_for=True):
             fix = "It was not downloaded again; that is tried once an hour at most."
@@ -181,7 +183,7 @@ class Results:
             if error.is_lasting:
                 failures = before.failures + 1 if before else 1
                 why = Unsaved(f"{error.message} {error.fix}", failures, now, None)
-                await self._journal.note_unsaved(task_id, number, why)
+                await self._journal.note_unsaved(owner, task_id, number, why)
             raise
 
     async def previews(self, edit: Edit) -> list[bytes]:

@@ -190,9 +190,12 @@ class Intake:
         return picture
 
     async def prepare(
-        self, wish: Wish, publisher: Publisher | None, journal: Journal, *, now: float
+        self, wish: Wish, publisher: Publisher | None, journal: Journal, *, owner: str, now: float
     ) -> Prepared:
         """Give every image of a wish an address.
+
+        Args:
+            owner: Whose uploads may be used again.
 
         Raises:
             InvalidRequest: An image cannot be made to conform.
@@ -204,20 +207,25 @@ class Intake:
             if isinstance(image, str):
                 links.append(image)
                 continue
-            upload = await self._upload(image, publisher, journal, now)
+            upload = await self._upload(image, publisher, journal, owner, now)
             links.append(upload.url)
             if upload.changes:
                 changes.append(f"Image {number}: {', '.join(upload.changes)}.")
         return Prepared(wish.request(links), tuple(changes))
 
     async def _upload(
-        self, image: Local, publisher: Publisher | None, journal: Journal, now: float
+        self,
+        image: Local,
+        publisher: Publisher | None,
+        journal: Journal,
+        owner: str,
+        now: float,
     ) -> Upload:
         if publisher is None:
             raise publisher_error_when_none()
         place = publisher.place
         try:
-            known = await journal.uploaded(image.sha256, place, now=now)
+            known = await journal.uploaded(owner, image.sha256, place, now=now)
         except JournalUnusable:
             known = None  # a cache; the submit itself will say that nothing can be sent
         if known is not None:
@@ -226,7 +234,7 @@ class Intake:
             conformed = await self._conformed(image)
             published = await publisher.publish(conformed, image.name)
         upload = Upload(published.url, published.expires_at, conformed.changes)
-        await journal.note_upload(image.sha256, place, upload)
+        await journal.note_upload(owner, image.sha256, place, upload)
         return upload
 
     async def _conformed(self, image: Local) -> Conformed:

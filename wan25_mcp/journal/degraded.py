@@ -46,7 +46,7 @@ class TolerantJournal:
 
         async def step() -> None:
             nonlocal is_its_own
-            is_its_own = await self._journal.accept(intent.handle, task, now=now)
+            is_its_own = await self._journal.accept(intent.owner, intent.handle, task, now=now)
 
         ended = replace(intent, stage="accepted", task_id=task.id)
         if not await self._take(ended, step):
@@ -98,7 +98,8 @@ class TolerantJournal:
         for task_id, sighting in list(self._unwritten.sightings.items()):
             try:
                 if is_settled(sighting.task.status):  # any other is looked at again
-                    await self._journal.record(sighting.task, now=sighting.seen_at)
+                    owner = await self._owner()
+                    await self._journal.record(owner, sighting.task, now=sighting.seen_at)
             except JournalUnusable as error:
                 logger.warning("%s", error.state)
                 return
@@ -128,7 +129,7 @@ class TolerantJournal:
 
     async def record(self, task: Task, *, now: float) -> Sighting:
         try:
-            seen = await self._journal.record(task, now=now)
+            seen = await self._journal.record(await self._owner(), task, now=now)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             seen = sight(await self.last_seen(task.id), task, now)
@@ -140,7 +141,7 @@ class TolerantJournal:
     async def last_seen(self, task_id: str) -> Sighting | None:
         unwritten = self._unwritten.sightings.get(task_id)
         try:
-            written = await self._journal.last_seen(task_id)
+            written = await self._journal.last_seen(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return unwritten
@@ -152,7 +153,7 @@ class TolerantJournal:
         unwritten = self._unwritten.sightings
         found = {task_id: unwritten[task_id] for task_id in task_ids if task_id in unwritten}
         try:
-            written = await self._journal.sightings(task_ids)
+            written = await self._journal.sightings(await self._owner(), task_ids)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return found
@@ -163,7 +164,7 @@ class TolerantJournal:
 
     async def seen_since(self, since: float) -> Mapping[str, float]:
         try:
-            return await self._journal.seen_since(since)
+            return await self._journal.seen_since(await self._owner(), since)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return {}
@@ -172,14 +173,17 @@ class TolerantJournal:
         self, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
         try:
-            return await self._journal.take_look(task_id, seen_at=seen_at, now=now, lease=lease)
+            owner = await self._owner()
+            return await self._journal.take_look(
+                owner, task_id, seen_at=seen_at, now=now, lease=lease
+            )
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return True  # two who look cost a look; nobody who looks would cost the result
 
     async def end_look(self, task_id: str) -> None:
         try:
-            await self._journal.end_look(task_id)
+            await self._journal.end_look(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
 

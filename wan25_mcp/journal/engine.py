@@ -125,6 +125,8 @@ _REASONS: Final = (
     ("malformed", "its file is damaged"),
     ("disk i/o", "the disk fails"),
     ("no module named", "the driver is not installed (pip install 'wan25-mcp[postgres]')"),
+    ("no such table", "a newer wan25-mcp has taken it over; restart this one"),
+    ("undefinedtable", "a newer wan25-mcp has taken it over; restart this one"),
     # A driver says "connection failed" before it says why.
     ("password", "the database refuses the user"),
     ("authentication", "the database refuses the user"),
@@ -141,6 +143,7 @@ def reason(error: Exception) -> str:
         return "its folder is a file"
     if isinstance(error, OSError):
         return (error.strerror or "the file system fails").lower()
-    told = str(error.orig if isinstance(error, DBAPIError) else error).lower()
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    told = f"{type(cause).__name__}: {cause}".lower()
     known = (words for sign, words in _REASONS if sign in told)
     return next(known, f"the database fails ({type(error).__name__})")

@@ -10,6 +10,7 @@ import json
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     ScalarSelect,
     Table,
@@ -25,30 +26,34 @@ from sqlalchemy import (
 
 from wan25_mcp.journal import owners, schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
-from wan25_mcp.journal.schema import files, intents, tasks, uploads
+from wan25_mcp.journal.schema import MADE_BY, files, intents, tasks, uploads
 from wan25_mcp.journal.tasks import sighting_of, to_save
 
 
-def note_saved(connection: Connection, task_id: str, number: int, path: str) -> None:
-    connection.execute(delete(files).where(files.c.task_id == task_id, files.c.number == number))
-    connection.execute(insert(files).values(task_id=task_id, number=number, path=path))
-    _forget_unsaved(connection, task_id, number)
+def _of(table: Table, owner: str, task_id: str) -> tuple[ColumnElement[bool], ...]:
+    return table.c.owner == owner, table.c.task_id == task_id
 
 
-def saved(connection: Connection, task_id: str) -> dict[int, str]:
+def note_saved(connection: Connection, owner: str, task_id: str, number: int, path: str) -> None:
+    connection.execute(delete(files).where(*_of(files, owner, task_id), files.c.number == number))
+    connection.execute(insert(files).values(owner=owner, task_id=task_id, number=number, path=path))
+    _forget_unsaved(connection, owner, task_id, number)
+
+
+def saved(connection: Connection, owner: str, task_id: str) -> dict[int, str]:
     rows = connection.execute(
         select(files.c.number, files.c.path)
-        .where(files.c.task_id == task_id)
+        .where(*_of(files, owner, task_id))
         .order_by(files.c.number)
     )
     return {row.number: row.path for row in rows}
 
 
-def take_on(connection: Connection, task_id: str, *, now: float, lease: float) -> bool:
+def take_on(connection: Connection, owner: str, task_id: str, *, now: float, lease: float) -> bool:
     taken = connection.execute(
         update(tasks)
         .where(
-            tasks.c.task_id == task_id,
+            *_of(tasks, owner, task_id),
             # A lease from a time yet to come is of a clock that was set back since: it is none.
             or_(tasks.c.followed_until < now, tasks.c.followed_until > now + lease),
         )
@@ -57,12 +62,14 @@ def take_on(connection: Connection, task_id: str, *, now: float, lease: float) -
     return taken.rowcount == 1
 
 
-def let_go(connection: Connection, task_id: str) -> None:
-    connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(followed_until=0.0))
+def let_go(connection: Connection, owner: str, task_id: str) -> None:
+    connection.execute(update(tasks).where(*_of(tasks, owner, task_id)).values(followed_until=0.0))
 
 
-def renew_save(connection: Connection, task_id: str, *, now: float, lease: float) -> None:
-    held = update(tasks).where(tasks.c.task_id == task_id, tasks.c.followed_until > 0)
+def renew_save(
+    connection: Connection, owner: str, task_id: str, *, now: float, lease: float
+) -> None:
+    held = update(tasks).where(*_of(tasks, owner, task_id), tasks.c.followed_until > 0)
     connection.execute(held.values(followed_until=now + lease))
 
 
@@ -70,7 +77,7 @@ def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> lis
     given_up = or_(schema.unsaved.c.retry_at.is_(None), schema.unsaved.c.retry_at > now)
     rows = connection.execute(
         select(tasks.c.task_id)
-        .join(intents, intents.c.task_id == tasks.c.task_id)
+        .join(intents, MADE_BY)
         .where(
             intents.c.owner == owners.current(connection, owner),
             tasks.c.expires_at > now,
@@ -88,14 +95,21 @@ def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> lis
 
 def _count(table: Table, *conditions: Any) -> ScalarSelect[int]:
     """How many images of a task the table has."""
-    mine = (table.c.task_id == tasks.c.task_id, table.c.number <= intents.c.n)
+    mine = (
+        table.c.owner == tasks.c.owner,
+        table.c.task_id == tasks.c.task_id,
+        table.c.number <= intents.c.n,
+    )
     return select(func.count()).select_from(table).where(*mine, *conditions).scalar_subquery()
 
 
-def note_unsaved(connection: Connection, task_id: str, number: int, why: Unsaved) -> None:
-    _forget_unsaved(connection, task_id, number)
+def note_unsaved(
+    connection: Connection, owner: str, task_id: str, number: int, why: Unsaved
+) -> None:
+    _forget_unsaved(connection, owner, task_id, number)
     connection.execute(
         insert(schema.unsaved).values(
+            owner=owner,
             task_id=task_id,
             number=number,
             problem=why.problem,
@@ -106,15 +120,15 @@ def note_unsaved(connection: Connection, task_id: str, number: int, why: Unsaved
     )
 
 
-def _forget_unsaved(connection: Connection, task_id: str, number: int) -> None:
-    which = (schema.unsaved.c.task_id == task_id, schema.unsaved.c.number == number)
+def _forget_unsaved(connection: Connection, owner: str, task_id: str, number: int) -> None:
+    which = (*_of(schema.unsaved, owner, task_id), schema.unsaved.c.number == number)
     connection.execute(delete(schema.unsaved).where(*which))
 
 
-def unsaved_images(connection: Connection, task_id: str) -> dict[int, Unsaved]:
+def unsaved_images(connection: Connection, owner: str, task_id: str) -> dict[int, Unsaved]:
     rows = connection.execute(
         select(schema.unsaved)
-        .where(schema.unsaved.c.task_id == task_id)
+        .where(*_of(schema.unsaved, owner, task_id))
         .order_by(schema.unsaved.c.number)
     )
     return {
@@ -125,13 +139,13 @@ def unsaved_images(connection: Connection, task_id: str) -> dict[int, Unsaved]:
 _COUNTED_AT_ONCE: Final = 1000
 _NOTE_LINKS: Final = (
     update(tasks)
-    .where(tasks.c.task_id == bindparam("which"))
+    .where(tasks.c.owner == bindparam("whose"), tasks.c.task_id == bindparam("which"))
     .values(links=bindparam("links"), expires_at=bindparam("expires_at"))
 )
 
 
 def count_links(connection: Connection, now: float) -> bool:
-    """Note of some tasks that an older wan25-mcp saw completed what `unsaved` asks for; returns
+    """Note of some tasks that an older version saw completed what `unsaved` asks for; returns
     whether there may be more."""
     rows = connection.execute(
         select(tasks)
@@ -149,25 +163,32 @@ def count_links(connection: Connection, now: float) -> bool:
             facts = to_save(sighting_of(row))
         except JournalUnusable:  # whoever asks for it is told; the others are saved
             facts = {"links": 0, "expires_at": None}
-        found.append({"which": row.task_id, **facts})
+        found.append({"whose": row.owner, "which": row.task_id, **facts})
     if found:
         connection.execute(_NOTE_LINKS, found)
     return bool(found)
 
 
-def uploaded(connection: Connection, sha256: str, place: str, *, now: float) -> Upload | None:
+def _upload(owner: str, sha256: str, place: str) -> tuple[ColumnElement[bool], ...]:
+    return uploads.c.owner == owner, uploads.c.sha256 == sha256, uploads.c.place == place
+
+
+def uploaded(
+    connection: Connection, owner: str, sha256: str, place: str, *, now: float
+) -> Upload | None:
     row = connection.execute(
-        select(uploads).where(
-            uploads.c.sha256 == sha256, uploads.c.place == place, uploads.c.expires_at > now
-        )
+        select(uploads).where(*_upload(owner, sha256, place), uploads.c.expires_at > now)
     ).first()
     return Upload(row.url, row.expires_at, tuple(json.loads(row.changes))) if row else None
 
 
-def note_upload(connection: Connection, sha256: str, place: str, upload: Upload) -> None:
-    connection.execute(delete(uploads).where(uploads.c.sha256 == sha256, uploads.c.place == place))
+def note_upload(
+    connection: Connection, owner: str, sha256: str, place: str, upload: Upload
+) -> None:
+    connection.execute(delete(uploads).where(*_upload(owner, sha256, place)))
     connection.execute(
         insert(uploads).values(
+            owner=owner,
             sha256=sha256,
             place=place,
             url=upload.url,

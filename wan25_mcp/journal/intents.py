@@ -9,6 +9,7 @@ to carry it out.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,10 +22,12 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -43,7 +46,7 @@ from wan25_mcp.journal.records import (
     error_to_json,
     mixed_up,
 )
-from wan25_mcp.journal.schema import files, intents, tasks, unsaved, uploads
+from wan25_mcp.journal.schema import MADE_BY, NOBODY, files, intents, tasks, unsaved, uploads
 from wan25_mcp.journal.tasks import last_seen, record, settle_credits
 from wan25_mcp.provider.models import Task
 
@@ -54,7 +57,7 @@ KEPT_FOR: Final = 30 * DAY
 
 _LIVE: Final = (
     select(intents)
-    .outerjoin(tasks, tasks.c.task_id == intents.c.task_id)
+    .outerjoin(tasks, MADE_BY)
     .where(
         intents.c.owner == bindparam("owner"),
         intents.c.fingerprint == bindparam("fingerprint"),
@@ -172,29 +175,57 @@ def renew(connection: Connection, handle: str, *, now: float, lease: float) -> N
     _move(connection, _RENEW, handle, lease_until=now + lease)
 
 
-_OTHERS: Final = select(intents.c.handle).where(
-    intents.c.task_id == bindparam("task_id"), intents.c.handle != bindparam("handle")
+_MINE: Final = intents.alias()
+
+
+def _is_near(other: Any) -> ColumnElement[bool]:
+    """Whether an intent is at the address of the one that is accepted, whosever it is.
+
+    Elsewhere another task may have the same id. Edits of versions before 4 may be at any address.
+    """
+    return or_(
+        other.c.owner == _MINE.c.owner,
+        other.c.address == _MINE.c.address,
+        other.c.address.is_(None),
+        _MINE.c.address.is_(None),
+    )
+
+
+_OTHERS: Final = (
+    select(intents.c.handle)
+    .join(_MINE, _MINE.c.handle == bindparam("handle"))
+    .where(
+        intents.c.task_id == bindparam("task_id"),
+        intents.c.handle != _MINE.c.handle,
+        _is_near(intents),
+    )
 )
 # What was first seen after the submit was sent can be its own: somebody may have heard of the id
 # elsewhere, and asked before the submit was answered.
 _SEEN_BEFORE: Final = (
     select(tasks.c.task_id)
-    .join(intents, intents.c.handle == bindparam("handle"))
+    .join(_MINE, _MINE.c.handle == bindparam("handle"))
     .where(
         tasks.c.task_id == bindparam("task_id"),
-        intents.c.task_id.is_(None),
-        func.coalesce(tasks.c.first_seen_at, tasks.c.seen_at) < intents.c.sent_at,
+        _MINE.c.task_id.is_(None),
+        func.coalesce(tasks.c.first_seen_at, tasks.c.seen_at) < _MINE.c.sent_at,
+        or_(
+            tasks.c.owner.in_((_MINE.c.owner, NOBODY)),
+            exists().where(intents.c.owner == tasks.c.owner, _is_near(intents)),
+        ),
     )
 )
 
 
-def accept(connection: Connection, handle: str, task: Task, *, now: float) -> bool:
+def accept(connection: Connection, owner: str, handle: str, task: Task, *, now: float) -> bool:
     if _is_anothers(connection, handle, task.id):
         lose(connection, handle, mixed_up(task.id))
         return False
     _move(connection, _ACCEPT, handle, stage="accepted", task_id=task.id, error=None)
-    seen = record(connection, task, now=now)
-    settle_credits(connection, seen.task)  # it may have been seen before, of an intent nobody knew
+    seen = record(connection, owner, task, now=now)
+    settle_credits(
+        connection, owner, seen.task
+    )  # it may have been seen before, of an intent nobody knew
     return True
 
 
@@ -303,7 +334,8 @@ def recent(
         .limit(most)
     ).all()
     return [
-        (_intent(row), last_seen(connection, row.task_id) if row.task_id else None) for row in rows
+        (_intent(row), last_seen(connection, owner, row.task_id) if row.task_id else None)
+        for row in rows
     ]
 
 
@@ -313,16 +345,19 @@ _FORGOTTEN_AT_ONCE: Final = 2000
 def prune(connection: Connection, now: float) -> bool:
     """Forget some of what is older than `KEPT_FOR`; returns whether there may be more."""
     old = now - KEPT_FOR
-    count = _forget(connection, intents.c.handle, intents.c.created_at < old)
-    count += _forget(connection, tasks.c.task_id, tasks.c.seen_at < old)
+    count = _forget(connection, [intents.c.handle], intents.c.created_at < old)
+    count += _forget(connection, [tasks.c.owner, tasks.c.task_id], tasks.c.seen_at < old)
     for table in (files, unsaved):
         # Not `NOT IN`: from some size on PostgreSQL reads all tasks anew for each row.
-        known = select(tasks.c.task_id).where(tasks.c.task_id == table.c.task_id)
-        count += _forget(connection, table.c.task_id, ~known.exists())
+        known = exists().where(tasks.c.owner == table.c.owner, tasks.c.task_id == table.c.task_id)
+        count += _forget(connection, [table.c.owner, table.c.task_id], ~known)
     connection.execute(delete(uploads).where(uploads.c.expires_at < now))
     return count > 0
 
 
-def _forget(connection: Connection, key: Column[str], condition: ColumnElement[bool]) -> int:
-    some = select(key).where(condition).limit(_FORGOTTEN_AT_ONCE)
-    return connection.execute(delete(key.table).where(key.in_(some))).rowcount
+def _forget(
+    connection: Connection, key: Sequence[Column[str]], condition: ColumnElement[bool]
+) -> int:
+    some = select(*key).where(condition).limit(_FORGOTTEN_AT_ONCE)
+    found = delete(key[0].table).where(tuple_(*key).in_(some))
+    return connection.execute(found).rowcount

@@ -6,12 +6,24 @@ An owner is named after the first key of an account, or by the operator; a later
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from wan25_mcp.journal.records import KnownKey
-from wan25_mcp.journal.schema import intents, keys
+from wan25_mcp.journal.schema import files, intents, keys, tasks, unsaved, uploads
 
 _MOST_OTHERS: Final = 5
 
@@ -59,8 +71,34 @@ def join_owners(connection: Connection, owner: str, joined: Collection[str]) -> 
     owner = connection.execute(_OWNER, {"key": first}).scalar() or current(connection, owner)
     for key in joined:
         if key != owner:
-            connection.execute(update(intents).where(intents.c.owner == key).values(owner=owner))
+            _hand_over(connection, key, owner)
             connection.execute(update(keys).where(keys.c.owner == key).values(owner=owner))
             connection.execute(delete(keys).where(keys.c.key == key))
             connection.execute(insert(keys).values(key=key, owner=owner))
     return owner
+
+
+def _hand_over(connection: Connection, before: str, owner: str) -> None:
+    """All that one owner has is another's from now on. Of what both have, one stays."""
+    connection.execute(update(intents).where(intents.c.owner == before).values(owner=owner))
+    # Of two that saw a task, the one that saw it settled knows best, then the one that saw it last.
+    for one, other in ((before, owner), (owner, before)):
+        better = tasks.alias()
+        is_better = or_(
+            better.c.settled > tasks.c.settled,
+            and_(better.c.settled == tasks.c.settled, better.c.seen_at >= tasks.c.seen_at),
+        )
+        _drop_where_both(connection, tasks, one, other, better, is_better)
+    for table in (files, unsaved, uploads):
+        _drop_where_both(connection, table, before, owner, table.alias())
+    for table in (tasks, files, unsaved, uploads):
+        connection.execute(update(table).where(table.c.owner == before).values(owner=owner))
+
+
+def _drop_where_both(
+    connection: Connection, table: Table, one: str, other: str, twin: Any, *conditions: Any
+) -> None:
+    """Drop the rows of one owner that have a twin of the other's."""
+    same = [twin.c[name] == table.c[name] for name in table.primary_key.columns.keys()[1:]]
+    found = exists().where(twin.c.owner == other, *same, *conditions).correlate(table)
+    connection.execute(delete(table).where(table.c.owner == one, found))

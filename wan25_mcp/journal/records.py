@@ -227,7 +227,7 @@ class Journal(Protocol):
         """The holder lives."""
         ...
 
-    async def accept(self, handle: str, task: Task, *, now: float) -> bool:
+    async def accept(self, owner: str, handle: str, task: Task, *, now: float) -> bool:
         """The provider has the task; also for one thought to be unknown.
 
         False: the task is another's, that is another intent's, or was seen before this one was
@@ -247,12 +247,12 @@ class Journal(Protocol):
         """The intent of a handle or of a task id."""
         ...
 
-    async def record(self, task: Task, *, now: float) -> Sighting:
+    async def record(self, owner: str, task: Task, *, now: float) -> Sighting:
         """Note a look at a task, which ends the look. A settled task stays what it was."""
         ...
 
     async def take_look(
-        self, task_id: str, *, seen_at: float | None, now: float, lease: float
+        self, owner: str, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
         """Take the next look at a task, so that one process at a time looks.
 
@@ -265,19 +265,19 @@ class Journal(Protocol):
         """
         ...
 
-    async def end_look(self, task_id: str) -> None:
+    async def end_look(self, owner: str, task_id: str) -> None:
         """The look failed; another may look."""
         ...
 
-    async def last_seen(self, task_id: str) -> Sighting | None:
+    async def last_seen(self, owner: str, task_id: str) -> Sighting | None:
         """What was last seen of a task."""
         ...
 
-    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+    async def sightings(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Sighting]:
         """What was last seen of many tasks, by task id; those never seen are left out."""
         ...
 
-    async def seen_since(self, since: float) -> Mapping[str, float]:
+    async def seen_since(self, owner: str, since: float) -> Mapping[str, float]:
         """When each task that was seen at `since` or later was seen, by task id. Cheap."""
         ...
 
@@ -300,15 +300,15 @@ class Journal(Protocol):
         """
         ...
 
-    async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
+    async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
         """Take a task on for a while, so that one process at a time saves its images."""
         ...
 
-    async def let_go(self, task_id: str) -> None:
+    async def let_go(self, owner: str, task_id: str) -> None:
         """Let another take it on."""
         ...
 
-    async def renew_save(self, task_id: str, *, now: float, lease: float) -> None:
+    async def renew_save(self, owner: str, task_id: str, *, now: float, lease: float) -> None:
         """Whoever saves its images lives."""
         ...
 
@@ -321,27 +321,27 @@ class Journal(Protocol):
         """
         ...
 
-    async def note_unsaved(self, task_id: str, number: int, unsaved: Unsaved) -> None:
+    async def note_unsaved(self, owner: str, task_id: str, number: int, unsaved: Unsaved) -> None:
         """An image of a task could not be saved; forgotten when it is."""
         ...
 
-    async def unsaved_images(self, task_id: str) -> Mapping[int, Unsaved]:
+    async def unsaved_images(self, owner: str, task_id: str) -> Mapping[int, Unsaved]:
         """Which images of a task could not be saved yet, by number."""
         ...
 
-    async def note_saved(self, task_id: str, number: int, path: str) -> None:
+    async def note_saved(self, owner: str, task_id: str, number: int, path: str) -> None:
         """An image of a task is on this machine's disk; numbered from 1."""
         ...
 
-    async def saved(self, task_id: str) -> Mapping[int, str]:
+    async def saved(self, owner: str, task_id: str) -> Mapping[int, str]:
         """Where the images of a task are, by number."""
         ...
 
-    async def uploaded(self, sha256: str, place: str, *, now: float) -> Upload | None:
+    async def uploaded(self, owner: str, sha256: str, place: str, *, now: float) -> Upload | None:
         """The living address an equal image was given at a place before."""
         ...
 
-    async def note_upload(self, sha256: str, place: str, upload: Upload) -> None:
+    async def note_upload(self, owner: str, sha256: str, place: str, upload: Upload) -> None:
         """An image has an address."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
 from wan25_mcp.journal.records import DAY, Allowance, Withheld
-from wan25_mcp.journal.schema import intents, tasks
+from wan25_mcp.journal.schema import MADE_BY, intents, tasks
 
 _OVERDUE: Final = 3600.0
 """An unsettled task this old no longer counts as in flight: some never settle."""
@@ -18,7 +18,7 @@ def _under_way(*columns: Any) -> Select[Any]:
     return (
         select(*columns)
         .select_from(intents)
-        .outerjoin(tasks, tasks.c.task_id == intents.c.task_id)
+        .outerjoin(tasks, MADE_BY)
         .where(
             intents.c.owner == bindparam("owner"),
             intents.c.created_at > bindparam("since"),
@@ -43,9 +43,7 @@ _LATEST_PRICE: Final = (
     .order_by(intents.c.created_at.desc())
     .limit(1)
 )
-_LATEST_CHARGED: Final = _LATEST_PRICE.join(tasks, tasks.c.task_id == intents.c.task_id).where(
-    tasks.c.status == "completed"
-)
+_LATEST_CHARGED: Final = _LATEST_PRICE.join(tasks, MADE_BY).where(tasks.c.status == "completed")
 _COUNTED: Final = (
     select(intents.c.created_at, intents.c.credits)
     .where(

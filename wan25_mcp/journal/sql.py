@@ -142,8 +142,8 @@ class SqlJournal:
     async def renew(self, handle: str, *, now: float, lease: float) -> None:
         await self._write(intents.renew, handle, now=now, lease=lease)
 
-    async def accept(self, handle: str, task: Task, *, now: float) -> bool:
-        return await self._write(intents.accept, handle, task, now=now)
+    async def accept(self, owner: str, handle: str, task: Task, *, now: float) -> bool:
+        return await self._write(intents.accept, owner, handle, task, now=now)
 
     async def refuse(self, handle: str, error: Wan25Error) -> None:
         await self._write(intents.refuse, handle, error)
@@ -154,26 +154,28 @@ class SqlJournal:
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
         return await self._read_current(now, None, intents.find, name, owner)
 
-    async def record(self, task: Task, *, now: float) -> Sighting:
+    async def record(self, owner: str, task: Task, *, now: float) -> Sighting:
         write = self._write if is_settled(task.status) else self._note
-        return await write(tasks.record, task, now=now)
+        return await write(tasks.record, owner, task, now=now)
 
     async def take_look(
-        self, task_id: str, *, seen_at: float | None, now: float, lease: float
+        self, owner: str, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
-        return await self._note(tasks.take_look, task_id, seen_at=seen_at, now=now, lease=lease)
+        return await self._note(
+            tasks.take_look, owner, task_id, seen_at=seen_at, now=now, lease=lease
+        )
 
-    async def end_look(self, task_id: str) -> None:
-        await self._note(tasks.end_look, task_id)
+    async def end_look(self, owner: str, task_id: str) -> None:
+        await self._note(tasks.end_look, owner, task_id)
 
-    async def last_seen(self, task_id: str) -> Sighting | None:
-        return await self._read(None, tasks.last_seen, task_id)
+    async def last_seen(self, owner: str, task_id: str) -> Sighting | None:
+        return await self._read(None, tasks.last_seen, owner, task_id)
 
-    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
-        return await self._read({}, tasks.sightings, task_ids)
+    async def sightings(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+        return await self._read({}, tasks.sightings, owner, task_ids)
 
-    async def seen_since(self, since: float) -> Mapping[str, float]:
-        return await self._read({}, tasks.seen_since, since)
+    async def seen_since(self, owner: str, since: float) -> Mapping[str, float]:
+        return await self._read({}, tasks.seen_since, owner, since)
 
     async def past_runs(
         self, owner: str, *, n: int | None = None, most: int = 100
@@ -184,35 +186,35 @@ class SqlJournal:
         step = partial(tasks.unattended, now=now)
         return await self._read_current(now, [], step, owner, unseen_for=unseen_for)
 
-    async def take_on(self, task_id: str, *, now: float, lease: float) -> bool:
-        return await self._write(files.take_on, task_id, now=now, lease=lease)
+    async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
+        return await self._write(files.take_on, owner, task_id, now=now, lease=lease)
 
-    async def let_go(self, task_id: str) -> None:
-        await self._write(files.let_go, task_id)
+    async def let_go(self, owner: str, task_id: str) -> None:
+        await self._write(files.let_go, owner, task_id)
 
-    async def renew_save(self, task_id: str, *, now: float, lease: float) -> None:
-        await self._note(files.renew_save, task_id, now=now, lease=lease)
+    async def renew_save(self, owner: str, task_id: str, *, now: float, lease: float) -> None:
+        await self._note(files.renew_save, owner, task_id, now=now, lease=lease)
 
     async def unsaved(self, owner: str, *, now: float, most: int = 100) -> Sequence[str]:
         return await self._read([], files.unsaved, owner, now=now, most=most)
 
-    async def note_unsaved(self, task_id: str, number: int, unsaved: Unsaved) -> None:
-        await self._write(files.note_unsaved, task_id, number, unsaved)
+    async def note_unsaved(self, owner: str, task_id: str, number: int, unsaved: Unsaved) -> None:
+        await self._write(files.note_unsaved, owner, task_id, number, unsaved)
 
-    async def unsaved_images(self, task_id: str) -> Mapping[int, Unsaved]:
-        return await self._read({}, files.unsaved_images, task_id)
+    async def unsaved_images(self, owner: str, task_id: str) -> Mapping[int, Unsaved]:
+        return await self._read({}, files.unsaved_images, owner, task_id)
 
-    async def note_saved(self, task_id: str, number: int, path: str) -> None:
-        await self._write(files.note_saved, task_id, number, path)
+    async def note_saved(self, owner: str, task_id: str, number: int, path: str) -> None:
+        await self._write(files.note_saved, owner, task_id, number, path)
 
-    async def saved(self, task_id: str) -> Mapping[int, str]:
-        return await self._read({}, files.saved, task_id)
+    async def saved(self, owner: str, task_id: str) -> Mapping[int, str]:
+        return await self._read({}, files.saved, owner, task_id)
 
-    async def uploaded(self, sha256: str, place: str, *, now: float) -> Upload | None:
-        return await self._read(None, files.uploaded, sha256, place, now=now)
+    async def uploaded(self, owner: str, sha256: str, place: str, *, now: float) -> Upload | None:
+        return await self._read(None, files.uploaded, owner, sha256, place, now=now)
 
-    async def note_upload(self, sha256: str, place: str, upload: Upload) -> None:
-        await self._write(files.note_upload, sha256, place, upload)
+    async def note_upload(self, owner: str, sha256: str, place: str, upload: Upload) -> None:
+        await self._write(files.note_upload, owner, sha256, place, upload)
 
     async def recent(
         self, owner: str, *, now: float, most: int
@@ -409,7 +411,7 @@ def _prepare(engine: Engine) -> None:
             take_turn(connection, "write")
             return step(connection)
 
-    write(schema.bring_forward)
+    write(schema.migrate)
     now = time.time()
     for some in (intents.prune, files.count_links):
         while write(partial(some, now=now)):

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Float, Integer, Row, bindparam, case, insert,
 
 from wan25_mcp.journal import owners
 from wan25_mcp.journal.records import DAY, JournalUnusable, Sighting, expires_at, sight, took
-from wan25_mcp.journal.schema import intents, tasks
+from wan25_mcp.journal.schema import MADE_BY, intents, tasks
 from wan25_mcp.provider.models import Task, Usage
 from wan25_mcp.provider.statuses import is_settled
 
@@ -21,16 +21,19 @@ _AT_ONCE: Final = 500
 
 # --- what was seen --------------------------------------------------------------------------
 
-_SEEN: Final = select(tasks).where(tasks.c.task_id == bindparam("task_id"))
+_SEEN: Final = select(tasks).where(
+    tasks.c.owner == bindparam("owner"), tasks.c.task_id == bindparam("task_id")
+)
 _NOTE: Final = insert(tasks)
-_CHANGE: Final = update(tasks).where(tasks.c.task_id == bindparam("which"))
+_WHICH: Final = (tasks.c.owner == bindparam("whose"), tasks.c.task_id == bindparam("which"))
+_CHANGE: Final = update(tasks).where(*_WHICH)
 
 
-def record(connection: Connection, task: Task, *, now: float) -> Sighting:
-    before = last_seen(connection, task.id)
+def record(connection: Connection, owner: str, task: Task, *, now: float) -> Sighting:
+    before = last_seen(connection, owner, task.id)
     seen = sight(before, task, now)
     if seen is before:
-        end_look(connection, task.id)
+        end_look(connection, owner, task.id)
         return seen
     values = {
         "settled": int(is_settled(task.status)),
@@ -43,13 +46,12 @@ def record(connection: Connection, task: Task, *, now: float) -> Sighting:
         **to_save(seen),
     }
     if before is None:
-        connection.execute(
-            _NOTE, {"task_id": task.id, "first_seen_at": now, "followed_until": 0.0, **values}
-        )
+        whose = {"owner": owner, "task_id": task.id}
+        connection.execute(_NOTE, {**whose, "first_seen_at": now, "followed_until": 0.0, **values})
     else:
-        connection.execute(_CHANGE, {"which": task.id, **values})
+        connection.execute(_CHANGE, {"whose": owner, "which": task.id, **values})
     if before is None or before.task.usage != task.usage or seen.settled_at is not None:
-        settle_credits(connection, task)
+        settle_credits(connection, owner, task)
     return seen
 
 
@@ -59,7 +61,9 @@ def to_save(seen: Sighting) -> dict[str, float | None]:
     return {"links": count, "expires_at": expires_at(seen) if count else None}
 
 
-_COUNT: Final = update(intents).where(intents.c.task_id == bindparam("which"))
+_COUNT: Final = update(intents).where(
+    intents.c.owner == bindparam("whose"), intents.c.task_id == bindparam("which")
+)
 _SAID: Final = bindparam("said", type_=Float)
 _HOLD: Final = _COUNT.values(
     credits=case((intents.c.credits < _SAID, _SAID), else_=intents.c.credits),
@@ -73,7 +77,7 @@ _USED: Final = _COUNT.values(
 )
 
 
-def settle_credits(connection: Connection, task: Task) -> None:
+def settle_credits(connection: Connection, owner: str, task: Task) -> None:
     """Count what the provider says an edit costs, instead of what was assumed.
 
     Until it is settled, the larger of the two counts: some providers hold nothing, or little, and
@@ -81,15 +85,16 @@ def settle_credits(connection: Connection, task: Task) -> None:
     """
     usage = task.usage or Usage()
     made = len(task.image_urls)
+    which = {"whose": owner, "which": task.id}
     if not is_settled(task.status):
         said = max(usage.credits_reserved or 0.0, usage.credits_used or 0.0)
         if said > 0:
-            connection.execute(_HOLD, {"which": task.id, "said": said})
+            connection.execute(_HOLD, {**which, "said": said})
     elif usage.credits_used and made:
         facts = {"used": usage.credits_used, "links": made}
-        connection.execute(_USED, {"which": task.id, **facts})
+        connection.execute(_USED, {**which, **facts})
     elif usage.credits_used is not None or task.status in ("failed", "cancelled"):
-        connection.execute(_COUNT, {"which": task.id, "credits": usage.credits_used or 0.0})
+        connection.execute(_COUNT, {**which, "credits": usage.credits_used or 0.0})
 
 
 def _answer(task: Task) -> dict[str, Any]:
@@ -98,8 +103,8 @@ def _answer(task: Task) -> dict[str, Any]:
     return kept
 
 
-def last_seen(connection: Connection, task_id: str) -> Sighting | None:
-    row = connection.execute(_SEEN, {"task_id": task_id}).first()
+def last_seen(connection: Connection, owner: str, task_id: str) -> Sighting | None:
+    row = connection.execute(_SEEN, {"owner": owner, "task_id": task_id}).first()
     return sighting_of(row) if row else None
 
 
@@ -111,44 +116,51 @@ def sighting_of(row: Row[Any]) -> Sighting:
     return Sighting(task, row.seen_at, row.unfinished_at, row.settled_at)
 
 
-def sightings(connection: Connection, task_ids: Collection[str]) -> dict[str, Sighting]:
+def sightings(connection: Connection, owner: str, task_ids: Collection[str]) -> dict[str, Sighting]:
     wanted = list(dict.fromkeys(task_ids))
     found: dict[str, Sighting] = {}
     for start in range(0, len(wanted), _AT_ONCE):
         some = tasks.c.task_id.in_(wanted[start : start + _AT_ONCE])
-        rows = connection.execute(select(tasks).where(some))
+        rows = connection.execute(select(tasks).where(tasks.c.owner == owner, some))
         found.update((row.task_id, sighting_of(row)) for row in rows)
     return found
 
 
 _LATELY: Final = select(tasks.c.task_id, tasks.c.seen_at).where(
-    tasks.c.seen_at >= bindparam("since")
+    tasks.c.owner == bindparam("owner"), tasks.c.seen_at >= bindparam("since")
 )
 
 
-def seen_since(connection: Connection, since: float) -> dict[str, float]:
-    rows = connection.execute(_LATELY, {"since": since})
+def seen_since(connection: Connection, owner: str, since: float) -> dict[str, float]:
+    rows = connection.execute(_LATELY, {"owner": owner, "since": since})
     return {row.task_id: row.seen_at for row in rows}
 
 
 # --- who looks ------------------------------------------------------------------------------
 
 _TAKE: Final = update(tasks).where(
-    tasks.c.task_id == bindparam("which"),
+    *_WHICH,
     # A lease from a time that is yet to come is of a clock that was set back since: it is none.
     or_(tasks.c.looking_until < bindparam("now"), tasks.c.looking_until > bindparam("until")),
     tasks.c.seen_at <= bindparam("known"),
 )
-_END: Final = update(tasks).where(tasks.c.task_id == bindparam("which"), tasks.c.looking_until != 0)
+_END: Final = update(tasks).where(*_WHICH, tasks.c.looking_until != 0)
 
 
 def take_look(
-    connection: Connection, task_id: str, *, seen_at: float | None, now: float, lease: float
+    connection: Connection,
+    owner: str,
+    task_id: str,
+    *,
+    seen_at: float | None,
+    now: float,
+    lease: float,
 ) -> bool:
     known = math.inf if seen_at is None else seen_at
     taken = connection.execute(
         _TAKE,
         {
+            "whose": owner,
             "which": task_id,
             "now": now,
             "known": known,
@@ -158,11 +170,11 @@ def take_look(
     )
     if taken.rowcount == 1:
         return True
-    return connection.execute(_SEEN, {"task_id": task_id}).first() is None
+    return connection.execute(_SEEN, {"owner": owner, "task_id": task_id}).first() is None
 
 
-def end_look(connection: Connection, task_id: str) -> None:
-    connection.execute(_END, {"which": task_id, "looking_until": 0.0})
+def end_look(connection: Connection, owner: str, task_id: str) -> None:
+    connection.execute(_END, {"whose": owner, "which": task_id, "looking_until": 0.0})
 
 
 # --- over many ------------------------------------------------------------------------------
@@ -178,7 +190,7 @@ def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Itera
         mine.append(intents.c.n == n)
     rows = connection.execute(
         select(tasks, intents.c.sent_at)
-        .join(intents, intents.c.task_id == tasks.c.task_id)
+        .join(intents, MADE_BY)
         .where(*mine, tasks.c.settled_at.is_not(None))
         .order_by(intents.c.created_at.desc())  # as an index has it: no sorting of a month
         .limit(most * _RUNS_READ)
@@ -195,7 +207,7 @@ _RUNS_READ: Final = 3
 def unattended(connection: Connection, owner: str, *, now: float, unseen_for: float) -> list[str]:
     found = (
         select(tasks.c.task_id)
-        .join(intents, intents.c.task_id == tasks.c.task_id)
+        .join(intents, MADE_BY)
         .where(
             intents.c.owner == owners.current(connection, owner),
             intents.c.created_at > now - DAY,

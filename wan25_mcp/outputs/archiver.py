@@ -72,11 +72,12 @@ class Wanted:
 
 
 class Keeper:
-    """Saves images of one process.
+    """Saves the images of one account in one process.
 
     Args:
         http: A client as `open_downloads` makes it.
         journal: Where it is written which image is where.
+        owner: Whose images they are.
         tasks: The task group the saving runs in.
         directory: Where to save; None for the default folder.
         trusted: Origins whose links need not be public.
@@ -87,6 +88,7 @@ class Keeper:
         self,
         http: httpx2.AsyncClient,
         journal: Journal,
+        owner: Callable[[], Awaitable[str]],
         tasks: TaskGroup,
         *,
         directory: Path | None,
@@ -96,6 +98,7 @@ class Keeper:
     ) -> None:
         self._http = http
         self._journal = journal
+        self._owner = owner
         self._tasks = tasks
         self._directory = directory
         self._trusted = trusted
@@ -115,7 +118,7 @@ class Keeper:
         """Where images were saved and still are: people move and delete files."""
         try:
             places: Mapping[int, str] = await self._run(
-                _existing, await self._journal.saved(task_id)
+                _existing, await self._journal.saved(await self._owner(), task_id)
             )
             return places
         except JournalUnusable as error:
@@ -124,7 +127,7 @@ class Keeper:
 
     async def _unsaved(self, task_id: str) -> Mapping[int, Unsaved]:
         try:
-            return await self._journal.unsaved_images(task_id)
+            return await self._journal.unsaved_images(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return {}
@@ -171,7 +174,7 @@ class Keeper:
                     await self._save_leased(wanted)
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await self._journal.let_go(task_id)
+                        await self._journal.let_go(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.info("Images of %s are not saved: %s", task_id, error.state)
             self._problems[task_id] = f"{error.state} {error.fix}"
@@ -185,7 +188,10 @@ class Keeper:
     async def _taken_on(self, wanted: Wanted) -> bool:
         """Take a task on. Where somebody waits, until whoever saves it has ended or is dead."""
         pause, task_id = _FIRST_PAUSE, wanted.task_id
-        while not await self._journal.take_on(task_id, now=self._clock(), lease=LEASE_SECONDS):
+        owner = await self._owner()
+        while not await self._journal.take_on(
+            owner, task_id, now=self._clock(), lease=LEASE_SECONDS
+        ):
             if not wanted.is_asked_for:
                 return False
             self._problems[task_id] = "Another process is saving it. Ask again in a minute."
@@ -205,7 +211,10 @@ class Keeper:
         while True:
             await anyio.sleep(LEASE_SECONDS / 3)
             try:
-                await self._journal.renew_save(task_id, now=self._clock(), lease=LEASE_SECONDS)
+                owner = await self._owner()
+                await self._journal.renew_save(
+                    owner, task_id, now=self._clock(), lease=LEASE_SECONDS
+                )
             except JournalUnusable as error:
                 logger.warning("%s", error.state)
 
@@ -239,7 +248,7 @@ class Keeper:
             number=number,
             run=self._run,
         )
-        await self._journal.note_saved(wanted.task_id, number, str(path))
+        await self._journal.note_saved(await self._owner(), wanted.task_id, number, str(path))
 
     async def _note(
         self, wanted: Wanted, number: int, failures: int, error: Wan25Error | None
@@ -249,7 +258,7 @@ class Keeper:
         retry_at = None if is_lasting(error) else now + _pause(error, failures, now, wanted)
         try:
             unsaved = Unsaved(problem, failures, now, retry_at)
-            await self._journal.note_unsaved(wanted.task_id, number, unsaved)
+            await self._journal.note_unsaved(await self._owner(), wanted.task_id, number, unsaved)
         except JournalUnusable as unusable:
             logger.warning("%s", unusable.state)
             self._problems[wanted.task_id] = problem

@@ -1,0 +1,267 @@
+"""Two accounts over one journal see nothing of each other: a sweep of whatever can be asked.
+
+The measure is an id that nobody ever had: of another account's edit, nothing else may be told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx2
+import pytest
+from mcp.client import Client
+from PIL import Image
+
+from tests.stage import KEY, Stage, names_in, open_stage, request
+from wan25_mcp.editing.edit import Edit
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.inputs.prepare import Wish
+from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.provider.models import MODEL
+from wan25_mcp.server import create_server
+
+pytestmark = pytest.mark.anyio
+
+STRANGER: Final = "strangers-key"
+ACCOUNTS: Final[dict[str, Any]] = {
+    "key": {KEY, STRANGER},
+    "accounts": {KEY: "ours", STRANGER: "theirs"},
+}
+BASE: Final = "https://edits.example.com/callbacks"
+NOBODYS: Final = "task-that-nobody-has"
+NO_HANDLE: Final = "edit-0123456789abcdef"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlJournal]:
+    is_file = request.param == "sqlite"
+    place = tmp_path / "journal.sqlite3" if is_file else request.getfixturevalue("database")
+    journal = SqlJournal(place, run=inline)
+    yield journal
+    journal.close()
+
+
+@dataclass
+class Made:
+    """An edit of the first account, and how its callback address was."""
+
+    edit: Edit
+    handle: str
+    secret: str
+
+    @property
+    def task_id(self) -> str:
+        return str(self.edit.task_id)
+
+
+@asynccontextmanager
+async def made_by_the_first(
+    journal: SqlJournal, folder: Path, *, seconds: float = 0.0
+) -> AsyncIterator[tuple[Stage, Made, Editor]]:
+    """An edit of one account, some seconds old, and an editor with the key of another account."""
+    await anyio.Path(folder).mkdir(exist_ok=True)
+    silent = httpx2.MockTransport(lambda _: httpx2.Response(404))
+    options: dict[str, Any] = {"folder": folder, "callback_url": BASE, "outside": silent}
+    async with open_stage(journal=journal, **ACCOUNTS, **options) as stage:
+        edit = await stage.editor.edit(request())
+        address = str(stage.emulator.submits[-1].body["callback_url"])
+        handle, secret = address.removeprefix(f"{BASE}/").split("/")
+        if seconds:
+            edit = await stage.editor.wait(edit, timeout=seconds)
+            assert (edit.status, len(edit.saved)) == ("completed", 1)
+        async with stage.another_editor(STRANGER) as stranger:
+            await stranger.recent()  # its key is a new one: whose it is, is asked once
+            yield stage, Made(edit, handle, secret), stranger
+
+
+Question = Callable[[Editor, str], Awaitable[Any]]
+
+
+async def _answer(question: Question, editor: Editor, name: str) -> Any:
+    """What is told, with the name asked for taken out."""
+    try:
+        told = await question(editor, name)
+    except Wan25Error as error:
+        told = {"kind": type(error).__name__, **vars(error)}
+    return _plain(told, name)
+
+
+def _plain(told: Any, name: str) -> Any:
+    if isinstance(told, Edit):
+        told = {field.name: getattr(told, field.name) for field in fields(told)}
+        if (error := told["error"]) is not None:
+            told["error"] = {"kind": type(error).__name__, **vars(error), "request_id": None}
+    if isinstance(told, dict) and "request_id" in told:
+        told["request_id"] = None  # each answer of the provider has its own
+    return json.loads(json.dumps(told, default=str).replace(name, "<name>"))
+
+
+QUESTIONS: Final[dict[str, Question]] = {
+    "get": lambda editor, name: editor.get(name),
+    "wait": lambda editor, name: editor.wait(name, timeout=5.0),
+    "wait without a time": lambda editor, name: editor.wait(name, timeout=0.0),
+    "image": lambda editor, name: editor.image(name, 1),
+    "keep": lambda editor, name: editor.keep(_of(name, "completed")),
+    "keep running": lambda editor, name: editor.keep(_of(name, "processing")),
+    "previews": lambda editor, name: editor.previews(_of(name, "completed")),
+    "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
+}
+TOUCHES_NO_EDIT_OF_OTHERS: Final = {
+    "connection", "edit", "finish", "in_use", "is_emulator", "knows_callback", "read_images",
+    "recent", "wake",
+}  # fmt: skip
+"""Tested by name below, or given no name of an edit."""
+
+
+def _of(name: str, status: Any) -> Edit:
+    return Edit(task_id=name, status=status, charged="unknown")
+
+
+def test_every_method_of_the_editor_is_swept() -> None:
+    public = {name for name in vars(Editor) if not name.startswith("_")}
+    swept = {question.split(" ", maxsplit=1)[0] for question in QUESTIONS}
+    assert public == swept | TOUCHES_NO_EDIT_OF_OTHERS
+
+
+@pytest.mark.parametrize("seconds", [0.0, 120.0], ids=["running", "completed"])
+async def test_of_another_accounts_edit_the_editor_tells_what_it_tells_of_none(
+    journal: SqlJournal, tmp_path: Path, seconds: float
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f", seconds=seconds) as (_, made, stranger):
+        for question in QUESTIONS.values():
+            for name, nobodys in ((made.task_id, NOBODYS), (made.handle, NO_HANDLE)):
+                theirs = await _answer(question, stranger, name)
+                assert theirs == await _answer(question, stranger, nobodys)
+
+
+async def test_of_another_accounts_task_the_provider_is_asked_and_its_answer_told(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f", seconds=120.0) as (stage, made, stranger):
+        reads = len(stage.emulator.reads)
+        found = await stranger.get(made.task_id)
+        assert len(stage.emulator.reads) == reads + 1
+        assert found.error is not None
+        assert (found.error.code, found.image_urls, found.saved) == ("not_found", (), ())
+        assert (found.usage, found.expires_at, found.notes) == (None, None, ())
+        assert (await stage.editor.get(made.task_id)).saved == made.edit.saved
+
+
+async def test_the_bytes_of_anothers_image_are_not_told_even_to_who_has_its_edit(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    """As by a link that somebody was shown: what the disk has is the account's."""
+    async with made_by_the_first(journal, tmp_path / "f", seconds=120.0) as (_, made, stranger):
+        shown = replace(made.edit, saved=())
+        assert (await stranger.keep(shown)).saved == ()
+        await anyio.Path(made.edit.saved[0]).write_bytes(b"what only the disk has")
+        assert await stranger.image(shown, 1) != b"what only the disk has"
+
+
+async def test_another_account_is_listed_nothing_and_attends_to_nothing(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f") as (stage, made, stranger):
+        asked = len(stage.emulator.reads)  # also whether the stranger's key is the same account's
+        await anyio.sleep(300)
+        read = [one for one in stage.emulator.reads[asked:] if one.task_id == made.task_id]
+        assert {one.headers["authorization"] for one in read} == {f"Bearer {KEY}"}
+        assert await stranger.recent() == []
+        assert len(names_in(tmp_path / "f" / "out")) == 1
+
+
+async def test_a_callback_with_its_secret_is_known_to_no_other_account(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f") as (stage, made, stranger):
+        assert not stranger.knows_callback(made.handle, made.secret)
+        assert await stranger.called_back(made.handle, made.secret, made.task_id) is False
+        assert await stage.editor.called_back(made.handle, made.secret, made.task_id) is True
+
+
+async def test_the_same_edit_by_two_accounts_is_made_paid_and_uploaded_twice(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f") as (stage, _, stranger):
+        Image.new("RGB", (640, 480), 128).save(tmp_path / "f" / "cat.png")
+        edits = []
+        for editor in (stage.editor, stranger):
+            images = await editor.read_images([str(tmp_path / "f" / "cat.png")])
+            edits.append(await editor.edit(Wish("Make it day", images, 1, None, MODEL)))
+            await anyio.sleep(5)
+        assert [edit.joined for edit in edits] == [False, False]
+        links = [submit.body["image_urls"][0] for submit in stage.emulator.submits[-2:]]
+        assert links[0] != links[1]
+
+
+async def test_two_accounts_that_may_read_one_task_each_poll_and_save_it(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    """Two names of one key: the provider shows both the task, and the journal keeps them apart."""
+    async with (
+        open_stage(journal=journal, folder=tmp_path) as stage,
+        stage.another_editor(account="studio") as studio,
+        stage.another_editor(account="office") as office,
+    ):
+        made = await studio.edit(request())
+        found = [await editor.wait(made, timeout=120) for editor in (studio, office)]
+        assert [edit.status for edit in found] == ["completed", "completed"]
+        assert [len(edit.saved) for edit in found] == [1, 1]
+        assert found[0].saved != found[1].saved
+        assert [past.edit.task_id for past in await studio.recent()] == [made.task_id]
+        assert await office.recent() == []
+
+
+async def test_an_answer_that_names_the_task_of_another_account_is_not_believed(
+    journal: SqlJournal,
+) -> None:
+    async with (
+        open_stage(journal=journal, **ACCOUNTS) as stage,
+        stage.another_editor(STRANGER) as stranger,
+    ):
+        first = await stage.editor.edit(request())
+        body = {"id": first.task_id, "status": "pending"}
+        stage.emulator.fault(endpoint="submit", kind="status", code=200, body=body, accepted=True)
+        second = await stranger.edit(request())
+        assert (await stranger.recent())[0].edit.task_id == second.task_id
+    assert (second.status, second.charged) == ("unknown", "unknown")
+
+
+def _told(result: Any, name: str) -> Any:
+    answer = result.structured_content
+    answer["error"]["request_id"] = None
+    return json.loads(json.dumps(answer).replace(name, "<name>"))
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+@pytest.mark.parametrize("seconds", [0.0, 120.0], ids=["running", "completed"])
+async def test_tools_and_resources_tell_nothing_of_anothers_edit(
+    journal: SqlJournal, tmp_path: Path, seconds: float, mode: str
+) -> None:
+    async with (
+        made_by_the_first(journal, tmp_path / "f", seconds=seconds) as (_, made, stranger),
+        Client(create_server(stranger), mode=mode) as client,
+    ):
+        for name, nobodys in ((made.task_id, NOBODYS), (made.handle, NO_HANDLE)):
+            for tool, more in (("get_task", {}), ("wait_for_task", {"timeout_seconds": 3})):
+                answers = [
+                    _told(await client.call_tool(tool, {"task_id": asked, **more}), asked)
+                    for asked in (name, nobodys)
+                ]
+                assert answers[0] == answers[1]
+                assert answers[0]["error"]["code"] == "not_found"
+            with pytest.raises(Exception, match=r"(?i)not|no such"):
+                await client.read_resource(f"wan25://tasks/{name}/images/1")
+        task = await client.read_resource(f"wan25://tasks/{made.task_id}")
+        assert "not_found" in task.contents[0].text  # type: ignore[union-attr]
+        for image in made.edit.image_urls:
+            assert image not in task.contents[0].text  # type: ignore[union-attr]
+        listed = await client.read_resource("wan25://tasks")
+        assert json.loads(listed.contents[0].text) == {"tasks": []}  # type: ignore[union-attr]
