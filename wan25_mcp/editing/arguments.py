@@ -194,7 +194,12 @@ def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
     sentences = dict.fromkeys(_sentence(model, wrong) for wrong in wrongs)
     fields = [str(wrong["loc"][0]) for wrong in wrongs if wrong["loc"]]
     fix = next((_FIXES[field] for field in fields if field in _FIXES), "Correct that, then retry.")
-    return InvalidRequest(" ".join([*sentences][:4]), fix=f"{fix} Nothing was sent or charged.")
+    names_a_task = "task_id" in model.model_fields and "task_id" not in fields
+    return InvalidRequest(
+        " ".join([*sentences][:4]),
+        fix=f"{fix} Nothing was sent or charged.",
+        charged="unknown" if names_a_task else "no",
+    )
 
 
 def _innermost(wrongs: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -12,7 +12,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import Charged, OutcomeUnknown, Wan25Error
+from wan25_mcp.errors import Charged, InvalidRequest, OutcomeUnknown, Wan25Error
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import Status, is_settled
 
@@ -72,12 +72,14 @@ def answer_of(edit: Edit) -> Answer:
 def answer_to_error(error: Wan25Error, *, starts_edit: bool) -> Answer:
     """The answer that tells of a call which led to no edit.
 
-    A look that failed tells nothing of the edit or its cost: "failed" would invite a new, paid one.
+    A poll that failed says nothing of the edit or its cost: "failed" would invite a new, paid one.
+    Only what cannot be a task id names nothing that was charged.
     """
+    is_charge_known = starts_edit or isinstance(error, InvalidRequest)
     return Answer(
         task_id=None,
         status="failed" if starts_edit else "unknown",
-        charged=error.charged if starts_edit else "unknown",
+        charged=error.charged if is_charge_known else "unknown",
         next_step=error.fix,
         error=_failure(error),
     )
