@@ -69,10 +69,8 @@ class SettingsError(Wan25Error):
 class InvalidRequest(Wan25Error):
     """The request breaks a documented rule, so it was not sent."""
 
-    def __init__(
-        self, message: str, *, fix: str, code: str = "invalid_request", charged: Charged = "no"
-    ) -> None:
-        super().__init__(message, code=code, fix=fix, charged=charged)
+    def __init__(self, message: str, *, fix: str, code: str = "invalid_request") -> None:
+        super().__init__(message, code=code, fix=fix)
 
 
 class Unreachable(Wan25Error):

@@ -128,6 +128,12 @@ def read(
         raise _refusal(model, error) from None
 
 
+def may_name_a_task(given: Mapping[str, Any]) -> bool:
+    """Whether `task_id` can be the id of a task, which may have been charged."""
+    name = _stripped(given.get("task_id"))
+    return isinstance(name, str) and TASK_ID.fullmatch(name) is not None
+
+
 def schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a tool's arguments, without what only costs the reader tokens.
 
@@ -194,12 +200,7 @@ def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
     sentences = dict.fromkeys(_sentence(model, wrong) for wrong in wrongs)
     fields = [str(wrong["loc"][0]) for wrong in wrongs if wrong["loc"]]
     fix = next((_FIXES[field] for field in fields if field in _FIXES), "Correct that, then retry.")
-    names_a_task = "task_id" in model.model_fields and "task_id" not in fields
-    return InvalidRequest(
-        " ".join([*sentences][:4]),
-        fix=f"{fix} Nothing was sent or charged.",
-        charged="unknown" if names_a_task else "no",
-    )
+    return InvalidRequest(" ".join([*sentences][:4]), fix=f"{fix} Nothing was sent or charged.")
 
 
 def _innermost(wrongs: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -12,7 +12,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import Charged, InvalidRequest, OutcomeUnknown, Wan25Error
+from wan25_mcp.errors import Charged, OutcomeUnknown, Wan25Error
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import Status, is_settled
 
@@ -69,13 +69,13 @@ def answer_of(edit: Edit) -> Answer:
     )
 
 
-def answer_to_error(error: Wan25Error, *, starts_edit: bool) -> Answer:
+def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool = True) -> Answer:
     """The answer that tells of a call which led to no edit.
 
     A poll that failed says nothing of the edit or its cost: "failed" would invite a new, paid one.
     Only what cannot be a task id names nothing that was charged.
     """
-    is_charge_known = starts_edit or isinstance(error, InvalidRequest)
+    is_charge_known = starts_edit or not names_a_task
     return Answer(
         task_id=None,
         status="failed" if starts_edit else "unknown",
