@@ -92,6 +92,8 @@ WRONG: list[tuple[str, str]] = [
     ("WAN25_MAX_WAIT_SECONDS", "0"),
     *((name, value) for name in ("WAN25_CREDIT_LIMIT", "WAN25_CREDITS_PER_IMAGE")
       for value in ("much", "-1", "nan", "inf")),
+    *(("WAN25_CREDITS_PER_IMAGE", value) for value in ("0", "0.0", "-0")),
+    ("WAN25_WAIT_SECONDS", "51"),
     *(("WAN25_MAX_IN_FLIGHT", value) for value in ("0", "-1", "1.5", "many")),
     *((name, value) for name in ("WAN25_OUTPUT_DIR", "WAN25_DATA_DIR")
       for value in ("edits", "./edits", "/", "~", "~nobody-of-that-name/edits")),
@@ -178,8 +180,12 @@ def test_a_key_file_of_nobody_is_told_too() -> None:
     assert settings.key_problem
 
 
-def test_the_wait_is_never_longer_than_the_longest() -> None:
-    assert read(WAN25_WAIT_SECONDS="100").wait_seconds == 50
+def test_a_wait_longer_than_the_longest_is_refused_and_the_default_fits_it() -> None:
+    with pytest.raises(SettingsError, match="50 seconds") as caught:
+        read(WAN25_WAIT_SECONDS="120")
+    assert "WAN25_MAX_WAIT_SECONDS" in caught.value.fix
+    assert read(WAN25_WAIT_SECONDS="120", WAN25_MAX_WAIT_SECONDS="120").wait_seconds == 120
+    assert read(WAN25_MAX_WAIT_SECONDS="10").wait_seconds == 10
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])

@@ -95,8 +95,7 @@ class Settings:
         if emulator_url is not None or read.switch("WAN25_EMULATOR", switch):
             emulator = True
         callback_url = read.callback_url(emulator=emulator)
-        wait = read.seconds("WAN25_WAIT_SECONDS", 25.0, least=0.0, most=3600.0)
-        longest = read.seconds("WAN25_MAX_WAIT_SECONDS", 50.0, least=1.0, most=3600.0)
+        wait, longest = read.waits()
         return cls(
             key=key,
             key_problem=problem,
@@ -110,13 +109,13 @@ class Settings:
             files_url=read.url("WAN25_FILES_URL"),
             bucket_url=read.bucket_url(),
             preview=read.choice("WAN25_PREVIEW", get_args(Preview)),  # type: ignore[arg-type]  # one of them
-            wait_seconds=min(wait, longest),
+            wait_seconds=wait,
             max_wait_seconds=longest,
             duplicate_window_seconds=read.seconds(
                 "WAN25_DUPLICATE_WINDOW_SECONDS", 600.0, least=0.0, most=86400.0
             ),
             credit_limit=read.number("WAN25_CREDIT_LIMIT", least=0.0),
-            credits_per_image=read.number("WAN25_CREDITS_PER_IMAGE", least=0.0) or 1.5,
+            credits_per_image=read.price() or 1.5,
             max_in_flight=read.count("WAN25_MAX_IN_FLIGHT"),
             callback_url=callback_url,
             callback_listen=read.callback_listen(callback_url),
@@ -244,6 +243,28 @@ class _Reader:
                 fix=f"Set {name} to such a number, or unset it (default {default:g}).",
             )
         return number
+
+    def waits(self) -> tuple[float, float]:
+        """How long a wait lasts when not told, and at most."""
+        longest = self.seconds("WAN25_MAX_WAIT_SECONDS", 50.0, least=1.0, most=3600.0)
+        wait = self.seconds("WAN25_WAIT_SECONDS", min(25.0, longest), least=0.0, most=3600.0)
+        if wait > longest:
+            raise SettingsError(
+                f"WAN25_WAIT_SECONDS is more than the longest wait allowed, {longest:g} seconds.",
+                fix=f"Set WAN25_WAIT_SECONDS to {longest:g} or less, or raise "
+                "WAN25_MAX_WAIT_SECONDS.",
+            )
+        return wait, longest
+
+    def price(self) -> float | None:
+        """Credits for each image, at first; no limit would hold if images were taken to be free."""
+        price = self.number("WAN25_CREDITS_PER_IMAGE", least=0.0)
+        if price == 0:
+            raise SettingsError(
+                "WAN25_CREDITS_PER_IMAGE is 0, but every image costs credits.",
+                fix="Set WAN25_CREDITS_PER_IMAGE to a number above 0, or unset it (default 1.5).",
+            )
+        return price
 
     def number(self, name: str, *, least: float) -> float | None:
         value = self.text(name)

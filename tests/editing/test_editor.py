@@ -26,7 +26,8 @@ from wan25_mcp.errors import (
     TaskFailed,
     Unreachable,
 )
-from wan25_mcp.journal import Allowance, Intent, Journal, Withheld
+from wan25_mcp.journal import Allowance, Ask, Intent, Journal, Withheld
+from wan25_mcp.journal.records import DAY
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.models import Usage
 
@@ -995,16 +996,55 @@ async def test_a_task_that_was_seen_is_asked_for_three_times_before_it_is_believ
 
 
 @pytest.mark.parametrize("ask", ["get", "wait"])
-async def test_an_unknown_task_is_an_error_that_keeps_the_id_and_knows_no_charge(ask: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "charged"),
+    [
+        ({}, "no"),
+        ({"kind": "html", "code": 404}, "unknown"),
+        ({"kind": "html", "code": 200}, "unknown"),
+    ],
+    ids=["the API's own word", "a gateway's", "a page"],
+)
+async def test_an_id_the_provider_does_not_know_keeps_its_name_and_was_not_charged(
+    ask: str, fault: dict[str, Any], charged: str
+) -> None:
+    """Unless it is not the API that says so."""
     async with open_stage() as stage:
         name = "task-unified-1-abc"
+        if fault:
+            stage.emulator.fault(endpoint="query", times=0, **fault)
         edit = (
             await stage.editor.get(name)
             if ask == "get"
             else await stage.editor.wait(name, timeout=10)
         )
-        assert (edit.task_id, edit.status, edit.charged) == (name, "unknown", "unknown")
-        assert isinstance(edit.error, Refused)
+        assert (edit.task_id, edit.status, edit.charged) == (name, "unknown", charged)
+        assert isinstance(edit.error, Refused if fault.get("code", 404) == 404 else ReadFailed)
+
+
+async def test_a_task_that_was_paid_for_is_not_said_to_be_free_because_the_provider_lost_it() -> (
+    None
+):
+    journal = memory()
+    async with open_stage(journal=journal) as stage:
+        edit = await stage.editor.edit(request())
+        stage.emulator.forget(str(edit.task_id))
+        gone = await stage.editor.wait(str(edit.task_id), timeout=600)
+        assert isinstance(gone.error, Refused)
+        assert (gone.error.code, gone.charged) == ("not_found", "reserved")
+
+
+async def test_what_is_older_than_a_month_is_forgotten_also_while_the_editor_is_open() -> None:
+    journal = memory()
+    async with open_stage(journal=journal, run_seconds=1) as stage:
+        for handle, age in (("edit-1", 29.9), ("edit-2", 28.0)):
+            ask = Ask(handle=handle, owner=OWNER, fingerprint=handle, n=1, prompt=handle, holder="")
+            await journal.claim(ask, now=T0 - age * DAY, window=0, lease=20, allowance=Allowance())
+        assert len(await stage.editor.recent()) == 2
+        await anyio.sleep(0.9 * DAY)
+        assert len(await stage.editor.recent()) == 2
+        await anyio.sleep(0.2 * DAY)
+        assert [past.prompt for past in await stage.editor.recent()] == ["edit-2"]
 
 
 @pytest.mark.parametrize("ask", ["get", "wait"])

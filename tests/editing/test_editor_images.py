@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,46 @@ async def test_a_link_that_fails_is_told_and_tried_again(tmp_path: Path) -> None
         edit = await stage.editor.get(edit)
     assert len(edit.saved) == 1
     assert edit.notes == ()
+
+
+def _torn() -> dict[str, bytes]:
+    """Downloads whose ends look whole."""
+    chunk = b"\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    header = b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", zlib.crc32(chunk[4:]))
+    data = b"IDAT" + zlib.compress(bytes(1_000_000))
+    huge = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    end = b"\0\0\0\0IEND\xaeB`\x82"
+    whole, thumbnail = sample_of("JPEG", 400), sample_of("JPEG", 40)
+    return {
+        "a header of 60,000 x 60,000 over a kilobyte": header + huge + end,
+        "a JPEG cut short behind its thumbnail": b"\xff\xd8\xff\xe1"
+        + struct.pack(">H", len(thumbnail) + 2)
+        + thumbnail
+        + whole[2:300],
+        "a PNG with a hole": sample_of("PNG", 400)[:20_000] + end,
+    }
+
+
+def sample_of(kind: str, side: int) -> bytes:
+    packed = BytesIO()
+    Image.effect_noise((side, side), 60).convert("RGB").save(packed, kind)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("torn", _torn().values(), ids=_torn().keys())
+async def test_a_download_that_is_no_whole_image_is_not_called_saved_and_is_tried_again(
+    torn: bytes, tmp_path: Path
+) -> None:
+    async with open_stage(folder=tmp_path) as stage:
+        stage.emulator.fault(endpoint="result", kind="status", code=200, body=torn, times=3)
+        edit = await stage.editor.wait(await stage.editor.edit(request()), timeout=100)
+        assert (edit.status, edit.charged, edit.saved) == ("completed", "yes", ())
+        assert edit.notes[0].startswith("Not saved yet: ")
+        assert names_in(tmp_path / "out") == []
+        await anyio.sleep(300)  # nobody asks
+        assert len(names_in(tmp_path / "out")) == 1
+        edit = await stage.editor.get(edit)
+        assert (len(edit.saved), edit.notes) == (1, ())
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])

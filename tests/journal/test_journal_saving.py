@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.outputs.internet import picture
 from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
@@ -20,7 +21,7 @@ from wan25_mcp.outputs.download import NotDownloaded
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600.0
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000) + b"\0\0\0\0IEND\xaeB`\x82"
+PNG = picture()
 GIF = b"GIF89a" + bytes(100)
 """What no try can make a result of."""
 

@@ -188,8 +188,8 @@ INSERT INTO wan25_intents (handle, owner, fingerprint, stage, created_at, lease_
     credits, task_id)
   SELECT 'edit-' || i, '{owner}', i, 'accepted', {now} - i, 0, 'h', 1, 1.5, 'task-' || i
   FROM generate_series(1, {count}) i;
-INSERT INTO wan25_tasks (task_id, settled, status, answer, seen_at, settled_at, followed_until)
-  SELECT 'task-' || i, 1, 'completed',
+INSERT INTO wan25_tasks (owner, task_id, settled, status, answer, seen_at, settled_at, followed_until)
+  SELECT '{owner}', 'task-' || i, 1, 'completed',
     '{{"id": "task-' || i || '", "status": "completed", "results": ["https://r.example/a.png"]}}',
     {now} - i, {now} - i, 0
   FROM generate_series(1, {count}) i;

@@ -13,12 +13,15 @@ from typing import Final
 import pytest
 
 PRELUDE: Final = """
-import anyio, json, os, resource, signal, sys
+import anyio, io, json, os, resource, signal, sys
 from datetime import date
 from pathlib import Path
+from PIL import Image
 from wan25_mcp.outputs.save import NotSaved, save_image
 
-BODY = b"\\x89PNG\\r\\n\\x1a\\n" + os.urandom(300_000) + b"\\0\\0\\0\\0IEND\\xaeB`\\x82"
+packed = io.BytesIO()
+Image.frombytes("L", (600, 500), os.urandom(300_000)).save(packed, "PNG", compress_level=0)
+BODY = packed.getvalue()
 
 def save(directory):
     # On this thread: a fork has no other.
@@ -117,7 +120,7 @@ def test_a_process_killed_at_any_time_leaves_only_whole_images(tmp_path: Path) -
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     sizes = {path.stat().st_size for path in tmp_path.glob("*.png")}
-    assert sizes == {300_020}
+    assert sizes == {300_661}
     assert len(list(tmp_path.glob(".wan25-*.part"))) <= 2
 
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.outputs.internet import PNG
 from wan25_mcp.outputs import folder
 from wan25_mcp.outputs.download import NotDownloaded, open_downloads
 from wan25_mcp.outputs.save import (
@@ -35,7 +36,6 @@ pytestmark = pytest.mark.anyio
 
 DAY: Final = date(2026, 11, 22)
 TASK: Final = "task-unified-1757156493-imcg5zqt"
-PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(1000) + b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -127,7 +127,7 @@ async def test_twenty_savers_at_once_get_twenty_names(tmp_path: Path) -> None:
     saved: dict[Path, bytes] = {}
 
     async def one(number: int) -> None:
-        body = PNG.replace(b"\0" * 1000, bytes([number]) * 1000)
+        body = PNG + bytes([number])
         saved[await save(tmp_path, body)] = body
 
     async with anyio.create_task_group() as tasks:

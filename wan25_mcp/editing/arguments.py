@@ -128,6 +128,12 @@ def read(
         raise _refusal(model, error) from None
 
 
+def may_name_a_task(given: Mapping[str, Any]) -> bool:
+    """Whether `task_id` can be the id of a task, which may have been charged."""
+    name = _stripped(given.get("task_id"))
+    return isinstance(name, str) and TASK_ID.fullmatch(name) is not None
+
+
 def schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a tool's arguments, without what only costs the reader tokens.
 

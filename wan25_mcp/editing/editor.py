@@ -39,6 +39,7 @@ from wan25_mcp.journal import (
     TolerantJournal,
     fingerprint,
 )
+from wan25_mcp.journal.records import DAY
 from wan25_mcp.polling.poller import LOOK_PATIENCE
 from wan25_mcp.polling.shared_poller import Following
 from wan25_mcp.polling.watch import Watch
@@ -438,7 +439,10 @@ class Editor:
                 return seen(await host.following.refresh(task_id, intent), intent)
         except Wan25Error as reason:
             error = reason
-        return replace(await self._report(host, task_id), task_id=task_id, error=error)
+        known = await self._report(host, task_id)
+        if known == _unknown(task_id):
+            return _unseen_anywhere(task_id, error)
+        return replace(known, task_id=task_id, error=error)
 
     async def _wait(
         self,
@@ -472,6 +476,7 @@ class Editor:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._in_rounds, partial(self._follow_left, host, began))
             tasks.start_soon(self._in_rounds, host.results.save_unsaved)
+            tasks.start_soon(self._in_rounds, partial(self._prune_daily, host.journal))
 
     async def _in_rounds(self, job: Callable[[], Awaitable[None]]) -> None:
         began = anyio.current_time()
@@ -483,6 +488,13 @@ class Editor:
                 logger.exception("A round over what others left ended unexpectedly")
             is_new = anyio.current_time() - began < _UNSEEN_FOR
             await anyio.sleep(_FIRST_ROUND_SECONDS if is_new else _ROUND_SECONDS)
+
+    async def _prune_daily(self, journal: Journal) -> None:
+        await anyio.sleep(DAY)  # opening the journal has just pruned it
+        try:
+            await journal.prune(now=self._rules.clock())
+        except JournalUnusable as error:
+            logger.warning("%s", error.state)
 
     async def _follow_left(self, host: _Host, began: float) -> None:
         """Follow what nobody has polled for a while, or not since this process began.
@@ -634,7 +646,18 @@ def _seen_by(watch: Watch, intent: Intent | None) -> Edit | None:
     known = seen(watch.sighting, intent) if watch.sighting else None
     if watch.failure is None:
         return known
+    if known is None and intent is None:
+        return _unseen_anywhere(watch.task_id, watch.failure)
     return replace(known or _unknown(watch.task_id), error=watch.failure)
+
+
+def _unseen_anywhere(task_id: str, error: Wan25Error) -> Edit:
+    """What a failed poll says of an id that the journal does not know.
+
+    When the provider does not know it either, it names nothing that was charged.
+    """
+    charged = error.charged if error.code == "not_found" else "unknown"
+    return Edit(task_id=task_id, status="unknown", charged=charged, error=error)
 
 
 def _as_last_seen(edit: Edit) -> Edit:

@@ -351,6 +351,10 @@ class Journal(Protocol):
         """The latest intents, newest first."""
         ...
 
+    async def prune(self, *, now: float) -> None:
+        """Forget what is too old, of all accounts. Opening the journal does it too."""
+        ...
+
 
 def fingerprint(content: Mapping[str, Any]) -> str:
     """The same for the same content, whatever the order of its keys."""

@@ -221,6 +221,10 @@ class SqlJournal:
     ) -> Sequence[tuple[Intent, Sighting | None]]:
         return await self._read_current(now, [], intents.recent, owner, most=most)
 
+    async def prune(self, *, now: float) -> None:
+        if await self._read(False, lambda _: True):  # or a file would be made for nothing
+            await self._write(intents.prune, now)
+
     # --- transactions -----------------------------------------------------------------------
 
     async def _write(

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -22,9 +24,10 @@ import httpx2
 import platformdirs
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.outputs.download import download, ending_of
+from wan25_mcp.outputs.download import NotDownloaded, download, ending_of
 from wan25_mcp.outputs.filenames import stem_of
 from wan25_mcp.outputs.folder import Folder, opened, temporary_name
+from wan25_mcp.outputs.previews import MAX_PIXELS
 
 _TRIES: Final = 1000
 
@@ -62,7 +65,7 @@ async def save_image(
     """Save one image into `directory`, which is made if need be. Returns its absolute path.
 
     Args:
-        body: The image, whole, as `download` gives it.
+        body: The image, as `download` gives it.
         directory: An absolute path; neither a root nor the bare home.
         prompt: Its first words become part of the name.
         task_id: Its end becomes part of the name.
@@ -131,9 +134,32 @@ def _unfit(why: str) -> NotSaved:
 
 # --- one save --------------------------------------------------------------------------------
 
+_DECODING: Final = threading.Lock()
+"""No more than one image is held unpacked."""
+
+
+def check_whole(body: bytes) -> None:
+    """See that an image can be shown to its last pixel: its end alone can lie.
+
+    Raises:
+        NotDownloaded: It cannot; another download may bring it whole.
+    """
+    from PIL import Image
+
+    try:
+        with _DECODING, Image.open(BytesIO(body), formats=("PNG", "JPEG", "WEBP", "BMP")) as image:
+            is_whole = image.width * image.height <= MAX_PIXELS  # before anything is unpacked
+            if is_whole:
+                image.load()
+    except Exception:  # noqa: BLE001  decoders raise anything at broken bytes
+        is_whole = False
+    if not is_whole:
+        raise NotDownloaded("The image arrived damaged: it cannot be shown.", retryable=True)
+
 
 def _save(body: bytes, directory: Path, stem: str, ending: str) -> Path:
     check_directory(directory)
+    check_whole(body)
     try:
         with opened(directory) as folder:
             folder.remove_stale()

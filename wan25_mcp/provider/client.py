@@ -350,7 +350,10 @@ def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
             retry_after_seconds=_wait_asked(exchange),
             request_id=exchange.request_id,
         )
-    raise _refusal(exchange, advice, retryable=False)
+    refusal = _refusal(exchange, advice, retryable=False)
+    if status == 404 and exchange.error.type != "not_found_error":
+        refusal.charged = "unknown"  # a gateway's, or a wrong address: the task may exist
+    raise refusal
 
 
 def _names_another(said: object, task_id: str) -> bool:

@@ -69,15 +69,17 @@ def answer_of(edit: Edit) -> Answer:
     )
 
 
-def answer_to_error(error: Wan25Error, *, starts_edit: bool) -> Answer:
+def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool = True) -> Answer:
     """The answer that tells of a call which led to no edit.
 
-    A look that failed tells nothing of the edit or its cost: "failed" would invite a new, paid one.
+    A poll that failed says nothing of the edit or its cost: "failed" would invite a new, paid one.
+    Only what cannot be a task id names nothing that was charged.
     """
+    is_charge_known = starts_edit or not names_a_task
     return Answer(
         task_id=None,
         status="failed" if starts_edit else "unknown",
-        charged=error.charged if starts_edit else "unknown",
+        charged=error.charged if is_charge_known else "unknown",
         next_step=error.fix,
         error=_failure(error),
     )

@@ -111,7 +111,9 @@ class Tools:
     ) -> Tool:
         async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
             return await self._answered(
-                call(given, context), starts_edit=not annotations.read_only_hint
+                call(given, context),
+                starts_edit=not annotations.read_only_hint,
+                names_a_task=arguments.may_name_a_task(given),
             )
 
         return Tool(
@@ -137,12 +139,14 @@ class Tools:
             }
         return schema
 
-    async def _answered(self, call: Awaitable[Told], *, starts_edit: bool) -> CallToolResult:
+    async def _answered(
+        self, call: Awaitable[Told], *, starts_edit: bool, names_a_task: bool
+    ) -> CallToolResult:
         """The one gate to the model: an edit or an error of ours becomes an answer."""
         try:
             edit, previews = await call
         except Wan25Error as error:
-            answer = answer_to_error(error, starts_edit=starts_edit)
+            answer = answer_to_error(error, starts_edit=starts_edit, names_a_task=names_a_task)
             return result_of(answer, is_emulator=self._editor.is_emulator)
         result = result_of(answer_of(edit), is_emulator=self._editor.is_emulator)
         result.content.extend(previews)
