@@ -84,7 +84,7 @@ LONG_FUNCTIONS: Final = {
     "server/resources.py:add_resources",
     "settings.py:from_mapping",
 }
-MANY_PARAMETERS: Final = {"emulator/emulator.py:__init__"}
+MANY_PARAMETERS: Final = {"emulator/emulator.py:__init__", "outputs/archiver.py:__init__"}
 
 SPEAK_MCP: Final = {"server", "hosting", "cli"}
 USE_EMULATOR: Final = {"cli", "editing"}

@@ -1404,12 +1404,12 @@ async def test_what_is_older_than_a_month_is_forgotten_when_asked_to(
     assert not (isinstance(place, Path) and place.exists())  # nothing made for nothing
     await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
     await accepted(journal, ask("edit-2", "b"), now=T0 + 60, task_id="task-2")
-    await journal.note_saved("task-1", 1, "/images/1.png")
+    await journal.note_saved("me", "task-1", 1, "/images/1.png")
     await journal.prune(now=T0 + 30 * DAY + 30)
     listed = await journal.recent("me", now=T0 + 61, most=9)
     assert [one.handle for one, _ in listed] == ["edit-2"]
-    assert await journal.last_seen("task-1") is None
-    assert await journal.saved("task-1") == {}
+    assert await journal.last_seen("me", "task-1") is None
+    assert await journal.saved("me", "task-1") == {}
 
 
 # --- the tables ------------------------------------------------------------------------------

@@ -184,11 +184,12 @@ async def test_a_socket_is_shut_in_time_where_sockets_are_no_file_descriptors(
 
 
 _MANY = """
-INSERT INTO wan25_intents (handle, owner, fingerprint, stage, created_at, lease_until, holder, n,
-    credits, task_id)
+INSERT INTO wan25_account_intents (handle, owner, fingerprint, stage, created_at, lease_until,
+    holder, n, credits, task_id)
   SELECT 'edit-' || i, '{owner}', i, 'accepted', {now} - i, 0, 'h', 1, 1.5, 'task-' || i
   FROM generate_series(1, {count}) i;
-INSERT INTO wan25_tasks (owner, task_id, settled, status, answer, seen_at, settled_at, followed_until)
+INSERT INTO wan25_account_tasks (owner, task_id, settled, status, answer, seen_at, settled_at,
+    followed_until)
   SELECT '{owner}', 'task-' || i, 1, 'completed',
     '{{"id": "task-' || i || '", "status": "completed", "results": ["https://r.example/a.png"]}}',
     {now} - i, {now} - i, 0

@@ -223,7 +223,8 @@ class SqlJournal:
 
     async def prune(self, *, now: float) -> None:
         if await self._read(False, lambda _: True):  # or a file would be made for nothing
-            await self._write(intents.prune, now)
+            while await self._write(intents.prune, now):  # in pieces, as others wait for each
+                pass
 
     # --- transactions -----------------------------------------------------------------------
 
