@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
@@ -19,8 +19,8 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import ReadFailed
 from wan25_mcp.journal import Intent, Sighting, TolerantJournal
+from wan25_mcp.polling.estimate import TOLD_SECONDS, Belief, expected
 from wan25_mcp.polling.poller import Watchers
-from wan25_mcp.polling.schedule import ESTIMATED_TIME, Estimate, estimate
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import Task
@@ -39,12 +39,22 @@ _LEAST_RUNS: Final = 3
 """From so many on, what is typical is told from this account's own runs."""
 
 
+_USUAL: Final = expected()
+
+
 @dataclass(slots=True)
 class _Past:
     """How long edits of one kind took before, in seconds, as read at a moment."""
 
     runs: tuple[float, ...]
     read: float
+    _beliefs: dict[float | None, Belief] = field(default_factory=dict)
+
+    def belief(self, estimated: float | None) -> Belief:
+        """How long the next one takes; one for all that are alike."""
+        if estimated not in self._beliefs:
+            self._beliefs[estimated] = expected(self.runs, estimated)
+        return self._beliefs[estimated]
 
 
 class Following:
@@ -132,9 +142,9 @@ class Following:
         sighting = await self._journal.last_seen(task_id)
         watch = self._watchers.get(task_id)
         if watch is None:
-            expected, speed = await self._expected(intent, sighting), self._speed(sighting)
+            prior, speed = await self._prior(intent, sighting), self._speed(sighting)
             began = anyio.current_time() - self._age(intent, sighting)
-            watch = self._watchers.open(task_id, began=began, expected=expected, speed=speed)
+            watch = self._watchers.open(task_id, began=began, prior=prior, speed=speed)
         watch.is_called_back = intent is not None and intent.callback is not None
         if sighting is not None:
             self._take_in(watch, sighting)
@@ -149,15 +159,15 @@ class Following:
         began = min(max(told or latest, earliest), latest)
         return max(now - began, 0.0)
 
-    async def _expected(self, intent: Intent | None, sighting: Sighting | None) -> Estimate:
-        """When such an edit is polled first."""
+    async def _prior(self, intent: Intent | None, sighting: Sighting | None) -> Belief:
+        """How long such an edit takes."""
         if self._is_emulator:
-            return estimate()
-        return estimate((await self._past_runs(intent)).runs, _estimated(sighting))
+            return _USUAL
+        return (await self._past_runs(intent)).belief(_estimated(sighting))
 
     def _speed(self, sighting: Sighting | None) -> float:
         estimated = _estimated(sighting) if self._is_emulator else None
-        return ESTIMATED_TIME / estimated if estimated else 1.0
+        return TOLD_SECONDS / estimated if estimated else 1.0
 
     async def _past_runs(self, intent: Intent | None) -> _Past:
         """Runs that made as many images; of any number for a task that is not of our making."""
