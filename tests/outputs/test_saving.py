@@ -21,7 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.outputs.internet import PNG
+from wan25_mcp.journal import JournalUnusable
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs import folder
+from wan25_mcp.outputs.archiver import MOST_PROBLEMS, Keeper, Wanted
 from wan25_mcp.outputs.download import NotDownloaded, open_downloads
 from wan25_mcp.outputs.save import (
     NotSaved,
@@ -404,3 +407,29 @@ async def test_what_stopped_a_write_is_said(
     assert error.message == f"The image could not be written to {tmp_path}: {told}."
     assert error.retryable is retryable
     assert names_in(tmp_path) == []
+
+
+# --- what is remembered ----------------------------------------------------------------------
+
+
+async def test_reasons_for_not_saving_do_not_pile_up(tmp_path: Path) -> None:
+    async def fail(job: Any, *, may_abandon: bool = False) -> Any:
+        raise JournalUnusable("the disk fails")
+
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=fail)
+    async with open_downloads() as http, anyio.create_task_group() as tasks:
+        keeper = Keeper(
+            http, journal, tasks, directory=tmp_path, trusted=(), clock=time.time, run=_inline
+        )
+        for number in range(MOST_PROBLEMS + 50):
+            links = ("https://cdn.example/1.png",)
+            await keeper.keep(Wanted(f"task-{number}", links, "p", time.time() + 60, True))
+        assert len(keeper._problems) == MOST_PROBLEMS
+        assert await keeper.problem("task-0") is None
+        problem = await keeper.problem(f"task-{MOST_PROBLEMS + 49}")
+        assert problem is not None
+        assert "the disk fails" in problem[0]
+
+
+async def _inline(job: Callable[..., Any], *words: Any) -> Any:
+    return job(*words)

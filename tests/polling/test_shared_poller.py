@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -76,6 +78,43 @@ async def test_an_emulator_that_plays_faster_is_looked_at_faster_and_as_seldom(
         assert (await stage.editor.wait(edit, timeout=600)).status == "completed"
         assert anyio.current_time() - began <= 1.1 * 70 / speed
         assert len(stage.looks) <= 9
+
+
+# --- what nobody foresaw ---------------------------------------------------------------------
+
+
+class Flaky:
+    """Where the journal's work runs; now and then it breaks as nobody foresaw."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+
+    async def __call__(self, job: Callable[[], Any], *, may_abandon: bool = False) -> Any:
+        if self.is_broken:
+            raise ZeroDivisionError("surprise")
+        return await inline(job, may_abandon=may_abandon)
+
+
+async def test_a_wait_outlives_an_exception_that_nobody_foresaw(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = Flaky()
+    async with open_stage(journal=SqlJournal("sqlite://", run=place), run_seconds=30) as stage:
+        edit = await stage.editor.edit(request())
+        done: list[Edit] = []
+
+        async def wait() -> None:
+            done.append(await stage.editor.wait(edit, timeout=300))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(5)
+            place.is_broken = True
+            await anyio.sleep(60)
+            place.is_broken = False
+        assert done[0].status == "completed"
+        assert (await stage.editor.edit(request("Another"))).status == "pending"
+    assert "Reading what other processes saw" in caplog.text
 
 
 # --- questions -------------------------------------------------------------------------------

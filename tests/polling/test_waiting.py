@@ -247,6 +247,25 @@ async def test_who_comes_to_wait_for_a_followed_task_speeds_it_up() -> None:
         assert anyio.current_time() - world.began < 75
 
 
+@pytest.mark.anyio
+async def test_polling_goes_on_when_what_was_seen_could_not_be_used(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Neither the other tasks nor the process end with it, and who waits learns of it."""
+    breaks = iter([False, False, True])
+
+    def chance() -> float:
+        return 1 / 0 if next(breaks, False) else 0.5
+
+    world = World(run=71)
+    async with watchers(world, chance) as ours, anyio.create_task_group() as tasks:
+        for name in ("a", "b"):
+            tasks.start_soon(until_over, ours, begun(ours, name))
+    assert "could not be used" in caplog.text
+    assert {name for _, name in world.looks[-2:]} == {"a", "b"}
+    assert sorted(world.settled) == ["a", "b"]
+
+
 # --- asking at once --------------------------------------------------------------------------
 
 

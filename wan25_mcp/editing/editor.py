@@ -311,8 +311,12 @@ class Editor:
 
     async def _wake(self) -> None:
         await anyio.sleep(_WAKING_PAUSE)
-        with suppress(Wan25Error):  # a call will say why
+        try:
             await self._hosted()
+        except Wan25Error:
+            pass  # a call will say why
+        except Exception:
+            logger.exception("Looking after edits of an earlier process ended unexpectedly")
 
     async def finish(self) -> None:
         """Let submits on the wire learn their task ids; what cannot is journaled as unknown."""
@@ -429,7 +433,8 @@ class Editor:
 
     def _accepted(self, intent: Intent, sighting: Sighting) -> None:
         if self._host is not None and self._rules.attends:
-            self._tasks.start_soon(self._host.following.follow, sighting.task.id, intent)
+            follow = partial(self._host.following.follow, sighting.task.id, intent)
+            self._tasks.start_soon(self._in_background, follow)
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -470,7 +475,15 @@ class Editor:
     def _settled(self, watch: Watch) -> None:
         """Save the images of a task that this process saw end, whoever waits."""
         if self._host is not None and self._rules.attends:
-            self._tasks.start_soon(self._host.results.save_in_turn, watch.task_id)
+            save = partial(self._host.results.save_in_turn, watch.task_id)
+            self._tasks.start_soon(self._in_background, save)
+
+    async def _in_background(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Do what nobody waits for; the rounds make up for what goes wrong."""
+        try:
+            await job()
+        except Exception:
+            logger.exception("A job in the background ended unexpectedly")
 
     async def _attend(self, host: _Host) -> None:
         """Take up now and then what others left: after a crash, or when callers are gone."""

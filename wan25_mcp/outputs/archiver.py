@@ -50,6 +50,9 @@ _FIRST_TRY_SECONDS: Final = 30.0
 """How long a download may take at the first try that nobody waits for; doubled at each later one. A
 server that drips must not hold up the images of others."""
 
+MOST_PROBLEMS: Final = 1000
+"""Tasks of which this process remembers why they are not saved; of others the next try tells."""
+
 _SELDOM: Final = 3600.0
 """Seconds after which an image that no try can bring is tried again for somebody who asks."""
 
@@ -106,7 +109,7 @@ class Keeper:
         self._run = run
         self._saving: dict[str, anyio.Event] = {}
         self._problems: dict[str, str] = {}
-        """Why a task's images are not saved, where the journal does not say it."""
+        """Why a task's images are not saved, where the journal does not say it; the latest."""
         self._slots = anyio.Semaphore(IMAGES_AT_ONCE)
 
     async def saved(self, task_id: str, count: int) -> tuple[str, ...]:
@@ -177,10 +180,10 @@ class Keeper:
                         await self._journal.let_go(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.info("Images of %s are not saved: %s", task_id, error.state)
-            self._problems[task_id] = f"{error.state} {error.fix}"
+            self._remember(task_id, f"{error.state} {error.fix}")
         except Exception:
             logger.exception("Saving the images of %s ended unexpectedly", task_id)
-            self._problems[task_id] = _UNEXPECTED
+            self._remember(task_id, _UNEXPECTED)
         finally:
             del self._saving[task_id]
             done.set()
@@ -194,7 +197,7 @@ class Keeper:
         ):
             if not wanted.is_asked_for:
                 return False
-            self._problems[task_id] = "Another process is saving it. Ask again in a minute."
+            self._remember(task_id, "Another process is saving it. Ask again in a minute.")
             await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         self._problems.pop(task_id, None)
@@ -261,7 +264,12 @@ class Keeper:
             await self._journal.note_unsaved(await self._owner(), wanted.task_id, number, unsaved)
         except JournalUnusable as unusable:
             logger.warning("%s", unusable.state)
-            self._problems[wanted.task_id] = problem
+            self._remember(wanted.task_id, problem)
+
+    def _remember(self, task_id: str, problem: str) -> None:
+        self._problems[task_id] = problem
+        if len(self._problems) > MOST_PROBLEMS:
+            del self._problems[next(iter(self._problems))]
 
 
 def _words(error: Wan25Error) -> str:

@@ -41,6 +41,9 @@ LOOK_PATIENCE: Final = 10.0
 _ELSEWHERE_PAUSE: Final = 1.0
 """Seconds until another try when another process is looking."""
 
+_UNEXPECTED_PAUSE: Final = 5.0
+"""Seconds until polling goes on after an exception that nobody foresaw."""
+
 _WAKE_GAP: Final = 2.0
 _LONGEST_WAKE_GAP: Final = 60.0
 """Seconds between looks because of callbacks; each one that was not true doubles it."""
@@ -103,9 +106,14 @@ class Watchers:
     async def run(self) -> None:
         """Make each look when its time has come, until cancelled."""
         while True:
-            watch = await self._line.next()
+            try:
+                watch = await self._line.next()
+            except Exception:  # the tasks that come after it are polled all the same
+                logger.exception("Finding the task to poll next ended unexpectedly")
+                await anyio.sleep(_UNEXPECTED_PAUSE)
+                continue
             watch.is_looking = True
-            self._tasks.start_soon(self._look_once, watch)
+            self._tasks.start_soon(self._poll, watch)
 
     # --- interest ---------------------------------------------------------------------------
 
@@ -219,6 +227,16 @@ class Watchers:
         self._schedule(watch)
 
     # --- looks ------------------------------------------------------------------------------
+
+    async def _poll(self, watch: Watch) -> None:
+        """Poll once; whatever goes wrong, the process and this task's turns go on."""
+        try:
+            await self._look_once(watch)
+        except Exception:
+            logger.exception("What was seen of %s could not be used", watch.task_id)
+            if watch.is_of_interest:
+                self._line.put(watch, anyio.current_time() + _UNEXPECTED_PAUSE)
+            watch.tell()
 
     async def _look_once(self, watch: Watch) -> None:
         anyway, watch.is_urgent = watch.is_urgent, False

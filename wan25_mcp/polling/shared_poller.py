@@ -8,6 +8,7 @@ seconds after it began; if it dies between two, the others are not held up at al
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from wan25_mcp.polling.poller import Watchers
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import Task
+
+logger = logging.getLogger(__name__)
 
 LOOK_LEASE_SECONDS: Final = 15.0
 """A look that takes longer is made by another process too: its maker may have died."""
@@ -229,9 +232,12 @@ class Following:
                 self._waited_for = anyio.Event()
                 await self._waited_for.wait()
                 continue
-            seen = await self._journal.seen_since(self._clock() - _SKEW)
-            newer = [name for name, watch in watches.items() if _is_news(watch, seen.get(name))]
-            await self._take_in_all(newer)
+            try:
+                seen = await self._journal.seen_since(self._clock() - _SKEW)
+                newer = [name for name, watch in watches.items() if _is_news(watch, seen.get(name))]
+                await self._take_in_all(newer)
+            except Exception:  # this process polls by itself, and may read it next time
+                logger.exception("Reading what other processes saw ended unexpectedly")
 
     async def _take_in_all(self, task_ids: Iterable[str]) -> None:
         found = await self._journal.sightings(list(task_ids))
