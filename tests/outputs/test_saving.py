@@ -15,20 +15,18 @@ from typing import Any, Final
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wan25_mcp.outputs import folder
-from wan25_mcp.outputs.download import NotDownloaded, open_downloads
+from wan25_mcp.outputs.download import NotDownloaded
 from wan25_mcp.outputs.save import (
     NotSaved,
     check_directory,
     default_directory,
     output_directory,
     save_image,
-    save_images,
 )
 
 pytestmark = pytest.mark.anyio
@@ -167,24 +165,6 @@ async def test_a_cancelled_save_is_finished_and_its_place_is_told(tmp_path: Path
         go.set()
     assert [path.name for path in told] == names_in(tmp_path)
     assert len(told) == 1
-
-
-async def test_links_are_saved_in_turn_and_what_is_saved_stays(tmp_path: Path) -> None:
-    def reply(request: httpx2.Request) -> httpx2.Response:
-        good = request.url.path in ("/1", "/2")
-        body = httpx2.ByteStream(PNG)
-        return httpx2.Response(200, stream=body) if good else httpx2.Response(404)
-
-    links = [f"https://cdn.example/{number}" for number in (1, 2, 3)]
-    async with open_downloads(httpx2.MockTransport(reply)) as http:
-        names = {"prompt": "p", "task_id": TASK}
-        saved = [path async for path in save_images(http, links[:2], tmp_path, **names)]
-        assert [path.name[-12:] for path in saved] == ["cg5zqt-1.png", "cg5zqt-2.png"]
-        again = save_images(http, links[1:], tmp_path, **names)
-        saved.append(await anext(again))  # the second once more
-        with pytest.raises(NotDownloaded):
-            await anext(again)
-    assert names_in(tmp_path) == sorted(path.name for path in saved)
 
 
 # --- leftovers ----------------------------------------------------------------------------------
