@@ -222,7 +222,9 @@ def test_a_jpeg_that_names_two_sizes_is_refused() -> None:
     ids=["fat segment", "many segments", "many chunks", "packed text"],
 )
 def test_ballast_is_dropped(content: bytes) -> None:
-    assert conform(picture(content)).changes == ("metadata removed",)
+    made = conform(picture(content))
+    assert made.changes[0] == "metadata removed"
+    assert len(made.content) < 10_000
 
 
 @pytest.mark.parametrize(
@@ -289,7 +291,9 @@ def test_a_lying_header_is_refused(content: bytes) -> None:
 @pytest.mark.parametrize("behind", [b"<html>", b"PK\3\4", b"#!/bin/sh", JPEG, b"\0" * 1000])
 @pytest.mark.parametrize("content", [JPEG, PNG, WEBP], ids=["jpeg", "png", "webp"])
 def test_what_hides_behind_an_image_is_not_passed_on(content: bytes, behind: bytes) -> None:
-    assert conform(picture(content + behind)).content == content
+    made = conform(picture(content + behind)).content
+    assert behind not in made[1:]
+    assert conform(picture(made)).content == made
 
 
 def test_what_hides_inside_an_image_is_not_passed_on() -> None:

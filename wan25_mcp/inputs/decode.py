@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -41,6 +42,7 @@ _TURNS: Final = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_WEBP_CODING: Final = re.compile(rb"VP8[ L]")
 _MODES: Final = {"L": "grey"}
 _SUBFILE_TYPE: Final = 254
 _BITS: Final = 258
@@ -51,7 +53,6 @@ _DNG_VERSION: Final = 50706
 _LARGER: Final = "Save it smaller, for example as a JPEG of 4000 pixels on the long side."
 
 
-FIRST_FRAME: Final = "first frame kept"
 Size = tuple[int, int]
 
 
@@ -62,6 +63,8 @@ class Decoded:
     image: Image
     profile: bytes | None
     is_lossy: bool
+    tables: dict[str, Any]
+    """How to write a JPEG of the same quality; empty when it was none, or is another size now."""
     changes: list[str] = field(default_factory=list)
 
 
@@ -139,7 +142,7 @@ def _decode(picture: Picture, kind: Format) -> Decoded:
     image: Image = _opened(picture, kind)
     stored = image.size
     _bound(image, picture, kind)
-    changes = [FIRST_FRAME] if _is_animated(picture, kind) else []
+    changes = ["first frame kept"] if _is_animated(picture, kind) else []
     turn = _orientation(image)
     image.load()
     if kind == "TIFF":  # which Pillow turns upright by itself when it is loaded
@@ -147,14 +150,31 @@ def _decode(picture: Picture, kind: Format) -> Decoded:
     else:
         upright, turns_left = (stored[::-1] if turn >= 5 else stored), turn
     profile = image.info.get("icc_profile")
-    is_lossy = kind == "JPEG" or (kind == "WebP" and picture.content[12:16] != b"VP8L")
+    tables = _tables(image) if kind == "JPEG" else {}
+    is_lossy = kind == "JPEG" or (kind == "WebP" and not _is_lossless_webp(picture.content))
     image = _opaque(_in_eight_bits(image, picture, kind, changes), changes)
     image = _turned(_scaled(image), turns_left)
     if turn != 1:
         changes.append("rotated upright")
     if image.size != upright:
         changes.append(f"scaled from {_spoken(upright)} to {_spoken(image.size)}")
-    return Decoded(image, profile, is_lossy, changes)
+        tables = {}
+    return Decoded(image, profile, is_lossy, tables, changes)
+
+
+def _tables(image: Any) -> dict[str, Any]:
+    """The quantisation and the sampling of a JPEG, as Pillow writes one with."""
+    from PIL.JpegImagePlugin import get_sampling
+
+    found: dict[int, list[int]] = image.quantization
+    if image.mode != "RGB" or sorted(found) != list(range(len(found))):
+        return {}
+    return {"qtables": found, "subsampling": get_sampling(image)}
+
+
+def _is_lossless_webp(content: bytes) -> bool:
+    found = _WEBP_CODING.search(content)
+    return found is not None and found.group() == b"VP8L"
 
 
 def _opened(picture: Picture, kind: Format) -> ImageFile:

@@ -211,40 +211,6 @@ class _Frame:
         return blocks * _BITS_PER_BLOCK.get(self._marker, 0)
 
 
-def read_png(content: bytes) -> tuple[Part, ...]:
-    """The chunks up to the end chunk, which is missing when the file is cut. Raises: Malformed."""
-    parts: list[Part] = []
-    position = 8
-    while position + 12 <= len(content):
-        length = int.from_bytes(content[position : position + 4], "big")
-        kind = int.from_bytes(content[position + 4 : position + 8], "big")
-        end = position + 12 + length
-        if len(parts) > _MOST_PARTS:
-            raise Malformed
-        if end > len(content):
-            break
-        parts.append((kind, position, end))
-        position = end
-        if kind == int.from_bytes(b"IEND", "big"):
-            break
-    return tuple(parts)
-
-
-def read_webp(content: bytes) -> tuple[Part, ...]:
-    """The chunks of a WebP file. Raises: Malformed."""
-    parts: list[Part] = []
-    position = 12
-    last = min(len(content), 8 + int.from_bytes(content[4:8], "little"))
-    while position + 8 <= last:
-        length = int.from_bytes(content[position + 4 : position + 8], "little")
-        end = position + 8 + length + (length & 1)
-        if len(parts) > _MOST_PARTS:
-            raise Malformed
-        parts.append((int.from_bytes(content[position : position + 4], "big"), position, end))
-        position = end
-    return tuple(parts)
-
-
 def webp_size(content: bytes) -> tuple[int, int]:
     """Width and height; the decoder takes its memory when it is opened, so they are read before."""
     kind, body = content[12:16], content[20:30]
@@ -259,3 +225,60 @@ def webp_size(content: bytes) -> tuple[int, int]:
         int.from_bytes(body[6:8], "little") & 0x3FFF,
         int.from_bytes(body[8:10], "little") & 0x3FFF,
     )
+
+
+# --- whether a file holds anything but its picture ------------------------------------------
+
+_CODING: Final = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE)})
+_JFIF, _ICC, _ADOBE = 0xE0, 0xE2, 0xEE
+_JFIF_WITHOUT_PREVIEW: Final = 18
+_PNG_PICTURE: Final = frozenset(
+    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"sRGB", b"gAMA", b"cHRM", b"iCCP", b"cICP")
+)
+
+
+def is_bare(content: bytes, kind: Format) -> bool:
+    """Whether a whole file is its picture, and what that needs for its colours, to the last byte.
+
+    What is unknown is not of the picture: places and names, previews, what stands behind the end.
+    """
+    match kind:
+        case "JPEG":
+            return _is_bare_jpeg(content)
+        case "PNG":
+            return _is_bare_png(content)
+        case "WebP":  # in its simple form
+            end = 20 + int.from_bytes(content[16:20], "little")
+            return content[12:16] in (b"VP8 ", b"VP8L") and len(content) == end + (end & 1)
+    return False
+
+
+def _is_bare_jpeg(content: bytes) -> bool:
+    layout, position = read_jpeg(content), 2
+    for marker, start, end in layout.parts:
+        if start != position or not _is_of_picture(
+            content[start : start + 16], marker, end - start
+        ):
+            return False
+        position = end
+    return layout.end == position + 2 == len(content)
+
+
+def _is_of_picture(head: bytes, marker: int, length: int) -> bool:
+    if marker == _JFIF:
+        return head[4:9] == b"JFIF\0" and length == _JFIF_WITHOUT_PREVIEW
+    if marker == _ICC:
+        return head[4:16] == b"ICC_PROFILE\0"
+    if marker == _ADOBE:
+        return head[4:9] == b"Adobe"
+    return marker in _CODING
+
+
+def _is_bare_png(content: bytes) -> bool:
+    position, kind = 8, b""
+    while position < len(content) and kind != b"IEND":
+        kind = content[position + 4 : position + 8]
+        if kind not in _PNG_PICTURE:
+            return False
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+    return position == len(content)
