@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import random
 import struct
+import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageChops, ImageCms, ImageFilter, ImageStat
+from PIL import AvifImagePlugin, Image, ImageChops, ImageCms, ImageFilter, ImageStat
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from tests.inputs.corpus import (
@@ -24,6 +26,8 @@ from tests.inputs.corpus import (
     chunk,
     corners,
     exif,
+    heic,
+    patched,
     picture,
     png,
     quarters,
@@ -34,6 +38,9 @@ from tests.inputs.corpus import (
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.conform import MAX_BYTES, Conformed, check, conform
 from wan25_mcp.inputs.decode import LEAST_SIDE, MOST_SIDE, fitting
+from wan25_mcp.inputs.read import Picture
+
+HEIC, AVIF = heic(quarters()), saved(quarters(), "AVIF")
 
 
 def label(value: object) -> str | None:
@@ -353,6 +360,64 @@ def test_a_profile_that_cannot_be_used_is_left_out() -> None:
     made, image = checked(content)
     assert made.changes == ("scaled from 300×300 to 384×384", PNG)
     assert near(corners(image), CORNERS, 1)
+
+
+# --- what phones and browsers save ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        saved(quarters(), "AVIF"),
+        saved(quarters(), "AVIF", exif=exif(gps=True)),
+        patched(saved(quarters(), "AVIF"), 8, b"mif1"),
+        heic(quarters()),
+        heic(quarters(), exif=exif(gps=True)),
+        patched(heic(quarters()), 8, b"mif1"),
+    ],
+    ids=["avif", "avif metadata", "avif mif1", "heic", "heic metadata", "heic mif1"],
+)
+def test_avif_and_heic_become_jpeg(content: bytes) -> None:
+    made, image = checked(content)
+    assert (made.changes, made.mime_type) == ((JPEG,), "image/jpeg")
+    assert near(corners(image), CORNERS)
+    assert b"A camera" not in made.content
+
+
+@pytest.mark.parametrize("write", [heic, lambda image: saved(image, "AVIF")], ids=["heic", "avif"])
+def test_a_clear_avif_or_heic_is_flattened(write: Callable[[Image.Image], bytes]) -> None:
+    made, image = checked(write(half_clear()))
+    assert made.changes == (FLAT, JPEG)
+    assert near(corners(image), (RED, (255, 255, 255), BLUE, (255, 255, 255)), 25)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_turned_avif_or_heic_is_upright(orientation: int) -> None:
+    held = quarters().transpose(TRANSPOSED[orientation])
+    for content in (
+        heic(held, exif=exif(orientation)),
+        saved(held, "AVIF", exif=exif(orientation)),
+    ):
+        _, image = checked(content)
+        assert image.size == (480, 400)
+        assert near(corners(image), CORNERS)
+
+
+@pytest.mark.parametrize("judge", [check, conform])
+def test_without_its_decoder_a_heic_or_an_avif_says_what_to_install(
+    judge: Callable[[Picture], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    for content, package in (
+        (HEIC, "pip install 'wan25-mcp[heic]'"),
+        (AVIF, "pip install --force-reinstall pillow"),
+    ):
+        with pytest.raises(InvalidRequest) as refusal:
+            judge(picture(content))
+        assert (refusal.value.code, refusal.value.charged) == ("image_unusable", "no")
+        assert package in refusal.value.fix
+        assert "Export it as JPEG" in refusal.value.fix
 
 
 # --- orientation ----------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.formats import Format, Malformed, damaged, read_jpeg, unusable, webp_size
@@ -42,6 +44,7 @@ _TURNS: Final = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_LOSSY: Final = ("JPEG", "WebP", "AVIF", "HEIC")
 _WEBP_CODING: Final = re.compile(rb"VP8[ L]")
 _MODES: Final = {"L": "grey"}
 _SUBFILE_TYPE: Final = 254
@@ -90,7 +93,7 @@ def check(picture: Picture, kind: Format, file: BinaryIO | None = None) -> int:
         file: The whole, where the picture is only its first kilobyte.
 
     Returns:
-        How many pixels it has.
+        How many pixels it has, or may have.
 
     Raises:
         InvalidRequest: As `decode` would.
@@ -100,12 +103,13 @@ def check(picture: Picture, kind: Format, file: BinaryIO | None = None) -> int:
             size = webp_size(picture.content)
             _check_size(picture, size, _MOST_WEBP)
             return math.prod(size)
-        with _decoder(kind)(file or io.BytesIO(picture.content)) as image:
+        with _decoder(picture, kind)(file or io.BytesIO(picture.content)) as image:
             if kind == "JPEG":  # its segments are read when it is decoded: there may be many
                 _check_size(picture, image.size, MOST_PIXELS)
             else:
                 _bound(image, picture, kind)
-            return math.prod(image.size)
+            # Of an AVIF only its decoder learns the size: room is kept for the largest.
+            return MOST_DECODED if kind == "AVIF" else math.prod(image.size)
     except InvalidRequest:
         raise
     except Exception:  # noqa: BLE001 - as above
@@ -151,7 +155,9 @@ def _decode(picture: Picture, kind: Format) -> Decoded:
         upright, turns_left = (stored[::-1] if turn >= 5 else stored), turn
     profile = image.info.get("icc_profile")
     tables = _tables(image) if kind == "JPEG" else {}
-    is_lossy = kind == "JPEG" or (kind == "WebP" and not _is_lossless_webp(picture.content))
+    is_lossy = kind in ("JPEG", "AVIF", "HEIC") or (
+        kind == "WebP" and not _is_lossless_webp(picture.content)
+    )
     image = _opaque(_in_eight_bits(image, picture, kind, changes), changes)
     image = _turned(_scaled(image), turns_left)
     if turn != 1:
@@ -173,40 +179,46 @@ def _tables(image: Any) -> dict[str, Any]:
 
 
 def _is_lossless_webp(content: bytes) -> bool:
-    found = _WEBP_CODING.search(content)
+    found = _WEBP_CODING.search(content) if content.startswith(b"RIFF") else None
     return found is not None and found.group() == b"VP8L"
 
 
 def _opened(picture: Picture, kind: Format) -> ImageFile:
-    return _decoder(kind)(io.BytesIO(picture.content))
+    return _decoder(picture, kind)(io.BytesIO(picture.content))
 
 
-def _decoder(kind: Format) -> type[ImageFile]:
-    match kind:
-        case "JPEG":
-            from PIL.JpegImagePlugin import JpegImageFile
+_DECODERS: Final[dict[Format, tuple[str, str]]] = {
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "HEIC": ("pillow_heif", "HeifImageFile"),
+}
+# What reads them comes with Pillow's own wheels, which is not every Pillow, and with an extra.
+_OPTIONAL: Final[dict[Format, tuple[str, str]]] = {
+    "AVIF": ("an AVIF image", "--force-reinstall pillow"),
+    "HEIC": ("a HEIC photo", "'wan25-mcp[heic]'"),
+}
 
-            return JpegImageFile
-        case "PNG":
-            from PIL.PngImagePlugin import PngImageFile
 
-            return PngImageFile
-        case "WebP":
-            from PIL.WebPImagePlugin import WebPImageFile
-
-            return WebPImageFile
-        case "GIF":
-            from PIL.GifImagePlugin import GifImageFile
-
-            return GifImageFile
-        case "BMP":
-            from PIL.BmpImagePlugin import BmpImageFile
-
-            return BmpImageFile
-        case "TIFF":
-            from PIL.TiffImagePlugin import TiffImageFile
-
-            return TiffImageFile
+def _decoder(picture: Picture, kind: Format) -> Callable[[BinaryIO], ImageFile]:
+    module, name = _DECODERS[kind]
+    try:
+        plugin = import_module(module)
+    except ImportError:
+        plugin = None
+    if plugin is None or (kind == "AVIF" and not plugin.SUPPORTED):
+        what, package = _OPTIONAL[kind]
+        raise unusable(
+            picture,
+            f"is {what}, and what reads those is not installed",
+            f"Export it as JPEG and give that file. To have such images read, run "
+            f"`pip install {package}` where this server is installed, then restart it.",
+        )
+    return cast("Callable[[BinaryIO], ImageFile]", getattr(plugin, name))
 
 
 def _bound(image: Any, picture: Picture, kind: Format) -> None:

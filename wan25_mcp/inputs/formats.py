@@ -15,7 +15,7 @@ from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.inputs.sources import refused
 
-Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"]
+Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC"]
 
 _READABLE: Final[tuple[tuple[re.Pattern[bytes], Format], ...]] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -28,12 +28,10 @@ _READABLE: Final[tuple[tuple[re.Pattern[bytes], Format], ...]] = (
 )
 
 _EXPORT: Final = "Export or convert it to JPEG or PNG and give that file."
-_BRANDS: Final = {
-    b"heic": "a HEIC photo", b"heix": "a HEIC photo", b"hevc": "a HEIC photo",
-    b"heim": "a HEIC photo", b"heis": "a HEIC photo", b"mif1": "a HEIF photo",
-    b"msf1": "a HEIF photo", b"avif": "an AVIF image", b"avis": "an AVIF image",
-    b"crx ": "a camera raw file",
-}  # fmt: skip
+_AVIF: Final = frozenset((b"avif", b"avis"))
+_HEIC: Final = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
 _OTHERS: Final = (
     (re.compile(rb"II\x2a\0.{4}CR|IIRO|IIU\0|FUJIFILMCCD-RAW", re.DOTALL), "a camera raw file"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL image"),
@@ -64,14 +62,26 @@ def recognise(picture: Picture) -> Format:
     for signature, found in _READABLE:
         if signature.match(head):
             return found
+    if head[4:8] == b"ftyp":
+        brands = _brands(head)
+        if brands & _AVIF:  # first: some that are AVIF name the general mif1 before
+            return "AVIF"
+        if brands & _HEIC:
+            return "HEIC"
     if not head:
         raise unusable(picture, "is empty", "Save or copy it anew and give that file.")
     raise unusable(picture, f"is {_named(head)}, which cannot be used", _EXPORT)
 
 
+def _brands(head: bytes) -> frozenset[bytes]:
+    """What a file says it may be read as, the main brand and the compatible ones."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return frozenset((head[8:12], *(head[at : at + 4] for at in range(16, end, 4))))
+
+
 def _named(head: bytes) -> str:
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "a video")
+        return "a camera raw file" if head[8:12] == b"crx " else "a video"
     for signature, name in _OTHERS:
         if signature.match(head):
             return name
