@@ -84,7 +84,7 @@ LONG_FUNCTIONS: Final = {
     "server/resources.py:add_resources",
     "settings.py:from_mapping",
 }
-MANY_PARAMETERS: Final = {"emulator/emulator.py:__init__", "outputs/archiver.py:__init__"}
+MANY_PARAMETERS: Final = {"emulator/emulator.py:__init__"}
 
 SPEAK_MCP: Final = {"server", "hosting", "cli"}
 USE_EMULATOR: Final = {"cli", "editing"}
@@ -92,6 +92,7 @@ READ_ENVIRONMENT: Final = {"cli"}
 PRINT: Final = {"cli", "hosting"}
 HEAVY: Final = (
     "PIL",
+    "pillow_heif",
     "obstore",
     "sqlalchemy",
     "uvicorn",
@@ -235,7 +236,8 @@ def test_every_foreign_import_is_a_declared_dependency() -> None:
     imported = {name.split(".")[0] for module in MODULES for name in module.imports()}
     foreign = imported - set(sys.stdlib_module_names) - {"wan25_mcp"}
     extras = PROJECT["optional-dependencies"]
-    requirements = [*PROJECT["dependencies"], *extras["postgres"], *extras["buckets"]]
+    optional = [one for name in ("postgres", "buckets", "heic") for one in extras[name]]
+    requirements = [*PROJECT["dependencies"], *optional]
     declared = {re.split(r"[\s<>=\[;]", one)[0] for one in requirements}
     undeclared = {
         name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 import unicodedata
 from collections.abc import Collection
 from typing import Final
@@ -17,6 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
+_NUMBERS: Final = re.compile(r"[0-9a-fA-FxX.]+")
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _INTERNAL_SUFFIXES: Final = (
     "localhost",
@@ -144,26 +146,13 @@ def read_address(host: str) -> IPAddress | None:
 
 
 def _ipv4(host: str) -> ipaddress.IPv4Address | None:
-    pieces = host.split(".")
-    if not pieces[-1] or not _NUMBER.fullmatch(pieces[-1]):
+    if not _NUMBER.fullmatch(host.rpartition(".")[2]):
         return None  # the last label decides: a top-level domain is never a number (WHATWG URL)
-    if len(pieces) > 4 or not all(_NUMBER.fullmatch(piece) for piece in pieces):
+    if not _NUMBERS.fullmatch(host):  # inet_aton ignores what follows a space
         raise NotPublic("has a host that is not a valid address")
-    *leading, last = [_number(piece) for piece in pieces]
-    if any(number > 255 for number in leading) or last >= 256 ** (4 - len(leading)):
-        raise NotPublic("has a host that is not a valid address")
-    value = sum(number << (8 * (3 - index)) for index, number in enumerate(leading)) + last
-    return ipaddress.IPv4Address(value)
-
-
-def _number(piece: str) -> int:
-    if len(piece) > 40:
-        raise NotPublic("has a host that is not a valid address")
-    if piece[:2] in ("0x", "0X"):
-        return int(piece[2:] or "0", 16)
     try:
-        return int(piece, 8 if piece.startswith("0") else 10)
-    except ValueError:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
         raise NotPublic("has a host that is not a valid address") from None
 
 

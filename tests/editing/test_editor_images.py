@@ -79,11 +79,11 @@ async def test_an_equal_image_is_uploaded_once_and_an_equal_call_joins(tmp_path:
 async def test_an_image_that_cannot_be_used_is_refused_before_anything_is_sent(
     tmp_path: Path,
 ) -> None:
-    await anyio.Path(tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    await anyio.Path(tmp_path / "photo.cr3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(99))
     banner = picture(tmp_path, "banner.png", (8000, 100))
     async with open_stage(folder=tmp_path) as stage:
         refusals = []
-        for source in ("absent.png", "photo.heic", banner, "/etc/passwd"):
+        for source in ("absent.png", "photo.cr3", banner, "/etc/passwd"):
             with pytest.raises(InvalidRequest) as refused:
                 await wish(stage.editor, str(tmp_path / source))
             refusals.append(refused.value.code)

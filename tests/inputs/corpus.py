@@ -7,6 +7,7 @@ import struct
 import zlib
 from typing import Any, Final
 
+import pillow_heif
 from PIL import Image, ImageDraw
 
 from wan25_mcp.inputs.read import Picture
@@ -47,6 +48,13 @@ def corners(image: Image.Image) -> tuple[Any, ...]:
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def heic(image: Image.Image, **options: Any) -> bytes:
+    """As an iPhone saves it."""
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, quality=90, **options)
     return buffer.getvalue()
 
 

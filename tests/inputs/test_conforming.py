@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import random
 import struct
+import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import AvifImagePlugin, Image, ImageChops, ImageCms, ImageFilter, ImageStat
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from tests.inputs.corpus import (
     BLUE,
@@ -23,6 +26,8 @@ from tests.inputs.corpus import (
     chunk,
     corners,
     exif,
+    heic,
+    patched,
     picture,
     png,
     quarters,
@@ -33,6 +38,9 @@ from tests.inputs.corpus import (
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.conform import MAX_BYTES, Conformed, check, conform
 from wan25_mcp.inputs.decode import LEAST_SIDE, MOST_SIDE, fitting
+from wan25_mcp.inputs.read import Picture
+
+HEIC, AVIF = heic(quarters()), saved(quarters(), "AVIF")
 
 
 def label(value: object) -> str | None:
@@ -43,11 +51,13 @@ def label(value: object) -> str | None:
 # Pillow warns of broken metadata; here warnings are errors, and it would be refused.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
+SECRET: Final = b"<x>Jane's passport</x>"
 PILLOW: Final = int(PIL.__version__.split(".")[0])
 pillow_12 = pytest.mark.skipif(PILLOW < 12, reason="it writes a palette with alpha wrongly")
 pillow_13 = pytest.mark.skipif(PILLOW < 13, reason="it does not read what it wrote: refused")
 
 PNG, JPEG = "re-encoded as PNG", "re-encoded as JPEG (quality 95)"
+SAME_JPEG = "re-encoded as JPEG (of the same quality)"
 
 
 def checked(content: bytes) -> tuple[Conformed, Image.Image]:
@@ -103,37 +113,66 @@ def test_an_image_that_conforms_stays_byte_for_byte(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bare", "content"),
+    ("content", "how", "difference"),
     [
-        (saved(quarters(), "JPEG"), saved(quarters(), "JPEG", exif=exif(gps=True))),
-        (saved(quarters(), "JPEG"), saved(quarters(), "JPEG", exif=exif(1, gps=True),
-                                          comment=b"Jane's passport")),
-        (saved(quarters(), "JPEG"), with_segment(saved(quarters(), "JPEG"), 0xED,
-                                                 b"Photoshop 3.0")),
-        (saved(quarters(), "JPEG"), saved(quarters(), "JPEG") + b"<html>behind the end</html>"),
-        (saved(quarters(), "JPEG"), saved(quarters(), "MPO", save_all=True,
-                                          append_images=[quarters()])),
-        (saved(quarters(), "PNG"), saved(quarters(), "PNG", exif=exif(gps=True))),
-        (saved(quarters(), "PNG"), saved(quarters(), "PNG") + b"PK\x03\x04 a ZIP archive"),
-        (saved(quarters(), "WEBP"), saved(quarters(), "WEBP", exif=exif(gps=True), xmp=b"<x/>")),
-        (saved(quarters(), "WEBP"), saved(quarters(), "WEBP") + b"behind the end"),
+        (saved(quarters(), "JPEG", exif=exif(gps=True)), SAME_JPEG, 3),
+        (saved(quarters(), "JPEG", exif=exif(1, gps=True), comment=SECRET), SAME_JPEG, 3),
+        (with_segment(saved(quarters(), "JPEG"), 0xED, b"Photoshop 3.0" + SECRET), SAME_JPEG, 3),
+        (with_segment(saved(quarters(), "JPEG"), 0xE0, b"JFIF\0" + SECRET), SAME_JPEG, 3),
+        (saved(quarters(), "JPEG") + SECRET, SAME_JPEG, 3),
+        (saved(quarters(), "MPO", save_all=True, append_images=[quarters()]), SAME_JPEG, 3),
+        (saved(quarters(), "JPEG", progressive=True, subsampling=2, quality=40,
+               exif=exif(gps=True)), SAME_JPEG, 3),
+        (saved(quarters(), "PNG", exif=exif(gps=True)), PNG, 0),
+        (saved(quarters(), "PNG") + b"PK\x03\x04" + SECRET, PNG, 0),
+        (saved(quarters(), "WEBP", exif=exif(gps=True), xmp=SECRET), JPEG, 2),
+        (saved(quarters(), "WEBP", lossless=True, exif=exif(gps=True)), PNG, 0),
+        (saved(quarters(), "WEBP") + SECRET, JPEG, 2),
     ],
-    ids=["jpeg exif", "jpeg comment", "jpeg photoshop", "jpeg polyglot", "two pictures in one",
-         "png exif", "png polyglot", "webp exif", "webp polyglot"],
+    ids=["jpeg exif", "jpeg comment", "jpeg photoshop", "jpeg preview", "jpeg polyglot",
+         "two pictures in one", "jpeg coarse", "png exif", "png polyglot", "webp exif",
+         "webp lossless", "webp polyglot"],
 )  # fmt: skip
-def test_metadata_is_cut_out_without_touching_the_picture(bare: bytes, content: bytes) -> None:
-    made, _ = checked(content)
-    assert made.changes == ("metadata removed",)
-    assert made.content == bare
+def test_metadata_is_left_out_and_the_picture_stays(
+    content: bytes, how: str, difference: float
+) -> None:
+    made, image = checked(content)
+    assert made.changes == ("metadata removed", how)
+    assert SECRET not in made.content
+    assert b"A camera" not in made.content
+    with Image.open(io.BytesIO(content)) as before:
+        lost = ImageStat.Stat(ImageChops.difference(before.convert("RGB"), image)).rms
+    assert max(lost) <= difference
+    assert conform(picture(made.content)).changes == ()
 
 
-def test_a_profile_survives_the_cut() -> None:
+@pytest.mark.parametrize("quality", [30, 60, 90, 98])
+@pytest.mark.parametrize("sampling", [0, 1, 2])
+def test_a_jpeg_keeps_its_quality_and_its_size(quality: int, sampling: int) -> None:
+    photo = noise(480, 400).filter(ImageFilter.GaussianBlur(2))
+    content = saved(photo, "JPEG", quality=quality, subsampling=sampling, exif=exif(gps=True))
+    made, image = checked(content)
+    assert len(made.content) < 1.01 * len(content)
+    with Image.open(io.BytesIO(content)) as before:
+        assert isinstance(before, JpegImageFile)
+        assert isinstance(image, JpegImageFile)
+        assert image.quantization == before.quantization
+        assert get_sampling(image) == get_sampling(before) == sampling
+        lost = ImageStat.Stat(ImageChops.difference(before.convert("RGB"), image)).rms
+    assert max(lost) < 1.5
+
+
+def test_colours_that_are_not_srgb_become_so_when_metadata_is_left_out() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for kind in ("JPEG", "PNG", "WEBP"):
-        with_all = saved(quarters(), kind, icc_profile=profile, exif=exif(gps=True))
-        made, image = checked(with_all)
-        assert made.changes == ("metadata removed",)
-        assert image.info["icc_profile"] == profile
+    for kind, how in (("JPEG", SAME_JPEG), ("PNG", PNG), ("WEBP", JPEG)):
+        meant = saved(quarters(), kind, icc_profile=profile, exif=exif(gps=True))
+        made, image = checked(meant)
+        assert made.changes == ("metadata removed", how)
+        assert near(corners(image), CORNERS)
+        swapped = saved(quarters(), kind, icc_profile=swapped_profile(), exif=exif(gps=True))
+        made, image = checked(swapped)
+        assert made.changes == ("metadata removed", "colours converted to sRGB", how)
+        assert near(corners(image)[:1], ((RED[1], RED[0], RED[2]),), 25)
 
 
 # --- modes and formats ----------------------------------------------------------------------
@@ -206,7 +245,7 @@ def ramp(mode: str, high: float) -> Image.Image:
         (saved(quarters(), "WEBP", save_all=True, append_images=[Image.new("RGB", (480, 400))]),
          (FIRST, JPEG), "image/jpeg"),
         (saved(quarters(), "PNG", save_all=True, append_images=[Image.new("RGB", (480, 400))]),
-         (FIRST,), "image/png"),
+         (FIRST, PNG), "image/png"),
     ], ids=label,
 )  # fmt: skip
 def test_every_mode_and_format_comes_to_its_end(
@@ -323,6 +362,64 @@ def test_a_profile_that_cannot_be_used_is_left_out() -> None:
     assert near(corners(image), CORNERS, 1)
 
 
+# --- what phones and browsers save ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        saved(quarters(), "AVIF"),
+        saved(quarters(), "AVIF", exif=exif(gps=True)),
+        patched(saved(quarters(), "AVIF"), 8, b"mif1"),
+        heic(quarters()),
+        heic(quarters(), exif=exif(gps=True)),
+        patched(heic(quarters()), 8, b"mif1"),
+    ],
+    ids=["avif", "avif metadata", "avif mif1", "heic", "heic metadata", "heic mif1"],
+)
+def test_avif_and_heic_become_jpeg(content: bytes) -> None:
+    made, image = checked(content)
+    assert (made.changes, made.mime_type) == ((JPEG,), "image/jpeg")
+    assert near(corners(image), CORNERS)
+    assert b"A camera" not in made.content
+
+
+@pytest.mark.parametrize("write", [heic, lambda image: saved(image, "AVIF")], ids=["heic", "avif"])
+def test_a_clear_avif_or_heic_is_flattened(write: Callable[[Image.Image], bytes]) -> None:
+    made, image = checked(write(half_clear()))
+    assert made.changes == (FLAT, JPEG)
+    assert near(corners(image), (RED, (255, 255, 255), BLUE, (255, 255, 255)), 25)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_turned_avif_or_heic_is_upright(orientation: int) -> None:
+    held = quarters().transpose(TRANSPOSED[orientation])
+    for content in (
+        heic(held, exif=exif(orientation)),
+        saved(held, "AVIF", exif=exif(orientation)),
+    ):
+        _, image = checked(content)
+        assert image.size == (480, 400)
+        assert near(corners(image), CORNERS)
+
+
+@pytest.mark.parametrize("judge", [check, conform])
+def test_without_its_decoder_a_heic_or_an_avif_says_what_to_install(
+    judge: Callable[[Picture], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    for content, package in (
+        (HEIC, "pip install 'wan25-mcp[heic]'"),
+        (AVIF, "pip install --force-reinstall pillow"),
+    ):
+        with pytest.raises(InvalidRequest) as refusal:
+            judge(picture(content))
+        assert (refusal.value.code, refusal.value.charged) == ("image_unusable", "no")
+        assert package in refusal.value.fix
+        assert "Export it as JPEG" in refusal.value.fix
+
+
 # --- orientation ----------------------------------------------------------------------------
 
 
@@ -347,7 +444,7 @@ def test_a_turned_photo_is_described_as_it_is_seen(kind: str) -> None:
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_orientation_that_does_not_exist_is_none(orientation: int) -> None:
     made, _ = checked(saved(quarters(), "JPEG", exif=exif(orientation)))
-    assert made.changes == ("metadata removed",)
+    assert made.changes == ("metadata removed", SAME_JPEG)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +454,7 @@ def test_an_orientation_that_does_not_exist_is_none(orientation: int) -> None:
 )
 def test_broken_metadata_does_not_spoil_the_picture(body: bytes) -> None:
     made, _ = checked(with_segment(saved(quarters(), "JPEG"), 0xE1, body))
-    assert made.changes == ("metadata removed",)
+    assert made.changes == ("metadata removed", SAME_JPEG)
 
 
 # --- size -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs import open_safely, read
+from wan25_mcp.inputs.open_safely import Replaced, open_real
 from wan25_mcp.inputs.read import (
     MAX_FILE_BYTES,
     Picture,
@@ -323,28 +324,6 @@ def test_a_file_without_permission_is_said_to_be_so(place: Place) -> None:
     assert "permission denied" in refusal.message
 
 
-@linux
-@pytest.mark.parametrize(
-    ("kind", "mount"),
-    [
-        ("ext4", "local"), ("overlay", "local"), ("tmpfs", "local"), ("btrfs", "local"),
-        ("9p", "local"), ("virtiofs", "local"), ("fuseblk", "local"), ("fuse.ntfs-3g", "local"),
-        ("nfs4", "network"), ("cifs", "network"), ("smb3", "network"), ("fuse.sshfs", "network"),
-        ("fuse.rclone", "network"), ("fuse", "network"), ("ceph", "network"),
-        ("proc", "system"), ("sysfs", "system"), ("autofs", "system"),
-    ],
-)  # fmt: skip
-def test_a_mount_is_local_a_network_share_or_the_systems_own(kind: str, mount: str) -> None:
-    assert open_safely.mount_of(kind) == mount
-
-
-@linux
-def test_the_mount_is_found_without_its_id_too() -> None:
-    with open_safely.hold("/proc/self/status") as held:
-        assert open_safely.mounted_as(held, None) == "proc"
-        assert open_safely.mounted_as(held, open_safely._mount_id(held.descriptor)) == "proc"
-
-
 @pytest.mark.parametrize(
     ("size", "told"), [(MAX_FILE_BYTES + 1, "100.1"), (4_321_000_000, "4321.0")]
 )
@@ -381,25 +360,43 @@ def test_what_is_found_in_pieces_is_what_is_read(place: Place) -> None:
 def test_a_file_that_grows_while_it_is_read_is_not_used(place: Place) -> None:
     picture = place.allowed / "cat.png"
     picture.write_bytes(INSIDE)
-    with open_safely.hold(str(picture)) as held:
+    with open_real(str(picture)) as found:
         picture.write_bytes(INSIDE + b" and more")
-        refusals = []
-        with pytest.raises(InvalidRequest) as whole:
-            read._content(held, str(picture))
-        refusals.append(whole.value.message)
-        with held.opened() as file, pytest.raises(InvalidRequest) as in_pieces:
-            read._sha256(file, held, str(picture))
-        refusals.append(in_pieces.value.message)
-    assert refusals == ['The image "cat.png" is still being written.'] * 2
+        for reading in (read._content, read._sha256):
+            found.file.seek(0)
+            with pytest.raises(InvalidRequest, match="still being written"):
+                reading(found, str(picture))
 
 
-def test_what_is_read_is_what_was_held(place: Place) -> None:
+def test_what_is_read_is_what_was_opened(place: Place) -> None:
     picture = place.allowed / "cat.png"
     picture.write_bytes(INSIDE)
     (place.outside / "other").write_bytes(SECRET)
-    with open_safely.hold(str(picture)) as held:
+    with open_real(str(picture)) as found:
         (place.outside / "other").replace(picture)
-        assert held.read(100) == INSIDE
+        assert found.file.read() == INSIDE
+
+
+def test_a_symlink_that_took_the_place_of_a_resolved_path_is_not_followed(place: Place) -> None:
+    (place.outside / "cat.png").write_bytes(SECRET)
+    (place.allowed / "cat.png").symlink_to(place.outside / "cat.png")
+    (place.allowed / "folder").symlink_to(place.outside)
+    with pytest.raises(Replaced), open_real(str(place.allowed / "cat.png")):
+        pass
+    with open_real(str(place.allowed / "folder" / "cat.png")) as found:
+        assert found.path == str(place.outside / "cat.png")  # which the second check refuses
+
+
+def test_where_the_system_does_not_tell_it_an_open_file_is_looked_up_again(place: Place) -> None:
+    (place.outside / "cat.png").write_bytes(SECRET)
+    (place.allowed / "cat.png").write_bytes(INSIDE)
+    (place.allowed / "folder").symlink_to(place.outside)
+    with (place.outside / "cat.png").open("rb") as file:
+        swapped = str(place.allowed / "folder" / "cat.png")
+        found = open_safely._path_again(file.fileno(), swapped)
+        assert found == str(place.outside / "cat.png")
+        with pytest.raises(Replaced):
+            open_safely._path_again(file.fileno(), str(place.allowed / "cat.png"))
 
 
 def test_no_descriptor_is_left_open(built: Place) -> None:
@@ -443,7 +440,7 @@ def swapping(place: Place) -> Iterator[Place]:
 
 
 def test_swapping_a_symlink_between_check_and_read_never_reads_outside(swapping: Place) -> None:
-    ends = dict.fromkeys(("read", "image_not_allowed"), 0)
+    ends = dict.fromkeys(("read", "image_not_allowed", "image_unreadable"), 0)
     for _ in range(4000):
         for name in ("cat.png", "folder/cat.png"):
             try:
@@ -452,7 +449,8 @@ def test_swapping_a_symlink_between_check_and_read_never_reads_outside(swapping:
             except InvalidRequest as refusal:
                 if refusal.code != "image_not_found":  # before the first swap
                     ends[refusal.code] += 1
-    assert min(ends.values()) > 50, ends
+    # The third is a symlink that came between the two checks: its chance is small.
+    assert min(ends["read"], ends["image_not_allowed"]) > 50, ends
 
 
 # --- any path -------------------------------------------------------------------------------

@@ -70,7 +70,9 @@ class Dial(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         self._world.dialled.append(host)
         if host in self._world.silent:
-            await anyio.sleep_forever()
+            with anyio.move_on_after(timeout):
+                await anyio.sleep_forever()
+            raise httpcore2.ConnectTimeout
         if host in self._world.dead:
             raise httpcore2.ConnectError
         if is_public(ip_address(host)):
@@ -109,7 +111,9 @@ class World:
         return [PUBLIC] if host.endswith(".example") else await resolve(host, port)
 
     async def get(self, link: str, **options: Any) -> bytes:
-        transport = PinnedTransport(resolve=self.resolve, dial=Dial(self), tls=self.tls)
+        transport = PinnedTransport(
+            resolve=self.resolve, dial=Dial(self), tls=self.tls, next_after=0.25
+        )
         async with open_downloads(transport) as http:
             http.timeout = httpx2.Timeout(5, read=options.pop("read", 5))
             return await download(link, http=http, **options)

@@ -15,24 +15,23 @@ from typing import Any, Final
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.outputs.internet import PNG
+from tests.stage import the_owner
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs import folder
 from wan25_mcp.outputs.archiver import MOST_PROBLEMS, Keeper, Wanted
-from wan25_mcp.outputs.download import NotDownloaded, open_downloads
+from wan25_mcp.outputs.download import NotDownloaded
 from wan25_mcp.outputs.save import (
     NotSaved,
     check_directory,
     default_directory,
     output_directory,
     save_image,
-    save_images,
 )
 
 pytestmark = pytest.mark.anyio
@@ -170,24 +169,6 @@ async def test_a_cancelled_save_is_finished_and_its_place_is_told(tmp_path: Path
         go.set()
     assert [path.name for path in told] == names_in(tmp_path)
     assert len(told) == 1
-
-
-async def test_links_are_saved_in_turn_and_what_is_saved_stays(tmp_path: Path) -> None:
-    def reply(request: httpx2.Request) -> httpx2.Response:
-        good = request.url.path in ("/1", "/2")
-        body = httpx2.ByteStream(PNG)
-        return httpx2.Response(200, stream=body) if good else httpx2.Response(404)
-
-    links = [f"https://cdn.example/{number}" for number in (1, 2, 3)]
-    async with open_downloads(httpx2.MockTransport(reply)) as http:
-        names = {"prompt": "p", "task_id": TASK}
-        saved = [path async for path in save_images(http, links[:2], tmp_path, **names)]
-        assert [path.name[-12:] for path in saved] == ["cg5zqt-1.png", "cg5zqt-2.png"]
-        again = save_images(http, links[1:], tmp_path, **names)
-        saved.append(await anext(again))  # the second once more
-        with pytest.raises(NotDownloaded):
-            await anext(again)
-    assert names_in(tmp_path) == sorted(path.name for path in saved)
 
 
 # --- leftovers ----------------------------------------------------------------------------------
@@ -417,9 +398,13 @@ async def test_reasons_for_not_saving_do_not_pile_up(tmp_path: Path) -> None:
         raise JournalUnusable("the disk fails")
 
     journal = SqlJournal(tmp_path / "journal.sqlite3", run=fail)
-    async with open_downloads() as http, anyio.create_task_group() as tasks:
+
+    async def fetch(link: str, seconds: float) -> bytes:
+        raise AssertionError("the journal fails first")
+
+    async with anyio.create_task_group() as tasks:
         keeper = Keeper(
-            http, journal, tasks, directory=tmp_path, trusted=(), clock=time.time, run=_inline
+            fetch, journal, the_owner, tasks, directory=tmp_path, clock=time.time, run=_inline
         )
         for number in range(MOST_PROBLEMS + 50):
             links = ("https://cdn.example/1.png",)

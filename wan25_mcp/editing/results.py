@@ -59,12 +59,11 @@ class Results:
         self._keeper: Keeper | None = None
         if connection.downloads is not None and rules.save:
             self._keeper = Keeper(
-                connection.downloads,
+                self._download,
                 journal,
                 owner,
                 tasks,
                 directory=rules.output_dir,
-                trusted=connection.trusted,
                 clock=rules.clock,
                 run=rules.run,
             )
@@ -197,8 +196,8 @@ class Results:
         made = await make_previews(bodies, run=self._rules.run)
         return [preview for preview in made if preview is not None]
 
-    async def _download(self, link: str) -> bytes:
+    async def _download(self, link: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
         if self._connection.downloads is None:
             raise InvalidRequest("Images are not downloaded here.", fix="Open the link itself.")
-        trusted = self._connection.trusted
-        return await download(link, http=self._connection.downloads, trusted=trusted)
+        http, trusted = self._connection.downloads, self._connection.trusted
+        return await download(link, http=http, trusted=trusted, seconds=seconds)

@@ -1,9 +1,9 @@
 """Makes any image one that the model takes, changed as little as possible, or says why it cannot.
 
-An image that already conforms stays as it is, byte for byte, except that metadata (where a photo
-was taken, by whom, a preview of what was cropped away) and anything behind its end are cut out of
-the file without touching the picture. An image has its place at a public address for a while, so
-what is not picture does not belong there.
+An image that already conforms stays as it is, byte for byte, unless there is more in its file:
+metadata (where a photo was taken, by whom, a preview of what was cropped away) or anything behind
+its end. Then it is written again, PNG without loss and JPEG at its own quality. An image is at a
+public address for a while, and what is not picture does not belong there.
 
 Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
 take about 300); `intake` makes one large image at a time, or two small ones.
@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from wan25_mcp.inputs import decode, encode
-from wan25_mcp.inputs.formats import Format, damaged, recognise
+from wan25_mcp.inputs.formats import Format, damaged, is_bare, recognise
 from wan25_mcp.inputs.read import Picture
-from wan25_mcp.inputs.strip import stripped
 
 MAX_BYTES: Final = encode.MAX_BYTES
 _TYPES: Final[dict[Format, tuple[str, str]]] = {
@@ -47,7 +46,13 @@ def conform(picture: Picture) -> Conformed:
     """
     kind = recognise(picture)
     decoded = decode.decode(picture, kind)
-    return _as_it_is(picture, kind, decoded) or _anew(picture, decoded)
+    is_ready = kind in _TYPES and decoded.image.mode == "RGB" and not decoded.changes
+    if is_ready and is_bare(picture.content, kind):
+        if len(picture.content) <= MAX_BYTES:
+            return Conformed(picture.content, *_TYPES[kind], *decoded.image.size, ())
+    elif is_ready:
+        decoded.changes.append("metadata removed")
+    return _anew(picture, decoded)
 
 
 def check(picture: Picture, file: BinaryIO | None = None) -> int:
@@ -67,24 +72,15 @@ def check(picture: Picture, file: BinaryIO | None = None) -> int:
     return decode.check(picture, recognise(picture), file)
 
 
-def _as_it_is(picture: Picture, kind: Format, decoded: decode.Decoded) -> Conformed | None:
-    is_ready = decoded.image.mode == "RGB" and set(decoded.changes) <= {decode.FIRST_FRAME}
-    if kind not in _TYPES or not is_ready:
-        return None
-    content = stripped(picture.content, kind)
-    if content is None or len(content) > MAX_BYTES:
-        return None
-    changes = list(decoded.changes)
-    if content is not picture.content and not changes:
-        changes.append("metadata removed")
-    width, height = decoded.image.size
-    return Conformed(content, *_TYPES[kind], width, height, tuple(changes))
-
-
 def _anew(picture: Picture, decoded: decode.Decoded) -> Conformed:
     try:
         image = decode.in_srgb(decoded)
-        made = encode.encode(image, is_lossy=decoded.is_lossy, least_side=decode.LEAST_SIDE)
+        made = encode.encode(
+            image,
+            is_lossy=decoded.is_lossy,
+            least_side=decode.LEAST_SIDE,
+            tables=decoded.tables,
+        )
     except Exception:  # noqa: BLE001 - an encoder has no reason to fail; memory may run out
         raise damaged(picture, "could not be converted") from None
     changes = [*decoded.changes, made.how]

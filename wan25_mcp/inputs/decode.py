@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import io
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.formats import Format, Malformed, damaged, read_jpeg, unusable, webp_size
@@ -41,6 +44,8 @@ _TURNS: Final = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_LOSSY: Final = ("JPEG", "WebP", "AVIF", "HEIC")
+_WEBP_CODING: Final = re.compile(rb"VP8[ L]")
 _MODES: Final = {"L": "grey"}
 _SUBFILE_TYPE: Final = 254
 _BITS: Final = 258
@@ -51,7 +56,6 @@ _DNG_VERSION: Final = 50706
 _LARGER: Final = "Save it smaller, for example as a JPEG of 4000 pixels on the long side."
 
 
-FIRST_FRAME: Final = "first frame kept"
 Size = tuple[int, int]
 
 
@@ -62,6 +66,8 @@ class Decoded:
     image: Image
     profile: bytes | None
     is_lossy: bool
+    tables: dict[str, Any]
+    """How to write a JPEG of the same quality; empty when it was none, or is another size now."""
     changes: list[str] = field(default_factory=list)
 
 
@@ -87,7 +93,7 @@ def check(picture: Picture, kind: Format, file: BinaryIO | None = None) -> int:
         file: The whole, where the picture is only its first kilobyte.
 
     Returns:
-        How many pixels it has.
+        How many pixels it has, or may have.
 
     Raises:
         InvalidRequest: As `decode` would.
@@ -97,12 +103,13 @@ def check(picture: Picture, kind: Format, file: BinaryIO | None = None) -> int:
             size = webp_size(picture.content)
             _check_size(picture, size, _MOST_WEBP)
             return math.prod(size)
-        with _decoder(kind)(file or io.BytesIO(picture.content)) as image:
+        with _decoder(picture, kind)(file or io.BytesIO(picture.content)) as image:
             if kind == "JPEG":  # its segments are read when it is decoded: there may be many
                 _check_size(picture, image.size, MOST_PIXELS)
             else:
                 _bound(image, picture, kind)
-            return math.prod(image.size)
+            # Of an AVIF only its decoder learns the size: room is kept for the largest.
+            return MOST_DECODED if kind == "AVIF" else math.prod(image.size)
     except InvalidRequest:
         raise
     except Exception:  # noqa: BLE001 - as above
@@ -139,7 +146,7 @@ def _decode(picture: Picture, kind: Format) -> Decoded:
     image: Image = _opened(picture, kind)
     stored = image.size
     _bound(image, picture, kind)
-    changes = [FIRST_FRAME] if _is_animated(picture, kind) else []
+    changes = ["first frame kept"] if _is_animated(picture, kind) else []
     turn = _orientation(image)
     image.load()
     if kind == "TIFF":  # which Pillow turns upright by itself when it is loaded
@@ -147,46 +154,71 @@ def _decode(picture: Picture, kind: Format) -> Decoded:
     else:
         upright, turns_left = (stored[::-1] if turn >= 5 else stored), turn
     profile = image.info.get("icc_profile")
-    is_lossy = kind == "JPEG" or (kind == "WebP" and picture.content[12:16] != b"VP8L")
+    tables = _tables(image) if kind == "JPEG" else {}
+    is_lossy = kind in ("JPEG", "AVIF", "HEIC") or (
+        kind == "WebP" and not _is_lossless_webp(picture.content)
+    )
     image = _opaque(_in_eight_bits(image, picture, kind, changes), changes)
     image = _turned(_scaled(image), turns_left)
     if turn != 1:
         changes.append("rotated upright")
     if image.size != upright:
         changes.append(f"scaled from {_spoken(upright)} to {_spoken(image.size)}")
-    return Decoded(image, profile, is_lossy, changes)
+        tables = {}
+    return Decoded(image, profile, is_lossy, tables, changes)
+
+
+def _tables(image: Any) -> dict[str, Any]:
+    """The quantisation and the sampling of a JPEG, as Pillow writes one with."""
+    from PIL.JpegImagePlugin import get_sampling
+
+    found: dict[int, list[int]] = image.quantization
+    if image.mode != "RGB" or sorted(found) != list(range(len(found))):
+        return {}
+    return {"qtables": found, "subsampling": get_sampling(image)}
+
+
+def _is_lossless_webp(content: bytes) -> bool:
+    found = _WEBP_CODING.search(content) if content.startswith(b"RIFF") else None
+    return found is not None and found.group() == b"VP8L"
 
 
 def _opened(picture: Picture, kind: Format) -> ImageFile:
-    return _decoder(kind)(io.BytesIO(picture.content))
+    return _decoder(picture, kind)(io.BytesIO(picture.content))
 
 
-def _decoder(kind: Format) -> type[ImageFile]:
-    match kind:
-        case "JPEG":
-            from PIL.JpegImagePlugin import JpegImageFile
+_DECODERS: Final[dict[Format, tuple[str, str]]] = {
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "HEIC": ("pillow_heif", "HeifImageFile"),
+}
+# What reads them comes with Pillow's own wheels, which is not every Pillow, and with an extra.
+_OPTIONAL: Final[dict[Format, tuple[str, str]]] = {
+    "AVIF": ("an AVIF image", "--force-reinstall pillow"),
+    "HEIC": ("a HEIC photo", "'wan25-mcp[heic]'"),
+}
 
-            return JpegImageFile
-        case "PNG":
-            from PIL.PngImagePlugin import PngImageFile
 
-            return PngImageFile
-        case "WebP":
-            from PIL.WebPImagePlugin import WebPImageFile
-
-            return WebPImageFile
-        case "GIF":
-            from PIL.GifImagePlugin import GifImageFile
-
-            return GifImageFile
-        case "BMP":
-            from PIL.BmpImagePlugin import BmpImageFile
-
-            return BmpImageFile
-        case "TIFF":
-            from PIL.TiffImagePlugin import TiffImageFile
-
-            return TiffImageFile
+def _decoder(picture: Picture, kind: Format) -> Callable[[BinaryIO], ImageFile]:
+    module, name = _DECODERS[kind]
+    try:
+        plugin = import_module(module)
+    except ImportError:
+        plugin = None
+    if plugin is None or (kind == "AVIF" and not plugin.SUPPORTED):
+        what, package = _OPTIONAL[kind]
+        raise unusable(
+            picture,
+            f"is {what}, and what reads those is not installed",
+            f"Export it as JPEG and give that file. To have such images read, run "
+            f"`pip install {package}` where this server is installed, then restart it.",
+        )
+    return cast("Callable[[BinaryIO], ImageFile]", getattr(plugin, name))
 
 
 def _bound(image: Any, picture: Picture, kind: Format) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,15 +26,22 @@ class Encoded:
     how: str
 
 
-def encode(image: Image, *, is_lossy: bool, least_side: int) -> Encoded:
+def encode(
+    image: Image, *, is_lossy: bool, least_side: int, tables: Mapping[str, Any] | None = None
+) -> Encoded:
     """PNG for what lost nothing so far, if it fits; else JPEG, coarser and then smaller.
 
     Args:
-        image: RGB.
+        image: RGB. Only its pixels are written.
+        tables: How the JPEG it was decoded from was written: to write it so again loses the least.
         least_side: No side becomes smaller than this; an image so small always fits.
     """
+    image.info.clear()  # or Pillow would write a comment and a colour profile again
     if not is_lossy and (content := _written(image, "PNG", compress_level=6)) is not None:
         return Encoded(content, "image/png", ".png", image.size, "re-encoded as PNG")
+    if tables and (content := _written(image, "JPEG", **tables)) is not None:
+        how = "re-encoded as JPEG (of the same quality)"
+        return Encoded(content, "image/jpeg", ".jpg", image.size, how)
     while True:
         for quality in _QUALITIES:
             content = _written(image, "JPEG", quality=quality, subsampling=0 if quality > 90 else 2)
@@ -60,7 +68,7 @@ class _Sheet(io.BytesIO):
         return written
 
 
-def _written(image: Image, kind: str, **options: int) -> bytes | None:
+def _written(image: Image, kind: str, **options: Any) -> bytes | None:
     sheet = _Sheet()
     try:
         image.save(sheet, kind, **options)

@@ -15,7 +15,7 @@ from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.inputs.sources import refused
 
-Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"]
+Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC"]
 
 _READABLE: Final[tuple[tuple[re.Pattern[bytes], Format], ...]] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -28,12 +28,10 @@ _READABLE: Final[tuple[tuple[re.Pattern[bytes], Format], ...]] = (
 )
 
 _EXPORT: Final = "Export or convert it to JPEG or PNG and give that file."
-_BRANDS: Final = {
-    b"heic": "a HEIC photo", b"heix": "a HEIC photo", b"hevc": "a HEIC photo",
-    b"heim": "a HEIC photo", b"heis": "a HEIC photo", b"mif1": "a HEIF photo",
-    b"msf1": "a HEIF photo", b"avif": "an AVIF image", b"avis": "an AVIF image",
-    b"crx ": "a camera raw file",
-}  # fmt: skip
+_AVIF: Final = frozenset((b"avif", b"avis"))
+_HEIC: Final = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
 _OTHERS: Final = (
     (re.compile(rb"II\x2a\0.{4}CR|IIRO|IIU\0|FUJIFILMCCD-RAW", re.DOTALL), "a camera raw file"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL image"),
@@ -64,14 +62,26 @@ def recognise(picture: Picture) -> Format:
     for signature, found in _READABLE:
         if signature.match(head):
             return found
+    if head[4:8] == b"ftyp":
+        brands = _brands(head)
+        if brands & _AVIF:  # first: some that are AVIF name the general mif1 before
+            return "AVIF"
+        if brands & _HEIC:
+            return "HEIC"
     if not head:
         raise unusable(picture, "is empty", "Save or copy it anew and give that file.")
     raise unusable(picture, f"is {_named(head)}, which cannot be used", _EXPORT)
 
 
+def _brands(head: bytes) -> frozenset[bytes]:
+    """What a file says it may be read as, the main brand and the compatible ones."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return frozenset((head[8:12], *(head[at : at + 4] for at in range(16, end, 4))))
+
+
 def _named(head: bytes) -> str:
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "a video")
+        return "a camera raw file" if head[8:12] == b"crx " else "a video"
     for signature, name in _OTHERS:
         if signature.match(head):
             return name
@@ -211,40 +221,6 @@ class _Frame:
         return blocks * _BITS_PER_BLOCK.get(self._marker, 0)
 
 
-def read_png(content: bytes) -> tuple[Part, ...]:
-    """The chunks up to the end chunk, which is missing when the file is cut. Raises: Malformed."""
-    parts: list[Part] = []
-    position = 8
-    while position + 12 <= len(content):
-        length = int.from_bytes(content[position : position + 4], "big")
-        kind = int.from_bytes(content[position + 4 : position + 8], "big")
-        end = position + 12 + length
-        if len(parts) > _MOST_PARTS:
-            raise Malformed
-        if end > len(content):
-            break
-        parts.append((kind, position, end))
-        position = end
-        if kind == int.from_bytes(b"IEND", "big"):
-            break
-    return tuple(parts)
-
-
-def read_webp(content: bytes) -> tuple[Part, ...]:
-    """The chunks of a WebP file. Raises: Malformed."""
-    parts: list[Part] = []
-    position = 12
-    last = min(len(content), 8 + int.from_bytes(content[4:8], "little"))
-    while position + 8 <= last:
-        length = int.from_bytes(content[position + 4 : position + 8], "little")
-        end = position + 8 + length + (length & 1)
-        if len(parts) > _MOST_PARTS:
-            raise Malformed
-        parts.append((int.from_bytes(content[position : position + 4], "big"), position, end))
-        position = end
-    return tuple(parts)
-
-
 def webp_size(content: bytes) -> tuple[int, int]:
     """Width and height; the decoder takes its memory when it is opened, so they are read before."""
     kind, body = content[12:16], content[20:30]
@@ -259,3 +235,60 @@ def webp_size(content: bytes) -> tuple[int, int]:
         int.from_bytes(body[6:8], "little") & 0x3FFF,
         int.from_bytes(body[8:10], "little") & 0x3FFF,
     )
+
+
+# --- whether a file holds anything but its picture ------------------------------------------
+
+_CODING: Final = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE)})
+_JFIF, _ICC, _ADOBE = 0xE0, 0xE2, 0xEE
+_JFIF_WITHOUT_PREVIEW: Final = 18
+_PNG_PICTURE: Final = frozenset(
+    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"sRGB", b"gAMA", b"cHRM", b"iCCP", b"cICP")
+)
+
+
+def is_bare(content: bytes, kind: Format) -> bool:
+    """Whether a whole file is its picture, and what that needs for its colours, to the last byte.
+
+    What is unknown is not of the picture: places and names, previews, what stands behind the end.
+    """
+    match kind:
+        case "JPEG":
+            return _is_bare_jpeg(content)
+        case "PNG":
+            return _is_bare_png(content)
+        case "WebP":  # in its simple form
+            end = 20 + int.from_bytes(content[16:20], "little")
+            return content[12:16] in (b"VP8 ", b"VP8L") and len(content) == end + (end & 1)
+    return False
+
+
+def _is_bare_jpeg(content: bytes) -> bool:
+    layout, position = read_jpeg(content), 2
+    for marker, start, end in layout.parts:
+        if start != position or not _is_of_picture(
+            content[start : start + 16], marker, end - start
+        ):
+            return False
+        position = end
+    return layout.end == position + 2 == len(content)
+
+
+def _is_of_picture(head: bytes, marker: int, length: int) -> bool:
+    if marker == _JFIF:
+        return head[4:9] == b"JFIF\0" and length == _JFIF_WITHOUT_PREVIEW
+    if marker == _ICC:
+        return head[4:16] == b"ICC_PROFILE\0"
+    if marker == _ADOBE:
+        return head[4:9] == b"Adobe"
+    return marker in _CODING
+
+
+def _is_bare_png(content: bytes) -> bool:
+    position, kind = 8, b""
+    while position < len(content) and kind != b"IEND":
+        kind = content[position + 4 : position + 8]
+        if kind not in _PNG_PICTURE:
+            return False
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+    return position == len(content)

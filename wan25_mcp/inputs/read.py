@@ -1,9 +1,9 @@
 """What a caller named, as bytes: a local file in an allowed folder, or a `data:` URI. No Pillow.
 
-Two judgements, and a file must pass both. The text of its path must begin with an allowed folder,
-so nothing elsewhere is touched at all and an answer never tells whether it exists. Then the real
-place of the file that was found decides, whatever symlinks led there. A hard link in an allowed
-folder is a file in that folder: nothing can tell its two names apart.
+Two checks, and a file must pass both. The text of its path must begin with an allowed folder, so
+nothing elsewhere is touched at all and an answer never tells whether it exists. Then the real place
+of the file decides, before and after it is opened, whatever symlinks led there. A hard link in an
+allowed folder is a file in that folder: nothing can tell its two names apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from typing import BinaryIO, Final, TypeVar
 import platformdirs
 
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.inputs.open_safely import Held, hold, is_marked_hidden, real_folder
+from wan25_mcp.inputs.open_safely import (
+    NotAFile,
+    OpenFile,
+    Replaced,
+    is_marked_hidden,
+    open_real,
+    real_folder,
+)
 from wan25_mcp.inputs.sources import data_of, path_of, refused
 
 MAX_FILE_BYTES: Final = 100_000_000
@@ -30,6 +37,7 @@ MAX_FILE_BYTES: Final = 100_000_000
 
 _BEGINNING: Final = 1024
 _PIECE: Final = 1 << 20
+_KERNEL: Final = ("/proc/", "/sys/")
 Found = TypeVar("Found")
 
 
@@ -136,21 +144,20 @@ def find_file(
     path = _path_of(source, allowed)
     name = _display_name(path)
 
-    def look(held: Held, path: str) -> LocalFile:
-        with held.opened() as file:
-            beginning = Picture(file.read(_BEGINNING), name, _sha256(file, held, path))
-            file.seek(0)
-            return LocalFile(source, name, beginning.sha256, check(beginning, file))
+    def look(found: OpenFile, path: str) -> LocalFile:
+        beginning = Picture(found.file.read(_BEGINNING), name, _sha256(found, path))
+        found.file.seek(0)
+        return LocalFile(source, name, beginning.sha256, check(beginning, found.file))
 
     return _found(path, allowed, look)
 
 
-def _sha256(file: BinaryIO, held: Held, path: str) -> str:
+def _sha256(found: OpenFile, path: str) -> str:
     digest = hashlib.sha256()
-    file.seek(0)
-    while piece := file.read(_PIECE):
+    found.file.seek(0)
+    while piece := found.file.read(_PIECE):
         digest.update(piece)
-        if file.tell() > held.status.st_size:
+        if found.file.tell() > found.size:
             raise _still_written(path)
     return digest.hexdigest()
 
@@ -185,15 +192,16 @@ class _Folders:
     def check_text(self, path: str) -> None:
         """Whether a path as it was given begins in one of them."""
         folded = _folded(path)
-        if not any(_below(_folded(one), folded) for one in (*self.configured, *self.real)):
+        if not any(_is_below(_folded(one), folded) for one in (*self.configured, *self.real)):
             raise self.not_allowed(path)
 
     def check(self, real: str, path: str) -> None:
         """Whether a real place is in one of them, and not hidden below it."""
-        within = [(one, rest) for one in self.real if (rest := _below(one, real))]
-        if not within:
+        # The kernel's own files are no files of anybody, even where everything is allowed.
+        inside = [one for one in self.real if _is_below(_folded(one), _folded(real))]
+        if not inside or real.startswith(_KERNEL):
             raise self.not_allowed(path)
-        if all(_is_hidden(*one) for one in within):
+        if all(_is_hidden(one, real) for one in inside):
             raise _refused_file(path, "is hidden or in a hidden folder, and those are never read")
 
     def not_allowed(self, path: str) -> InvalidRequest:
@@ -207,10 +215,9 @@ class _Folders:
         )
 
 
-def _below(folder: str, path: str) -> str | None:
-    """What of the path follows the folder; None when it is not inside."""
+def _is_below(folder: str, path: str) -> bool:
     start = folder.rstrip(os.sep) + os.sep
-    return path[len(start) :] if path.startswith(start) else None
+    return path.startswith(start) and path != start
 
 
 def _folded(path: str) -> str:
@@ -220,27 +227,32 @@ def _folded(path: str) -> str:
     return os.path.normcase(path)
 
 
-def _is_hidden(folder: str, rest: str) -> bool:
-    parts = rest.split(os.sep)  # noqa: PTH206 - text
-    if any(part.startswith(".") for part in parts):
+def _is_hidden(folder: str, path: str) -> bool:
+    """Whether a path has a hidden part below the folder."""
+    parts, above = path.split(os.sep), folder.rstrip(os.sep).count(os.sep) + 1  # noqa: PTH206 - texts
+    if any(part.startswith(".") for part in parts[above:]):
         return True
     if sys.platform == "linux":
         return False
-    steps = (os.path.join(folder, *parts[:depth]) for depth in range(1, len(parts) + 1))  # noqa: PTH118
+    steps = (os.sep.join(parts[:depth]) for depth in range(above + 1, len(parts) + 1))  # noqa: PTH118
     return any(is_marked_hidden(step) for step in steps)
 
 
 # --- one file -------------------------------------------------------------------------------
 
 
-def _found(path: str, allowed: Sequence[Path], use: Callable[[Held, str], Found]) -> Found:
+def _found(path: str, allowed: Sequence[Path], use: Callable[[OpenFile, str], Found]) -> Found:
     """What is made of the file at a path, if it may be read."""
     folders = _Folders.at(allowed)
     folders.check_text(path)
     try:
-        with hold(path) as held:
-            _judge(held, path, folders)
-            return use(held, path)
+        real = os.path.realpath(path, strict=True)
+        folders.check(real, path)
+        with open_real(real) as found:
+            folders.check(found.path, path)
+            if found.size > MAX_FILE_BYTES:
+                raise _too_large(path, found.size)
+            return use(found, path)
     except (OSError, ValueError) as error:
         # Where it would be decides what may be said: a symlink may lead to a place that is absent.
         folders.check(_would_be(path), path)
@@ -254,26 +266,9 @@ def _would_be(path: str) -> str:
         return ""
 
 
-def _judge(held: Held, path: str, folders: _Folders) -> None:
-    folders.check(held.path, path)
-    if held.is_folder:
-        raise _refused_file(path, "is a folder", code="image_unusable")
-    if not held.is_file:
-        raise _refused_file(path, "is not an ordinary file")
-    if held.is_gone:
-        raise FileNotFoundError(errno.ENOENT, "deleted meanwhile")
-    mount = held.mount
-    if mount == "system":
-        raise folders.not_allowed(path)
-    if mount == "network":
-        raise _refused_file(path, "is on a network drive, and those are not read")
-    if held.status.st_size > MAX_FILE_BYTES:
-        raise _too_large(path, held.status.st_size)
-
-
-def _content(held: Held, path: str) -> bytes:
-    content = held.read(MAX_FILE_BYTES + 1)
-    if len(content) > held.status.st_size:
+def _content(found: OpenFile, path: str) -> bytes:
+    content = found.file.read(found.size + 1)
+    if len(content) > found.size:
         raise _still_written(path)
     return content
 
@@ -310,6 +305,12 @@ def _too_large(path: str, size: int) -> InvalidRequest:
 
 
 def _not_read(path: str, error: Exception) -> InvalidRequest:
+    if isinstance(error, IsADirectoryError):
+        return _refused_file(path, "is a folder", code="image_unusable")
+    if isinstance(error, Replaced):
+        return _still_written(path)
+    if isinstance(error, NotAFile):
+        return _refused_file(path, "is not an ordinary file")
     number = error.errno if isinstance(error, OSError) else errno.ENOENT
     if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL):
         return _refused_file(
@@ -318,7 +319,7 @@ def _not_read(path: str, error: Exception) -> InvalidRequest:
             code="image_not_found",
             fix="Check the path; it is looked up on the computer this server runs on.",
         )
-    reason = os.strerror(number).lower() if number else "this system does not say where it is"
+    reason = os.strerror(number).lower() if number else "the system does not say why"
     return _refused_file(
         path,
         f"cannot be read ({reason})",

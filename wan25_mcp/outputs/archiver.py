@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-import httpx2
 from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Journal, JournalUnusable, Unsaved
-from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded, download
+from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded
 from wan25_mcp.outputs.save import output_directory, save_image
 
 logger = logging.getLogger(__name__)
@@ -78,33 +77,30 @@ class Keeper:
     """Saves the images of one account in one process.
 
     Args:
-        http: A client as `open_downloads` makes it.
+        fetch: Downloads the image of a link, within so many seconds.
         journal: Where it is written which image is where.
         owner: Whose images they are.
         tasks: The task group the saving runs in.
         directory: Where to save; None for the default folder.
-        trusted: Origins whose links need not be public.
         run: Where blocking work runs.
     """
 
     def __init__(
         self,
-        http: httpx2.AsyncClient,
+        fetch: Callable[[str, float], Awaitable[bytes]],
         journal: Journal,
         owner: Callable[[], Awaitable[str]],
         tasks: TaskGroup,
         *,
         directory: Path | None,
-        trusted: Collection[str],
         clock: Callable[[], float],
         run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync,
     ) -> None:
-        self._http = http
+        self._fetch = fetch
         self._journal = journal
         self._owner = owner
         self._tasks = tasks
         self._directory = directory
-        self._trusted = trusted
         self._clock = clock
         self._run = run
         self._saving: dict[str, anyio.Event] = {}
@@ -237,12 +233,9 @@ class Keeper:
 
     async def _save_one(self, wanted: Wanted, number: int, failures: int) -> None:
         seconds = min(math.ldexp(_FIRST_TRY_SECONDS, min(failures, 10)), DOWNLOAD_SECONDS)
-        body = await download(
-            wanted.links[number - 1],
-            http=self._http,
-            trusted=self._trusted,
-            seconds=DOWNLOAD_SECONDS if wanted.is_asked_for else seconds,
-        )
+        if wanted.is_asked_for:
+            seconds = DOWNLOAD_SECONDS
+        body = await self._fetch(wanted.links[number - 1], seconds)
         path = await save_image(
             body,
             output_directory(self._directory),

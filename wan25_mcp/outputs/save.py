@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from functools import partial
 from io import BytesIO
@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import anyio.to_thread
-import httpx2
 import platformdirs
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.outputs.download import NotDownloaded, download, ending_of
+from wan25_mcp.outputs.download import NotDownloaded, ending_of
 from wan25_mcp.outputs.filenames import stem_of
 from wan25_mcp.outputs.folder import Folder, opened, temporary_name
 from wan25_mcp.outputs.previews import MAX_PIXELS
@@ -81,25 +80,6 @@ async def save_image(
     stem, ending = stem_of(prompt, task_id, number, day), ending_of(body)
     # Not abandoned when cancelled: the caller then still learns where the image is.
     return cast("Path", await run(partial(_save, body, directory, stem, ending)))
-
-
-async def save_images(
-    http: httpx2.AsyncClient,
-    links: Sequence[str],
-    directory: Path,
-    *,
-    prompt: str,
-    task_id: str,
-    trusted: Collection[str] = (),
-) -> AsyncIterator[Path]:
-    """Download and save each link's image, telling each file as soon as it is there.
-
-    Raises:
-        NotDownloaded, NotSaved: As `download` and `save_image` do; what was saved stays.
-    """
-    for number, link in enumerate(links, 1):
-        body = await download(link, http=http, trusted=trusted)
-        yield await save_image(body, directory, prompt=prompt, task_id=task_id, number=number)
 
 
 # --- the folder ------------------------------------------------------------------------------
