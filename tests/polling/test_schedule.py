@@ -1,8 +1,7 @@
-"""When to look again: numbers in, a moment out; and whether it is as few looks as it could be."""
+"""When to poll again: numbers in, a moment out; and whether it is as few polls as it could be."""
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import replace
 from itertools import pairwise
@@ -12,132 +11,154 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import waiting as simulation
-from wan25_mcp.polling.estimate import Belief, Guess, expected
 from wan25_mcp.polling.rate_limit import Pace
 from wan25_mcp.polling.schedule import (
     A_CALLBACK_WILL_TELL,
     NOBODY_WAITS,
     SOMEBODY_WAITS,
-    Haste,
-    next_look,
+    Estimate,
+    Pauses,
+    Polled,
+    estimate,
+    next_poll,
     pause_after_failure,
 )
-from wan25_mcp.polling.trend import Report
 
-COLD = expected()
-HASTES = (SOMEBODY_WAITS, A_CALLBACK_WILL_TELL, NOBODY_WAITS)
+COLD = estimate()
+PAUSES = (SOMEBODY_WAITS, A_CALLBACK_WILL_TELL, NOBODY_WAITS)
 
 seconds = st.floats(0, 1e10)
 chances = st.floats(0, 1, exclude_max=True)
 percents = st.none() | st.integers(0, 100)
-reports = st.lists(st.builds(Report, seconds, percents), max_size=12)
+polls = st.lists(st.tuples(seconds, percents), max_size=12)
 journals = st.lists(seconds, max_size=30)
 
-
-def beyond(belief: Belief, seconds: float) -> float:
-    """The share of runs believed to be longer."""
-    longer = sum(guess.beyond(math.log(seconds)) for guess in belief)
-    return longer / sum(guess.weight for guess in belief)
+Shown = tuple[float, int | None]
+"""What a poll shows: the age of the task, and percent."""
 
 
-def told(*seen: tuple[float, int | None]) -> list[Report]:
-    return [Report(age, progress) for age, progress in seen]
+def after(*shown: Shown) -> Polled:
+    """What is known after these polls."""
+    last = Polled()
+    for age, progress in shown:
+        last = last.then(age, progress)
+    return last
 
 
-def pause(*seen: tuple[float, int | None], prior: Belief = COLD) -> float:
-    """From the last report to the next look."""
-    return next_look(seen[-1][0], prior, told(*seen)) - seen[-1][0]
+def pause(*shown: Shown, expected: Estimate = COLD) -> float:
+    """From the last of these polls to the next."""
+    return next_poll(shown[-1][0], expected, after(*shown), chance=0.0) - shown[-1][0]
 
 
-# --- what is expected -----------------------------------------------------------------------------
+def polled(
+    run: float,
+    progress: simulation.Progress = lambda _: None,
+    *,
+    expected: Estimate = COLD,
+    pauses: Pauses = SOMEBODY_WAITS,
+) -> list[float]:
+    """The ages at which a run of this length is polled."""
+    ages, last = [0.0], Polled()
+    while ages[-1] < run:
+        ages.append(next_poll(ages[-1], expected, last, pauses=pauses))
+        last = last.then(ages[-1], progress(ages[-1]))
+    return ages[1:]
 
 
-def test_without_past_runs_most_take_40_to_120_seconds() -> None:
-    assert 0.65 < beyond(COLD, 40) - beyond(COLD, 120) < 0.8
+# --- the first poll -------------------------------------------------------------------------------
 
 
-@given(journals, st.none() | seconds)
-def test_a_belief_weighs_one_in_all_and_is_never_certain(
-    past: list[float], estimated: float | None
-) -> None:
-    belief = expected(past, estimated)
-    assert sum(guess.weight for guess in belief) == pytest.approx(1)
-    assert all(guess.spread >= 0.01 for guess in belief)
-    assert beyond(belief, 1200) > 0
-    assert beyond(belief, 5) < 1
+def test_without_past_runs_there_is_one_early_poll_and_then_one_when_the_first_are_done() -> None:
+    early, likely, *_ = polled(70)
+    assert 8 < early < 15
+    assert 30 < likely < 40
+
+
+def test_with_past_runs_the_first_poll_comes_when_one_in_ten_was_done() -> None:
+    past = [40.0 + number for number in range(100)]
+    first = polled(200, expected=estimate(past))[0]
+    assert 45 < first < 55
 
 
 @given(st.permutations([40.0, 60.0, 61.0, 90.0, 200.0]))
 def test_the_order_of_past_runs_means_nothing(past: list[float]) -> None:
-    assert expected(past) == expected([40.0, 60.0, 61.0, 90.0, 200.0])
+    assert estimate(past) == estimate([40.0, 60.0, 61.0, 90.0, 200.0])
 
 
-def test_the_more_past_runs_agree_the_more_they_are_believed() -> None:
-    near = [beyond(expected([30.0] * n), 28) - beyond(expected([30.0] * n), 33) for n in (0, 2, 20)]
-    assert near == sorted(near)
-    assert near[2] > 0.8
+@pytest.mark.parametrize("odd", [2.0, 300.0])
+def test_one_past_run_alone_decides_nothing(odd: float) -> None:
+    assert estimate([odd]) == COLD
 
 
-def test_two_kinds_of_past_runs_stay_two() -> None:
-    belief = expected([45.0, 46, 44, 47, 45] * 8 + [140.0, 138, 143, 141, 140] * 8)
-    assert beyond(belief, 60) - beyond(belief, 120) < 0.06
+def test_a_few_past_runs_make_polls_earlier_and_only_many_make_them_later() -> None:
+    assert estimate([20.0] * 3).likely == 20
+    assert estimate([300.0] * 9) == COLD
+    assert estimate([300.0] * 30) == Estimate(300, 300)
 
 
-def test_an_estimate_moves_the_expectation_half_way_and_nonsense_moves_it_not_far() -> None:
-    assert expected(estimated=30) == COLD
-    assert expected(estimated=0) == expected(estimated=math.inf) == COLD
-    assert (
-        beyond(COLD, 69) < beyond(expected(estimated=60), 69) < beyond(expected(estimated=1e9), 69)
-    )
-    assert beyond(expected(estimated=1e9), 600) < 0.2
+@pytest.mark.parametrize("run", [2.0, 5.0, 10.0])
+def test_short_runs_are_noticed_soon_where_past_runs_or_the_provider_say_so(run: float) -> None:
+    for expected in (estimate([run] * 3), estimate(estimated_time=run)):
+        ages = polled(run, expected=expected)
+        assert ages[-1] - run <= 2.2
+        assert len(ages) <= 4
 
 
-# --- the next look --------------------------------------------------------------------------------
+@given(seconds)
+def test_the_providers_estimate_makes_polls_earlier_and_never_later(told: float) -> None:
+    expected = estimate(estimated_time=told)
+    assert expected.early <= COLD.early
+    assert expected.likely <= COLD.likely
 
 
-@given(
-    st.floats(0, 300),
-    st.lists(st.builds(Report, st.floats(0, 300), st.integers(0, 100)), max_size=8),
-    chances,
-)
-def test_reports_in_any_order_give_a_look_to_come(
-    age: float, seen: list[Report], chance: float
-) -> None:
-    assert age <= next_look(age, COLD, seen, chance=chance) <= max(age + 2, 360)
+def test_an_estimate_that_is_too_short_costs_a_few_polls() -> None:
+    assert len(polled(70, expected=estimate(estimated_time=1))) <= len(polled(70)) + 15
 
 
-@given(seconds, reports, journals, st.sampled_from(HASTES), seconds, chances)
-def test_a_look_keeps_its_bounds_whatever_was_seen(
+# --- the next poll --------------------------------------------------------------------------------
+
+
+@given(seconds, polls, journals, st.sampled_from(PAUSES), seconds, chances)
+def test_a_poll_keeps_its_bounds_whatever_was_seen(
     age: float,
-    seen: list[Report],
+    shown: list[Shown],
     past: list[float],
-    haste: Haste,
+    pauses: Pauses,
     not_before: float,
     chance: float,
 ) -> None:
-    age, not_before = min(age, 1e9), min(not_before, 1e9)
-    look = next_look(age, expected(past), seen, haste=haste, not_before=not_before, chance=chance)
-    last = min(seen[-1].age, age) if seen else 0.0
-    earliest = max(age, last + haste.shortest, not_before)
-    assert earliest <= look <= max(earliest, last + haste.longest)
+    expected, last = estimate(past), after(*shown)
+    poll = next_poll(age, expected, last, pauses=pauses, not_before=not_before, chance=chance)
+    earliest = max(age, last.age + pauses.shortest, not_before)
+    latest = max(earliest, expected.likely, last.age + pauses.longest)
+    assert earliest <= poll <= latest * 1.06 + 1e-6
+
+
+@given(st.floats(0, 300), polls, chances)
+def test_without_past_runs_no_pause_is_longer_than_the_longest(
+    age: float, shown: list[Shown], chance: float
+) -> None:
+    last = after(*sorted(shown, key=lambda one: one[0]))
+    poll = next_poll(max(age, last.age), COLD, last, chance=chance)
+    longest = max(SOMEBODY_WAITS.longest, COLD.likely)
+    assert poll - max(age, last.age) <= longest * 1.06 + last.age * 1e-9
 
 
 def test_the_provider_is_left_alone_for_as_long_as_it_asked() -> None:
-    free = next_look(30, COLD, told((30, 90)))
+    free = next_poll(30, COLD, after((30, 90)))
     assert free < 60
-    assert next_look(30, COLD, told((30, 90)), not_before=90) == 90
-    assert next_look(30, COLD, told((30, 90)), not_before=31) == pytest.approx(free, rel=0.02)
+    assert next_poll(30, COLD, after((30, 90)), not_before=90) == 90
+    assert next_poll(30, COLD, after((30, 90)), not_before=31) == pytest.approx(free, rel=0.02)
 
 
-def test_the_first_look_comes_when_the_first_runs_are_likely_to_be_done() -> None:
-    assert 15 < next_look(0, COLD) < 45
-    look = next_look(60, expected([70] * 100), told((60, None)))
-    assert 69.5 < look < 73
+def test_who_comes_late_to_a_task_polls_at_once() -> None:
+    assert next_poll(90, COLD, Polled()) == 90
+    assert next_poll(90, COLD, after((20, 0))) == 90
 
 
-def test_who_comes_late_to_a_task_looks_at_once() -> None:
-    assert next_look(90, COLD) == 90
-    assert next_look(90, COLD, told((20, 0))) == 90
+def test_who_asks_early_does_not_change_when_the_first_are_likely_to_be_done() -> None:
+    assert next_poll(5, COLD, after((5, None)), chance=0) == COLD.early
+    assert next_poll(20, COLD, after((20, None)), chance=0) == COLD.likely
 
 
 def test_when_nothing_is_told_pauses_grow_with_the_age() -> None:
@@ -147,18 +168,19 @@ def test_when_nothing_is_told_pauses_grow_with_the_age() -> None:
     assert pauses[-1] == SOMEBODY_WAITS.longest
 
 
-def test_the_further_the_progress_the_sooner_the_next_look() -> None:
-    pauses = [pause((20, share * 2 // 3), (30, share)) for share in (30, 45, 60, 75, 90)]
+def test_the_further_the_progress_the_sooner_the_next_poll() -> None:
+    pauses = [pause((30, share * 2 // 3), (40, share)) for share in (30, 45, 60, 75, 90)]
     assert pauses == sorted(pauses, reverse=True)
+    assert pauses[0] > 2 * pauses[-1]
 
 
 @given(st.floats(25, 400), st.integers(0, 5))
 def test_steady_progress_is_followed_to_its_end(run: float, lag: int) -> None:
-    """From three steady reports on, the next look is never more than a fifth late."""
-    seen = told(
+    """From three steady reports on, the next poll is never more than a fifth late."""
+    shown = after(
         *((run * at, int(100 * (at - lag / 100) / (1 - lag / 100))) for at in (0.3, 0.5, 0.7))
     )
-    assert next_look(run * 0.7, COLD, seen) < max(run * 1.2, run * 0.7 + 2)
+    assert next_poll(run * 0.7, COLD, shown) < max(run * 1.2, run * 0.7 + 2)
 
 
 @pytest.mark.parametrize(
@@ -172,47 +194,36 @@ def test_steady_progress_is_followed_to_its_end(run: float, lag: int) -> None:
     ],
     ids=["99 for ever", "100 before the end", "falling", "jumping", "1 for ever"],
 )
-def test_progress_that_lies_is_soon_not_believed(lie: list[tuple[float, int]]) -> None:
-    honest = pause((40, None))
-    assert honest / 2.5 < pause(*lie) < honest * 2.5
+def test_progress_that_lies_is_soon_not_believed(lie: list[Shown]) -> None:
+    assert pause(*lie) == pause((40, None))
 
 
-def test_progress_that_lies_about_the_end_does_not_cause_looks_without_end() -> None:
-    seen: list[Report] = []
-    age = 0.0
-    while age < 600:
-        age = next_look(age, COLD, seen[-12:])
-        seen.append(Report(age, 99))
-    assert len(seen) < 45
+@pytest.mark.parametrize("percent", [0, 1, 50, 99, 100])
+def test_progress_that_stands_still_costs_a_few_polls(percent: int) -> None:
+    silent = polled(600)
+    assert len(silent) < 40
+    assert len(polled(600, lambda _: percent)) <= len(silent) + 4
+
+
+@given(st.lists(st.integers(0, 100), min_size=100, max_size=100))
+def test_whatever_progress_says_polls_stay_few_and_the_end_is_noticed(said: list[int]) -> None:
+    told = iter(said)
+    ages = polled(300, lambda _: next(told))
+    assert len(ages) <= 60
+    assert ages[-1] <= 300 * 1.23
 
 
 def test_jitter_keeps_tasks_of_one_moment_apart_without_moving_them_far() -> None:
     chance = random.Random(7)
-    looks = [next_look(0, COLD, chance=chance.random()) for _ in range(200)]
-    middle = next_look(0, COLD)
-    assert len({round(look, 3) for look in looks}) > 150
-    assert max(looks) - min(looks) > 0.05 * middle
-    assert all(abs(look - middle) <= 0.0301 * middle for look in looks)
+    ages = [next_poll(0, COLD, Polled(), chance=chance.random()) for _ in range(200)]
+    earliest = next_poll(0, COLD, Polled(), chance=0.0)
+    assert len({round(age, 3) for age in ages}) > 150
+    assert max(ages) - min(ages) > 0.05 * earliest
+    assert all(0 <= age - earliest <= 0.0601 * earliest for age in ages)
 
 
-@given(seconds, reports, journals, chances)
-def test_the_same_knowledge_gives_the_same_look(
-    age: float, seen: list[Report], past: list[float], chance: float
-) -> None:
-    first = next_look(age, expected(past), seen, chance=chance)
-    assert first == next_look(age, expected(past), seen, chance=chance)
-
-
-def test_the_less_a_look_is_worth_the_fewer_are_made() -> None:
-    def looks(haste: Haste) -> int:
-        seen: list[Report] = []
-        age = 0.0
-        while age < 200:
-            age = next_look(age, COLD, seen, haste=haste)
-            seen.append(Report(age))
-        return len(seen)
-
-    waited, called, left = (looks(haste) for haste in HASTES)
+def test_the_less_a_poll_is_worth_the_fewer_are_made() -> None:
+    waited, called, left = (len(polled(200, pauses=pauses)) for pauses in PAUSES)
     assert waited > 2 * called
     assert waited > 2 * left
     assert max(called, left) <= 4
@@ -301,31 +312,24 @@ def test_no_look_comes_before_it_is_wanted_or_while_closed(steps: list[tuple[flo
 # --- how well it does -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-@pytest.mark.parametrize(
-    "tell", [*simulation.USEFUL, *simulation.NONE], ids=lambda one: one.__name__
-)
-def test_over_all_run_times_looks_are_few_and_the_end_is_noticed_soon(
-    tell: simulation.Tell, *, warm: bool
-) -> None:
+@pytest.mark.parametrize("name", simulation.BARS)
+def test_over_all_run_times_polls_are_few_and_the_end_is_noticed_soon(name: str) -> None:
     """A small benchmark, of seeds of its own; single rows are the benchmark's to judge."""
-    rows = [
-        simulation.row(draw, tell, warm=warm, runs=40, seed="test")
-        for draw in simulation.RUNS.values()
-    ]
-    looks = sum(row.middle["ours"].looks for row in rows) / len(rows)
-    late = sum(row.middle["ours"].late for row in rows) / len(rows)
-    most_looks, most_late = (5.5, 0.037) if tell in simulation.USEFUL else (8.5, 0.055)
-    assert looks <= most_looks
-    assert late <= most_late
+    tells, bar = simulation.BARS[name]
+    ours = simulation.mean(
+        [
+            simulation.row(draw, tell, warm=warm, runs=40, seed="test").mean
+            for draw in simulation.RUNS.values()
+            for tell in tells
+            for warm in (True, False)
+        ]
+    )
+    assert ours.polls <= bar.polls
+    assert ours.late <= bar.late
 
 
 @pytest.mark.parametrize("tell", simulation.MISLEADING, ids=lambda one: one.__name__)
 def test_misleading_progress_costs_little(tell: simulation.Tell) -> None:
     row = simulation.row(simulation.lognormal, tell, warm=True, runs=60, seed="test")
-    assert row.middle["ours"].looks <= 12
+    assert row.middle["ours"].polls <= 12
     assert row.middle["ours"].late <= 0.08
-
-
-def test_a_guess_is_a_share_of_runs() -> None:
-    assert Guess(0.5, math.log(60), 0.3).beyond(math.log(60)) == pytest.approx(0.25)

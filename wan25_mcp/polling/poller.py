@@ -18,14 +18,14 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import Sighting
-from wan25_mcp.polling.estimate import Belief
 from wan25_mcp.polling.queue import Line
 from wan25_mcp.polling.schedule import (
     A_CALLBACK_WILL_TELL,
     NOBODY_WAITS,
     SOMEBODY_WAITS,
-    Haste,
-    next_look,
+    Estimate,
+    Pauses,
+    next_poll,
     pause_after_failure,
 )
 from wan25_mcp.polling.watch import Watch
@@ -125,11 +125,11 @@ class Watchers:
         """The tasks that calls wait for."""
         return [watch for watch in self._watches.values() if watch.waiters and not watch.over]
 
-    def open(self, task_id: str, *, began: float, prior: Belief, speed: float = 1.0) -> Watch:
+    def open(self, task_id: str, *, began: float, expected: Estimate, speed: float = 1.0) -> Watch:
         """What this process knows of a task, from now on. Causes no look."""
         if task_id not in self._watches:
             self._forget()
-            self._watches[task_id] = Watch(task_id, began, prior, speed)
+            self._watches[task_id] = Watch(task_id, began, expected, speed)
         return self._watches[task_id]
 
     @contextmanager
@@ -326,17 +326,17 @@ class Watchers:
             return max(now, again, watch.not_before if watch.failures else now)
         if watch.sighting is None:
             return max(now, watch.not_before) if watch.failures else now
-        age = next_look(
+        age = next_poll(
             (now - watch.began) * watch.speed,
-            watch.prior,
-            watch.reports,
-            haste=self._haste(watch),
+            watch.expected,
+            watch.polled,
+            pauses=self._pauses(watch),
             not_before=(watch.not_before - watch.began) * watch.speed if watch.failures else 0.0,
             chance=self._chance(),
         )
         return max(watch.began + age / watch.speed, now)
 
-    def _haste(self, watch: Watch) -> Haste:
+    def _pauses(self, watch: Watch) -> Pauses:
         if not watch.waiters:
             return NOBODY_WAITS
         if watch.is_called_back and self._missed_callbacks < _MISSES:

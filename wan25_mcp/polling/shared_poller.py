@@ -12,7 +12,7 @@ import logging
 import statistics
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -20,8 +20,8 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import ReadFailed
 from wan25_mcp.journal import Intent, Sighting, TolerantJournal
-from wan25_mcp.polling.estimate import TOLD_SECONDS, Belief, expected
 from wan25_mcp.polling.poller import Watchers
+from wan25_mcp.polling.schedule import ESTIMATED_TIME, Estimate, estimate
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import Task
@@ -42,22 +42,12 @@ _LEAST_RUNS: Final = 3
 """From so many on, what is typical is told from this account's own runs."""
 
 
-_USUAL: Final = expected()
-
-
 @dataclass(slots=True)
 class _Past:
     """How long edits of one kind took before, in seconds, as read at a moment."""
 
     runs: tuple[float, ...]
     read: float
-    _beliefs: dict[float | None, Belief] = field(default_factory=dict)
-
-    def belief(self, estimated: float | None) -> Belief:
-        """How long the next one takes; one for all that are alike."""
-        if estimated not in self._beliefs:
-            self._beliefs[estimated] = expected(self.runs, estimated)
-        return self._beliefs[estimated]
 
 
 class Following:
@@ -145,9 +135,9 @@ class Following:
         sighting = await self._journal.last_seen(task_id)
         watch = self._watchers.get(task_id)
         if watch is None:
-            prior, speed = await self._prior(intent, sighting), self._speed(sighting)
+            expected, speed = await self._expected(intent, sighting), self._speed(sighting)
             began = anyio.current_time() - self._age(intent, sighting)
-            watch = self._watchers.open(task_id, began=began, prior=prior, speed=speed)
+            watch = self._watchers.open(task_id, began=began, expected=expected, speed=speed)
         watch.is_called_back = intent is not None and intent.callback is not None
         if sighting is not None:
             self._take_in(watch, sighting)
@@ -162,15 +152,15 @@ class Following:
         began = min(max(told or latest, earliest), latest)
         return max(now - began, 0.0)
 
-    async def _prior(self, intent: Intent | None, sighting: Sighting | None) -> Belief:
-        """How long such an edit takes."""
+    async def _expected(self, intent: Intent | None, sighting: Sighting | None) -> Estimate:
+        """When such an edit is polled first."""
         if self._is_emulator:
-            return _USUAL
-        return (await self._past_runs(intent)).belief(_estimated(sighting))
+            return estimate()
+        return estimate((await self._past_runs(intent)).runs, _estimated(sighting))
 
     def _speed(self, sighting: Sighting | None) -> float:
         estimated = _estimated(sighting) if self._is_emulator else None
-        return TOLD_SECONDS / estimated if estimated else 1.0
+        return ESTIMATED_TIME / estimated if estimated else 1.0
 
     async def _past_runs(self, intent: Intent | None) -> _Past:
         """Runs that made as many images; of any number for a task that is not of our making."""

@@ -10,13 +10,11 @@ import anyio
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Sighting
-from wan25_mcp.polling.estimate import Belief
-from wan25_mcp.polling.trend import Report
+from wan25_mcp.polling.schedule import Estimate, Polled
 from wan25_mcp.provider.statuses import is_settled
 
-_MOST_REPORTS: Final = 12
 _LEAST_AGE: Final = 1.0
-"""A report of a younger task says nothing: it is the answer to its submit."""
+"""What is known of a younger task is the answer to its submit, not a poll."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,13 +25,13 @@ class Watch:
 
     Args:
         began: The moment the task began.
-        prior: How long such edits take.
+        expected: When it is polled first.
         speed: How much faster than the provider the far side plays; only an emulator does.
     """
 
     task_id: str
     began: float
-    prior: Belief
+    expected: Estimate
     speed: float = 1.0
 
     sighting: Sighting | None = None
@@ -45,8 +43,8 @@ class Watch:
     over: bool = False
     """Whether there is nothing to wait for: the task is settled, or the provider refuses to show
     it. What is followed is polled again all the same in the second case."""
-    reports: tuple[Report, ...] = ()
-    """What looks said while it ran."""
+    polled: Polled = field(default_factory=Polled)
+    """What the last poll showed while it ran; its age as if the far side were the provider."""
 
     waiters: int = 0
     is_followed: bool = False
@@ -111,5 +109,4 @@ class Watch:
         self.over = self.is_settled
         age = (self.age - ago) * self.speed
         if not self.over and age >= _LEAST_AGE:
-            report = Report(age, sighting.task.progress)
-            self.reports = (*self.reports[1 - _MOST_REPORTS :], report)
+            self.polled = self.polled.then(age, sighting.task.progress)
