@@ -4,7 +4,7 @@
     python scripts/generate.py --check   write nothing; exit 1 and name what has drifted
 
 Derived are the tool contracts in tests/contracts/tools, `server.json`, and the regions of
-README.md between `<!-- generated: NAME -->` and `<!-- end: NAME -->`.
+README.md and docs/ between `<!-- generated: NAME -->` and `<!-- end: NAME -->`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def outputs() -> dict[Path, str]:
             for tool in tools
         },
         ROOT / "server.json": _json(server_json()),
-        ROOT / "README.md": readme(tools),
+        **documents(tools),
     }
 
 
@@ -130,12 +130,13 @@ def _plain(text: str) -> str:
     return text.replace("`", "")
 
 
-# --- the README -----------------------------------------------------------------------------
+# --- the documents --------------------------------------------------------------------------
 
 
-def readme(tools: list[Tool]) -> str:
-    """README.md with its generated regions as they should be."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def documents(tools: list[Tool]) -> dict[Path, str]:
+    """README.md and docs/*.md with their generated regions as they should be."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    texts = {path: path.read_text(encoding="utf-8") for path in paths}
     regions = {
         "answer": _example_answer(),
         "tools": "\n\n".join(_tool(tool) for tool in tools),
@@ -145,16 +146,13 @@ def readme(tools: list[Tool]) -> str:
         "rooms": _rooms(),
     }
     for name, content in regions.items():
-        text = _with_region(text, name, content)
-    return text
-
-
-def _with_region(text: str, name: str, content: str) -> str:
-    begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
-    if text.count(begin) != 1 or text.count(end) != 1:
-        raise SystemExit(f"README.md must hold {begin} and {end} once each.")
-    before, _, rest = text.partition(begin)
-    return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+        begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
+        holders = [path for path, text in texts.items() if begin in text]
+        if len(holders) != 1 or [texts[holders[0]].count(mark) for mark in (begin, end)] != [1, 1]:
+            raise SystemExit(f"One document must hold {begin} and {end}, once each.")
+        before, _, rest = texts[holders[0]].partition(begin)
+        texts[holders[0]] = f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+    return texts
 
 
 def _example_answer() -> str:
@@ -180,7 +178,7 @@ def _tool(tool: Tool) -> str:
     ]
     return "\n\n".join(
         [
-            f"### `{tool.name}`",
+            f"#### `{tool.name}`",
             tool.description or "",
             _table(("Argument", "What it must be", "Meaning"), rows),
         ]

@@ -18,8 +18,12 @@ import pytest
 from wan25_mcp.emulator import Emulator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS: Final = {
+    path: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 DEADLINE: Final = 50.0
+README_LINES: Final = 280
 
 FRAMEWORK_PYTHON: Final = os.environ.get("WAN25_FRAMEWORK_PYTHON")
 """An interpreter with the agent framework, which cannot share ours; `.ci/run` makes one."""
@@ -46,8 +50,12 @@ def command() -> str:
 
 
 def blocks(language: str) -> list[str]:
-    """The README's code in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    """The code in a language that README and docs show."""
+    text = "\n".join(DOCUMENTS[path] for path in _FOR_USERS)
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+_FOR_USERS: Final = [ROOT / "README.md", ROOT / "docs" / "install.md"]
 
 
 @pytest.mark.parametrize("example", ["plain_mcp_client.py", "python_client.py"])
@@ -102,6 +110,11 @@ def _only_server(configuration: dict[str, Any]) -> dict[str, Any]:
     return server
 
 
-def test_the_readmes_links_lead_to_files_that_exist() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files_that_exist(path: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", DOCUMENTS[path]):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_readme_fits_on_a_few_pages() -> None:
+    assert len(DOCUMENTS[ROOT / "README.md"].splitlines()) <= README_LINES

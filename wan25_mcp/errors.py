@@ -26,7 +26,7 @@ Charged = Literal["no", "reserved", "yes", "unknown"]
 
 
 class Wan25Error(Exception):
-    """An end that is not an edited image.
+    """Base class of all errors of this package.
 
     Args:
         message: One sentence: what happened.
@@ -104,7 +104,8 @@ class Advice:
 
 
 LOOK_FIRST = (
-    "It is never sent again by itself. Check recent tasks and credits on the provider's dashboard; "
+    "It will not be resent automatically. Check recent tasks and credits on the provider's "
+    "dashboard; "
     "only if it is not there and the user agrees, edit again with force_new=true (--force-new)."
 )
 """What to do about a submit whose outcome nobody knows."""
@@ -146,7 +147,7 @@ STATUS_ADVICE: dict[int, Advice] = {
     503: Advice("service_unavailable", "The provider is temporarily unavailable", _LATER, True),
     504: Advice("service_error", "The provider's own upstream took too long", _LATER, True),
 }
-"""api.md §2: what an HTTP status means, for requests of any kind."""
+"""provider-api.md §2: what an HTTP status means, for requests of any kind."""
 
 _OTHER_REFUSAL = Advice(
     "refused",
@@ -230,7 +231,7 @@ TASK_ADVICE: dict[str, Advice] = {
         Advice("unknown_error", "The provider failed without saying why", _NEW_EDIT, True),
     )
 }
-"""api.md §3: the task-level codes [V]. The set is open."""
+"""provider-api.md §3: the task-level codes [V]. The set is open."""
 
 
 def task_advice(code: str | None) -> Advice:

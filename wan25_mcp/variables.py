@@ -29,8 +29,14 @@ VARIABLES: Final = (
         meaning="The provider's API key, from its dashboard (/dashboard/keys).",
         secret=True,
     ),
-    Variable(name="WAN25_API_KEY_FILE", meaning="A file that holds the key, instead."),
-    Variable(name="WAN25_BASE_URL", meaning="The API, path included.", default=DEFAULT_BASE_URL),
+    Variable(
+        name="WAN25_API_KEY_FILE", meaning="A file that holds the key, in place of `WAN25_API_KEY`."
+    ),
+    Variable(
+        name="WAN25_BASE_URL",
+        meaning="Base URL of the API, path included.",
+        default=DEFAULT_BASE_URL,
+    ),
     Variable(
         name="WAN25_ACCOUNT",
         meaning="Any name for the account, so that its edits and limits outlive the key. Without "
@@ -38,22 +44,23 @@ VARIABLES: Final = (
     ),
     Variable(
         name="WAN25_DATA_DIR",
-        meaning="Where the journal is kept.",
+        meaning="Folder of the journal.",
         default="your user data folder",
     ),
     Variable(
         name="WAN25_DATABASE_URL",
-        meaning="A PostgreSQL journal instead, for several machines (extra `postgres`).",
+        meaning="A PostgreSQL database for the journal, shared by several machines "
+        "(extra `postgres`).",
         secret=True,
     ),
     Variable(
         name="WAN25_OUTPUT_DIR",
-        meaning="Where finished images are saved.",
+        meaning="Folder where finished images are saved.",
         default="`wan25` in your pictures folder",
     ),
     Variable(
         name="WAN25_SAVE",
-        meaning="`auto`: finished images are saved by themselves. `off`: only links are given.",
+        meaning="`auto`: save finished images. `off`: give links only.",
         default="auto",
     ),
     Variable(
@@ -68,7 +75,7 @@ VARIABLES: Final = (
     ),
     Variable(
         name="WAN25_BUCKET_URL",
-        meaning="A bucket of yours for that instead: s3://, gs:// or az:// (extra `buckets`).",
+        meaning="Your own bucket for local images: s3://, gs:// or az:// (extra `buckets`).",
     ),
     Variable(
         name="WAN25_PREVIEW",
@@ -78,42 +85,44 @@ VARIABLES: Final = (
     ),
     Variable(
         name="WAN25_WAIT_SECONDS",
-        meaning="How long `wait_for_task` waits when not told.",
+        meaning="Seconds `wait_for_task` waits unless the call says otherwise.",
         default="25",
     ),
     Variable(
         name="WAN25_MAX_WAIT_SECONDS",
-        meaning="The longest wait a call may ask for.",
+        meaning="Longest wait a call may ask for, in seconds.",
         default="50",
     ),
     Variable(
         name="WAN25_DUPLICATE_WINDOW_SECONDS",
-        meaning="How long an equal `edit_image` call joins the earlier task; 0 = never.",
+        meaning="Seconds within which an identical `edit_image` call returns the earlier task; "
+        "0 = never.",
         default="600",
     ),
     Variable(
         name="WAN25_CREDIT_LIMIT",
-        meaning="Credits that may be spent in any 24 hours; more is refused before it is sent.",
+        meaning="Credits that may be spent in any 24 hours. An edit above the limit is refused "
+        "before it is sent.",
         default="no limit",
     ),
     Variable(
         name="WAN25_CREDITS_PER_IMAGE",
-        meaning="The price assumed until the provider's first answer teaches a better one.",
+        meaning="Price assumed until the provider has reported one.",
         default="1.5",
     ),
     Variable(
         name="WAN25_MAX_IN_FLIGHT",
-        meaning="Edits that may be under way at one time.",
+        meaning="Edits that may run at the same time.",
         default="no limit",
     ),
     Variable(
         name="WAN25_CALLBACK_URL",
-        meaning="The public https address, path included, under which the provider reaches this "
-        "server to say that an edit is done.",
+        meaning="The public https address, path included, where the provider reaches this "
+        "server when an edit is done.",
     ),
     Variable(
         name="WAN25_CALLBACK_LISTEN",
-        meaning="`host:port` to listen on for that, where a reverse proxy or tunnel leads.",
+        meaning="`host:port` to listen on for callbacks, behind a reverse proxy or tunnel.",
         default="127.0.0.1:8787 over stdio; over HTTP the server's own port",
     ),
     Variable(

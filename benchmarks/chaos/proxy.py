@@ -249,7 +249,7 @@ def _page(status: int) -> bytes:
 
 
 def _own_words(status: int) -> bytes:
-    """The API's own error, as api.md documents it: not accepted."""
+    """The API's own error, as provider-api.md documents it: not accepted."""
     kind = "rate_limit_error" if status == 429 else "service_unavailable_error"
     error = {
         "code": status,

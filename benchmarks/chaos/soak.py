@@ -14,7 +14,7 @@ from benchmarks.chaos.world import World
 
 _WARM: Final = 60.0
 """Seconds of load after which the first sample is taken: imports, pools and caches are there."""
-_SAMPLES: Final = 30
+_SAMPLES: Final = 15
 _QUIET: Final = 30.0
 """Seconds without a call before the last sample."""
 

@@ -197,7 +197,7 @@ async def test_a_bucket_without_what_speaks_to_it_is_found(
     no_cloud.setitem(sys.modules, "obstore", None)
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures"))
     assert not finding.good
-    assert finding.what == ("WAN25_BUCKET_URL is set, but what speaks to buckets is not installed.")
+    assert finding.what == ("WAN25_BUCKET_URL is set, but the `buckets` extra is not installed.")
     assert "wan25-mcp[buckets]" in finding.fix
 
 

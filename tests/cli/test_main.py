@@ -168,7 +168,7 @@ BAD = {
 
 
 def test_every_variable_that_can_be_wrong_is_tried() -> None:
-    free = {"WAN25_API_KEY", "WAN25_API_KEY_FILE", "WAN25_ALLOWED_HOSTS"}
+    free = {"WAN25_API_KEY", "WAN25_API_KEY_FILE", "WAN25_ALLOWED_HOSTS", "WAN25_ACCOUNT"}
     assert {variable.name for variable in VARIABLES} - free == set(BAD)
 
 

@@ -129,10 +129,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"force_new": "true"}, FLAG),
     ({"force_new": 1}, FLAG),
     ({"force_new": 0.0}, FLAG),
-    ({"size": "1024*1024"}, f"size is not an argument; these are: {ARGUMENTS}."),
-    ({"Prompt": "p"}, f"Prompt is not an argument; these are: {ARGUMENTS}."),
-    ({"sk-live 1234": 1}, f"One of the names given is not an argument; these are: {ARGUMENTS}."),
-    ({"a" * 41: 1}, f"One of the names given is not an argument; these are: {ARGUMENTS}."),
+    ({"size": "1024*1024"}, f"Unknown argument size. Valid arguments: {ARGUMENTS}."),
+    ({"Prompt": "p"}, f"Unknown argument Prompt. Valid arguments: {ARGUMENTS}."),
+    ({"sk-live 1234": 1}, f"Unknown argument. Valid arguments: {ARGUMENTS}."),
+    ({"a" * 41: 1}, f"Unknown argument. Valid arguments: {ARGUMENTS}."),
 ]  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_what_is_missing_is_named() -> None:
 def test_each_wrong_argument_gets_its_sentence() -> None:
     error = refusal(EditArguments, {"prompt": "", "image_urls": [], "n": 9, "size": 1})
     assert error.message == (
-        f"{PROMPT} {LIST} {COUNT} size is not an argument; these are: {ARGUMENTS}."
+        f"{PROMPT} {LIST} {COUNT} Unknown argument size. Valid arguments: {ARGUMENTS}."
     )
 
 
@@ -288,7 +288,7 @@ def test_the_schema_of_a_wait_has_no_end() -> None:
     assert rules["timeout_seconds"] == {
         "type": "number",
         "minimum": 0,
-        "description": "How long to wait.",
+        "description": "Seconds to wait.",
     }
 
 

@@ -295,7 +295,7 @@ class Disk:
     def __init__(self) -> None:
         self.fails = False
 
-    async def __call__(self, job: Any) -> Any:
+    async def __call__(self, job: Any, *, may_abandon: bool = False) -> Any:
         if self.fails:
             raise JournalUnusable("the disk fails")
         return await inline(job)

@@ -138,10 +138,10 @@ async def held_back(stage: Stage, prompt: str = "held back") -> float:
     seconds = caught.value.retry_after_seconds
     assert seconds is not None
     assert vars(caught.value) == {
-        "message": "The provider has failed several times in a row, so edits are held back for "
-        f"{seconds:.0f} s more; nothing was sent.",
+        "message": "The provider has failed several times in a row, so submitting is paused for "
+        f"another {seconds:.0f} s; nothing was sent.",
         "code": "provider_failing",
-        "fix": "Call again after that. Looking at tasks works meanwhile.",
+        "fix": "Call again after that. Polling tasks works meanwhile.",
         "retryable": True,
         "retry_after_seconds": seconds,
         "request_id": None,

@@ -55,7 +55,7 @@ def _in_text(text: str) -> Said:
         links=tuple(re.findall(r"^Image \d: (\S+)", text, re.MULTILINE)),
         expires=one(r"^Links expire: (\S+)"),
         cost=float(cost) if cost else None,
-        joined="joined an equal earlier call" in text,
+        joined="ame request as an earlier call" in text,
         error=one(r"^Error: (.+) \(\w+; "),
     )
 

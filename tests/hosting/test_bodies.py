@@ -102,6 +102,19 @@ async def test_a_body_above_the_limit_is_refused_with_limit_and_remedy(announced
     assert app.read == ([] if announced else [MIB + 1])
 
 
+async def test_a_chunked_body_that_announces_a_small_size_as_well_waits_like_any_other() -> None:
+    """Of the two, HTTP has the chunks count, and so does the server."""
+    app = Kept()
+    both = {"content-length": "5", "transfer-encoding": "chunked"}
+    async with caller(BodyBudget(app, MIB, MIB)) as http, anyio.create_task_group() as all_:
+        for _ in range(2):
+            all_.start_soon(lambda: http.post("/", content=pieces(MIB), headers=both))
+            await anyio.wait_all_tasks_blocked()
+        assert app.read == [MIB]
+        app.answers.set()
+    assert app.read == [MIB, MIB]
+
+
 async def test_a_message_that_is_worked_on_after_its_answer_keeps_its_room_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

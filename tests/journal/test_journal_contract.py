@@ -1370,7 +1370,11 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
 ) -> None:
     await accepted(journal, ask("edit-1", "a"), now=T0, task_id="task-1")
     await accepted(journal, ask("edit-2", "b"), now=T0 + 60, task_id="task-2")
-    await journal.note_unsaved("task-1", 1, Unsaved("The disk is full.", 1, T0, T0 + 30))
+    for task_id in ("task-1", "task-2"):
+        await journal.note_saved(task_id, 1, f"/{task_id}.png")
+    for sha256, lives_for in (("old", 30 * DAY), ("new", 31 * DAY)):
+        await journal.note_upload(sha256, "a place", Upload("https://a.b/c", T0 + lives_for))
+    await journal.note_unsaved("task-1", 2, Unsaved("The disk is full.", 1, T0, T0 + 30))
     journal.close()
     monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 30 * DAY + 30)
     listed = await journal.recent("me", now=T0 + 61, most=9)
@@ -1378,6 +1382,12 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
     assert await journal.last_seen("task-1") is None
     assert await journal.last_seen("task-2") is not None
     assert await journal.unsaved_images("task-1") == {}
+    assert [await journal.saved(task_id) for task_id in ("task-1", "task-2")] == [
+        {},
+        {1: "/task-2.png"},
+    ]
+    assert await journal.uploaded("old", "a place", now=T0) is None
+    assert await journal.uploaded("new", "a place", now=T0) is not None
 
 
 # --- the tables ------------------------------------------------------------------------------
@@ -1582,7 +1592,7 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
             await step(journal)
         assert told(caught.value) == {
             "kind": "JournalUnusable",
-            "message": "The journal, which keeps an edit from being paid twice, cannot be used: "
+            "message": "The journal, which prevents paying twice, is unavailable: "
             "it was written by a newer wan25-mcp (journal version 7; this program knows "
             f"{schema.VERSION}), so upgrade this one. Nothing was sent.",
             "code": "journal_unusable",

@@ -256,3 +256,49 @@ def test_other_addresses_are_others(other: str) -> None:
 def test_the_key_of_the_documented_address_is_named_as_it_was() -> None:
     """Or every journal written before would be somebody else's."""
     assert key_id("https://ai.odkkk.com/apiv1", SecretStr("k")) == "8ad853ef5b851c47afe66efe"
+
+
+async def test_a_running_server_whose_owner_another_joins_still_knows_its_edits(
+    journal: SqlJournal,
+) -> None:
+    async with two_keys(journal, accounts=dict.fromkeys((KEY, NEW, STRANGER), "ours")) as stage:
+        async with stage.another_editor(STRANGER) as other:
+            assert await stage.editor.recent() == await other.recent() == []
+            made = await stage.editor.edit(request("by the first key"))
+            await other.edit(request("by the second key"))
+            async with stage.another_editor(NEW) as joining:
+                assert len(await joining.recent()) == 2
+            for editor in (stage.editor, other):
+                again = await editor.edit(request("by the first key"))
+                assert (again.task_id, again.joined) == (made.task_id, True)
+                assert len(await editor.recent()) == 2
+            new = await stage.editor.edit(request("a new one"))
+            assert (await other.edit(request("a new one"))).task_id == new.task_id
+        assert len(stage.emulator.submits) == 3
+
+
+async def test_an_account_named_after_a_rotation_has_the_edits_of_all_its_keys(
+    journal: SqlJournal,
+) -> None:
+    async with two_keys(journal) as stage:
+        made = await stage.editor.edit(request())
+        async with stage.another_editor(NEW) as rotated:
+            assert len(await rotated.recent()) == 1
+        async with stage.another_editor(NEW, account="studio") as named:
+            again = await named.edit(request())
+        assert (again.task_id, again.joined) == (made.task_id, True)
+        async with stage.another_editor(NEW, account="another") as other:
+            assert await other.recent() == []
+
+
+async def test_a_call_with_a_new_key_is_answered_in_its_time_whoever_is_slow(
+    journal: SqlJournal,
+) -> None:
+    async with two_keys(journal) as stage:
+        await stage.editor.edit(request())
+        async with stage.another_editor(NEW) as rotated:
+            stage.emulator.fault(endpoint="query", kind="delay", seconds=2.5)
+            stage.emulator.fault(endpoint="submit", kind="delay", seconds=30.0)
+            began = anyio.current_time()
+            assert (await rotated.edit(request("another"))).status == "submitting"
+            assert anyio.current_time() - began <= 4

@@ -25,7 +25,7 @@ from wan25_mcp.provider.client import USER_AGENT, open_http
 from wan25_mcp.settings import Settings
 
 PRICE_SEEN: Final = 1.5
-"""Credits an image, October 2026 (api.md §3). Only for the estimate; the answers say the truth."""
+"""Credits an image, October 2026 (provider-api.md §3). An estimate; answers say the truth."""
 
 PROMPT: Final = "Replace the background with a starry sky; keep the main subject unchanged."
 LONGEST_RUN: Final = 600.0

@@ -76,7 +76,7 @@ async def test_a_download_names_the_product_and_carries_no_key_and_no_cookie() -
 async def test_what_is_no_image_is_named(body: bytes, named: str, retryable: bool) -> None:
     async with world(answer(body, "Content-Type: image/png")) as internet:
         error = await internet.fails()
-    assert error.message == f"What the link gave is not an image but {named}."
+    assert error.message == f"The link returned {named}, not an image."
     assert error.retryable is retryable
 
 

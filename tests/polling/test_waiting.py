@@ -366,6 +366,22 @@ async def test_who_comes_after_a_failure_is_no_reason_to_look_before_its_pause_i
 
 
 @pytest.mark.anyio
+async def test_the_pause_after_a_failure_is_as_long_where_an_emulator_plays_faster() -> None:
+    world = World(run=10, failures=[failed()])
+    async with watchers(world) as ours:
+        began = anyio.current_time() - 5
+        watch = ours.open("t", began=began, expected=SEVENTY, speed=10.0)
+        ours.hear(watch, seen("pending"), ago=5)
+        with ours.waiting(watch):
+            with pytest.raises(ReadFailed):
+                await ours.refresh(watch)
+            while not watch.over:
+                await watch.news()
+    assert world.times[1] - world.times[0] == pytest.approx(4, rel=0.07)
+    assert world.times[-1] < 10
+
+
+@pytest.mark.anyio
 async def test_who_comes_after_a_failure_is_told_of_it() -> None:
     error = failed()
     world = World(run=1e6, failures=[error])

@@ -35,7 +35,8 @@ from wan25_mcp.provider.models import Balance, CreditReport, Usage
 
 pytestmark = pytest.mark.anyio
 CHECK_DASHBOARD = (
-    "It is never sent again by itself. Check recent tasks and credits on the provider's dashboard; "
+    "It will not be resent automatically. Check recent tasks and credits on the provider's "
+    "dashboard; "
     "only if it is not there and the user agrees, edit again with force_new=true (--force-new)."
 )
 

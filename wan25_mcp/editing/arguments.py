@@ -82,8 +82,8 @@ class EditArguments(EditRequest):
     force_new: bool = Field(
         default=False,
         description=(
-            "An equal call soon after joins the earlier task, uncharged. "
-            "True makes and charges another."
+            "Repeating an identical call within 10 minutes returns the earlier task at no charge. "
+            "Set true to start, and pay for, a new one."
         ),
     )
 
@@ -104,7 +104,7 @@ class WaitArguments(TaskArguments):
     """The arguments of `wait_for_task`."""
 
     timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="How long to wait."
+        default=None, description="Seconds to wait."
     )
 
 
@@ -193,7 +193,9 @@ def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
     wrongs = _innermost(error.errors(include_url=False, include_context=True))
     sentences = dict.fromkeys(_sentence(model, wrong) for wrong in wrongs)
     fields = [str(wrong["loc"][0]) for wrong in wrongs if wrong["loc"]]
-    fix = next((_FIXES[field] for field in fields if field in _FIXES), "Correct that, then retry.")
+    fix = next(
+        (_FIXES[field] for field in fields if field in _FIXES), "Fix this argument and call again."
+    )
     return InvalidRequest(" ".join([*sentences][:4]), fix=f"{fix} Nothing was sent or charged.")
 
 
@@ -211,7 +213,7 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
             return f"{field} is required."
         case "extra_forbidden":
             takes = ", ".join(model.model_fields)
-            return f"{_safe_name(field)} is not an argument; these are: {takes}."
+            return f"Unknown argument{_safe_name(field)}. Valid arguments: {takes}."
         case "string_too_long":
             most = wrong.get("ctx", {}).get("max_length")
             return f"{where} has {len(wrong['input'])} characters; at most {most} are allowed."
@@ -227,4 +229,4 @@ def _where(location: tuple[int | str, ...]) -> str:
 
 
 def _safe_name(name: str) -> str:
-    return name if name.isidentifier() and len(name) <= 40 else "One of the names given"
+    return f" {name}" if name.isidentifier() and len(name) <= 40 else ""

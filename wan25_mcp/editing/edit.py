@@ -24,7 +24,7 @@ class Edit:
     Args:
         task_id: The provider's id; while there is none, our handle, which works in its place.
         progress: Percent.
-        expires_at: When the links die at the earliest.
+        expires_at: When the links expire at the earliest.
         estimated_seconds: The provider's estimate of the whole run; optimistic.
         joined: Whether the call that asked joined an earlier, equal one.
         error: Why there is no edited image and will be none, or why this look failed.

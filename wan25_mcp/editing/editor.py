@@ -61,11 +61,13 @@ _WAKING_PAUSE: Final = 2.0
 """Seconds after which edits of an earlier process are looked after: answers come first."""
 
 _ROUND_SECONDS: Final = 30.0
-_FIRST_ROUND_SECONDS: Final = 5.0
+_FIRST_ROUND_SECONDS: Final = 2.5
 """How often what others left is taken up, and how often in the first minute: leases of a process
 that has just died end then."""
 _UNSEEN_FOR: Final = 60.0
 """A task that was not polled for so long is followed from here, whoever submitted it."""
+_LEFT_FOR: Final = 3.0
+"""One that was not polled for so long, nor since this process began, was left by one that died."""
 
 _PROGRESS_SECONDS: Final = 5.0
 """How often a waiting call is told how it stands, looks or none: some clients else give up."""
@@ -171,9 +173,9 @@ class Editor:
         if isinstance(wish, EditRequest):
             wish = Wish.of(wish)
         host.check_address(wish)
+        began = anyio.current_time()
         owner = await host.ownership.owner()
         # From here on the intent lives on its own: a caller who leaves must not leave it half-made.
-        began = anyio.current_time()
         with anyio.CancelScope(shield=True):
             handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
             address = self._address(host, wish, handle)
@@ -486,7 +488,7 @@ class Editor:
         process follows them, the two share what they see.
         """
         now = self._rules.clock()
-        unseen_for = min(max(now - began, 0.0), _UNSEEN_FOR)
+        unseen_for = min(max(now - began, _LEFT_FOR), _UNSEEN_FOR)
         for task_id in await host.tolerant.unattended(now=now, unseen_for=unseen_for):
             if not host.following.is_followed(task_id):
                 intent = await self._find(host, task_id)

@@ -25,6 +25,9 @@ CHECK_SECONDS: Final = 3.0
 _PAUSE_SECONDS: Final = 5.0
 """After a check that failed, the next is not made sooner."""
 
+_NAMED: Final = "account-"
+"""How the owners begin that the operator has named; others are named after a key."""
+
 _NOT_THEIRS: Final = ("not_found", "permission", "invalid_request")
 
 
@@ -76,8 +79,9 @@ class Ownership:
         known = await self._journal.known_key(key, address=self._connection.address)
         if account is not None:
             owner = _named(account, self._connection.address)
-            if known.owner == key:  # edits from before the account had a name
-                await self._journal.join_owners(owner, [key])
+            if known.owner is not None and not known.owner.startswith(_NAMED):
+                # Edits from before the account had a name, with whatever key.
+                await self._journal.join_owners(owner, [known.owner])
             return owner
         if known.owner is not None:
             return known.owner
@@ -109,4 +113,4 @@ class Ownership:
 
 
 def _named(account: str, address: str | None) -> str:
-    return hashlib.sha256(f"account {address} {account}".encode()).hexdigest()[:24]
+    return _NAMED + hashlib.sha256(f"account {address} {account}".encode()).hexdigest()[:24]

@@ -109,10 +109,10 @@ class Submitter:
         if pause is None:
             return None
         return Withheld(
-            f"The provider has failed several times in a row, so edits are held back for "
-            f"{pause:.0f} s more; nothing was sent.",
+            f"The provider has failed several times in a row, so submitting is paused "
+            f"for another {pause:.0f} s; nothing was sent.",
             code="provider_failing",
-            fix="Call again after that. Looking at tasks works meanwhile.",
+            fix="Call again after that. Polling tasks works meanwhile.",
             retryable=True,
             retry_after_seconds=round(pause, 1),
         )

@@ -158,11 +158,9 @@ class AddressGate:
     def _refusal(self, headers: Headers) -> Response | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not self._host.fullmatch(hosts[0].lower()):
-            return PlainTextResponse(
-                "This server is not known by that Host; name it in WAN25_ALLOWED_HOSTS.", 421
-            )
+            return PlainTextResponse("Host not allowed. Add it to WAN25_ALLOWED_HOSTS.", 421)
         if not all(self._origin.fullmatch(origin.lower()) for origin in origins):
-            return PlainTextResponse("Pages of that Origin may not call this server.", 403)
+            return PlainTextResponse("Origin not allowed.", 403)
         return None
 
 

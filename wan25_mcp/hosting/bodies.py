@@ -62,10 +62,9 @@ class BodyBudget:
         """The size of a body; the largest allowed if it is not announced and not small."""
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "")
-        if announced.isascii() and announced.isdigit():
-            return int(announced), receive
-        if "transfer-encoding" not in headers:
-            return 0, receive
+        if "transfer-encoding" not in headers:  # which counts where both are given
+            is_size = announced.isascii() and announced.isdigit()
+            return int(announced) if is_size else 0, receive
         read: deque[Message] = deque()
         size = 0
         while size <= SMALL_BYTES:

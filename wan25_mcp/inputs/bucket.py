@@ -64,7 +64,7 @@ class Bucket:
         return Published(link, began + LIFE_SECONDS - MARGIN_SECONDS)
 
     async def check(self) -> None:
-        """See that what speaks to buckets is installed and finds credentials to sign links with.
+        """See that the `buckets` extra is installed and finds credentials to sign links with.
 
         The bucket itself is not spoken to: looking may be forbidden where writing is not, and
         writing would leave an object. A cloud's service for credentials may be asked.
@@ -119,7 +119,7 @@ def _obstore() -> Any:
         import obstore
     except ImportError:
         raise NotPublished(
-            "WAN25_BUCKET_URL is set, but what speaks to buckets is not installed.",
+            "WAN25_BUCKET_URL is set, but the `buckets` extra is not installed.",
             code="missing_extra",
             fix="Install wan25-mcp[buckets] in place of wan25-mcp and restart the server.",
         ) from None

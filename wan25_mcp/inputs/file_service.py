@@ -1,4 +1,4 @@
-"""The provider's file service (api.md §5): takes an image, gives a public link for 72 hours.
+"""The provider's file service (provider-api.md §5): takes an image, gives a link for 72 hours.
 
 The key goes to the configured address only. Answers are read suspiciously: an error may come under
 a 200, a moment may come without its time zone, and a link may lead anywhere.

@@ -7,12 +7,13 @@ decided by the database alone, which counts a task's links against what is saved
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
     ScalarSelect,
     Table,
+    bindparam,
     case,
     delete,
     func,
@@ -22,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from wan25_mcp.journal import schema
+from wan25_mcp.journal import owners, schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
 from wan25_mcp.journal.schema import files, intents, tasks, uploads
 from wan25_mcp.journal.tasks import sighting_of, to_save
@@ -71,7 +72,7 @@ def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> lis
         select(tasks.c.task_id)
         .join(intents, intents.c.task_id == tasks.c.task_id)
         .where(
-            intents.c.owner == owner,
+            intents.c.owner == owners.current(connection, owner),
             tasks.c.expires_at > now,
             tasks.c.followed_until < now,
             # No more than was asked for, whatever was returned.
@@ -121,22 +122,37 @@ def unsaved_images(connection: Connection, task_id: str) -> dict[int, Unsaved]:
     }
 
 
-def count_links(connection: Connection, now: float) -> None:
-    """Note of tasks that an older wan25-mcp saw completed what `unsaved` asks for."""
+_COUNTED_AT_ONCE: Final = 1000
+_NOTE_LINKS: Final = (
+    update(tasks)
+    .where(tasks.c.task_id == bindparam("which"))
+    .values(links=bindparam("links"), expires_at=bindparam("expires_at"))
+)
+
+
+def count_links(connection: Connection, now: float) -> bool:
+    """Note of some tasks that an older wan25-mcp saw completed what `unsaved` asks for; returns
+    whether there may be more."""
     rows = connection.execute(
-        select(tasks).where(
+        select(tasks)
+        .where(
             tasks.c.settled == 1,
             tasks.c.seen_at > now - DAY,
             tasks.c.status == "completed",
             tasks.c.links.is_(None),
         )
+        .limit(_COUNTED_AT_ONCE)
     ).all()
+    found = []
     for row in rows:
         try:
             facts = to_save(sighting_of(row))
         except JournalUnusable:  # whoever asks for it is told; the others are saved
             facts = {"links": 0, "expires_at": None}
-        connection.execute(update(tasks).where(tasks.c.task_id == row.task_id).values(**facts))
+        found.append({"which": row.task_id, **facts})
+    if found:
+        connection.execute(_NOTE_LINKS, found)
+    return bool(found)
 
 
 def uploaded(connection: Connection, sha256: str, place: str, *, now: float) -> Upload | None:

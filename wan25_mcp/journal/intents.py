@@ -9,9 +9,12 @@ to carry it out.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import (
+    Column,
+    ColumnElement,
     Connection,
     Row,
     Update,
@@ -26,7 +29,7 @@ from sqlalchemy import (
 )
 
 from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
-from wan25_mcp.journal import spending
+from wan25_mcp.journal import owners, spending
 from wan25_mcp.journal.records import (
     DAY,
     Allowance,
@@ -82,6 +85,7 @@ def claim(
 ) -> Claim:
     if overdue(connection, now):
         expire(connection, now)
+    ask = replace(ask, owner=owners.current(connection, ask.owner))
     earlier = _live(connection, ask, now - window) if window > 0 else None
     if earlier is not None:
         return Claim(earlier, joined=True)
@@ -269,6 +273,7 @@ _NAMED: Final = select(intents).where(
 
 
 def find(connection: Connection, name: str, owner: str) -> Intent | None:
+    owner = owners.current(connection, owner)
     found = connection.execute(_NAMED, {"owner": owner, "name": name}).first()
     return _intent(found) if found else None
 
@@ -293,7 +298,7 @@ def recent(
 ) -> list[tuple[Intent, Sighting | None]]:
     rows = connection.execute(
         select(intents)
-        .where(intents.c.owner == owner)
+        .where(intents.c.owner == owners.current(connection, owner))
         .order_by(intents.c.created_at.desc())
         .limit(most)
     ).all()
@@ -302,10 +307,22 @@ def recent(
     ]
 
 
-def prune(connection: Connection, now: float) -> None:
-    """Forget what is older than `KEPT_FOR`."""
-    connection.execute(delete(intents).where(intents.c.created_at < now - KEPT_FOR))
-    connection.execute(delete(tasks).where(tasks.c.seen_at < now - KEPT_FOR))
+_FORGOTTEN_AT_ONCE: Final = 2000
+
+
+def prune(connection: Connection, now: float) -> bool:
+    """Forget some of what is older than `KEPT_FOR`; returns whether there may be more."""
+    old = now - KEPT_FOR
+    count = _forget(connection, intents.c.handle, intents.c.created_at < old)
+    count += _forget(connection, tasks.c.task_id, tasks.c.seen_at < old)
     for table in (files, unsaved):
-        connection.execute(delete(table).where(table.c.task_id.not_in(select(tasks.c.task_id))))
+        # Not `NOT IN`: from some size on PostgreSQL reads all tasks anew for each row.
+        known = select(tasks.c.task_id).where(tasks.c.task_id == table.c.task_id)
+        count += _forget(connection, table.c.task_id, ~known.exists())
     connection.execute(delete(uploads).where(uploads.c.expires_at < now))
+    return count > 0
+
+
+def _forget(connection: Connection, key: Column[str], condition: ColumnElement[bool]) -> int:
+    some = select(key).where(condition).limit(_FORGOTTEN_AT_ONCE)
+    return connection.execute(delete(key.table).where(key.in_(some))).rowcount

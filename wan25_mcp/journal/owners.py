@@ -49,9 +49,14 @@ def known_key(connection: Connection, key: str, *, address: str | None) -> Known
     return KnownKey(None, tuple({row.owner: (row.owner, row.task_id) for row in found}.values()))
 
 
+def current(connection: Connection, owner: str) -> str:
+    """What an owner is named now: others may have joined it since a process learnt its name."""
+    return connection.execute(_OWNER, {"key": owner}).scalar() or owner
+
+
 def join_owners(connection: Connection, owner: str, joined: Collection[str]) -> str:
     first = next(iter(joined))
-    owner = connection.execute(_OWNER, {"key": first}).scalar() or owner
+    owner = connection.execute(_OWNER, {"key": first}).scalar() or current(connection, owner)
     for key in joined:
         if key != owner:
             connection.execute(update(intents).where(intents.c.owner == key).values(owner=owner))

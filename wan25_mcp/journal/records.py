@@ -30,8 +30,7 @@ class JournalUnusable(Wan25Error):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The journal, which keeps an edit from being paid twice, cannot be used: {reason}."
-            + NOTHING_SENT,
+            f"The journal, which prevents paying twice, is unavailable: {reason}." + NOTHING_SENT,
             code="journal_unusable",
             fix="Make room, correct the permissions, or set WAN25_DATA_DIR (or "
             "WAN25_DATABASE_URL) to a place that can be written; then call again.",

@@ -398,12 +398,22 @@ def _is_of_all(error: Exception) -> bool:
 
 
 def _prepare(engine: Engine) -> None:
-    """Bring the tables to this version, and forget what is old."""
-    with engine.connect().execution_options(wan25="write") as connection, connection.begin():
-        take_turn(connection, "write")
-        schema.bring_forward(connection)
-        intents.prune(connection, time.time())
-        files.count_links(connection, time.time())
+    """Bring the tables to this version, and forget what is old.
+
+    In pieces, each kept when it is done: a connection to a server is used for a limited time, and
+    what took longer would begin anew at each call, for ever.
+    """
+
+    def write(step: Callable[[Connection], T]) -> T:
+        with engine.connect().execution_options(wan25="write") as connection, connection.begin():
+            take_turn(connection, "write")
+            return step(connection)
+
+    write(schema.bring_forward)
+    now = time.time()
+    for some in (intents.prune, files.count_links):
+        while write(partial(some, now=now)):
+            pass
 
 
 def _exists(path: Path) -> bool:

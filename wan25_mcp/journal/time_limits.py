@@ -10,7 +10,6 @@ others fail at once, or each step of a call would wait anew.
 from __future__ import annotations
 
 import math
-import os
 import socket
 import threading
 import time
@@ -43,7 +42,8 @@ class TimeLimit:
 
     def __init__(self, connection: Any, seconds: float) -> None:
         # A number of our own for the socket: the connection's may be closed and given to another.
-        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        # Made by the socket module: on Windows a socket is no file descriptor.
+        self._socket = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         self.has_passed = False
         self._timer = threading.Timer(seconds, self._pass)
         self._timer.daemon = True

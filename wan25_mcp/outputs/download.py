@@ -195,7 +195,7 @@ def _answered(response: httpx2.Response) -> NotDownloaded:
     status = response.status_code
     if status in (403, 404, 410):
         return NotDownloaded(
-            f"The image's link is dead (HTTP {status}); links die 24 hours after completion.",
+            f"The image's link has expired (HTTP {status}). Links expire after 24 hours.",
             code="link_gone",
             fix="Ask for the task once more; if its links are the same, the image is gone.",
             retryable=False,
@@ -255,7 +255,7 @@ def ending_of(body: bytes) -> str:
             return ending
     kind, retryable = _what_else(body)
     raise NotDownloaded(
-        f"What the link gave is not an image but {kind}.",
+        f"The link returned {kind}, not an image.",
         retryable=retryable,
         is_lasting=not retryable,
     )

@@ -199,9 +199,9 @@ class Watchers:
         until = max(watch.asked_until, self._line.closed_until)
         if now < until:
             raise ReadFailed(
-                "The provider has asked to be left alone for a while, so it was not asked again.",
+                "The provider is limiting requests, so it was not polled again.",
                 code="rate_limit",
-                fix="Ask again after that. The edit goes on by itself.",
+                fix="Ask again after that. The edit goes on.",
                 retryable=True,
                 retry_after_seconds=round(until - now, 1),
             )

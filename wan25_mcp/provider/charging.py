@@ -56,7 +56,7 @@ OWN_WORDS: Final = {
     429: _Words("rate_limit_exceeded", "rate_limit_error"),
     503: _Words("service_unavailable", "service_unavailable_error"),
 }
-"""The statuses of which the API's own word is that it has not accepted (api.md §2)."""
+"""The statuses of which the API's own word is that it has not accepted (provider-api.md §2)."""
 
 _NAKED: Final = frozenset({"message", "type", "param", "code"})
 """What a real 429 without the envelope had."""

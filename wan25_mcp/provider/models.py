@@ -3,8 +3,9 @@
 Every rule of the provider's contract stands here once; tool schemas, validation and the README
 derive from it. Requests are strict, because a wrong one costs money or a round trip. Answers are
 read leniently, because every enum of the provider is open and a paid result must survive a field
-that is missing, new or nonsense. Where a rule of the contract came from is noted as in docs/api.md:
-[S] specification, [V] vendor documentation, [R] recorded, [C] vendor client, [I] inferred.
+that is missing, new or nonsense. Where a rule of the contract came from is noted as in
+docs/provider-api.md: [S] specification, [V] vendor documentation, [R] recorded, [C] vendor client,
+[I] inferred.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ CallbackUrl = Annotated[
 
 
 class EditRequest(BaseModel):
-    """One edit as the provider's submit endpoint takes it (api.md §1).
+    """One edit as the provider's submit endpoint takes it (provider-api.md §1).
 
     Validate with `context={"trusted": origins}` to exempt the configured API's own origin from
     the rule that links must be public.
@@ -227,7 +228,7 @@ def _urls_in(value: object) -> Iterator[str]:
 
 
 class Task(Lenient):
-    """The provider's record of one edit, just created or queried (api.md §1 and §3)."""
+    """The provider's record of one edit, just created or queried (provider-api.md §1 and §3)."""
 
     id: Annotated[str, Field(pattern=f"^{TASK_ID.pattern}$")]
     status: Annotated[Status, BeforeValidator(read_status)] = "unknown"
@@ -262,7 +263,10 @@ class CreditReport(Lenient):
 
 
 class ErrorBody(Lenient):
-    """An error of the provider, of either generation, with or without its envelope (api.md §2)."""
+    """An error of the provider, of either generation and with or without its envelope.
+
+    See provider-api.md §2.
+    """
 
     code: Text = None
     message: Text = None

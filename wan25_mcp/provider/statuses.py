@@ -32,7 +32,7 @@ SPELLINGS: Final[dict[str, Status]] = {
     "cancelled": "cancelled",
     "canceled": "cancelled",
 }
-"""The statuses of api.md §1 and §3, and the usual spellings of the same five elsewhere.
+"""The statuses of provider-api.md §1 and §3, and the usual spellings of the same five elsewhere.
 
 The provider's enum is open: a word that is not here reads as `unknown` and is looked at again.
 """

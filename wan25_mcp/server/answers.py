@@ -108,7 +108,7 @@ def _lines(answer: Answer) -> list[str]:
         f"Links expire: {answer.expires_at}" if answer.expires_at else "",
         *(f"Saved: {path}" for path in answer.saved),
         _money_line(answer),
-        "This joined an equal earlier call; nothing was sent or charged anew."
+        "Same request as an earlier call: this is that task, and nothing new was charged."
         if answer.duplicate_of_earlier_call
         else "",
         f"Next: {answer.next_step}",
@@ -160,7 +160,7 @@ def _failure(error: Wan25Error) -> Failure:
     )
 
 
-_NOT_AGAIN: Final = "Do not call edit_image again for this edit: that can be charged anew."
+_NOT_AGAIN: Final = "Do not call edit_image again for this edit: that can be charged again."
 
 
 def _next_step(edit: Edit) -> str:
@@ -170,7 +170,7 @@ def _next_step(edit: Edit) -> str:
         going_on = edit.task_id is not None and not is_settled(edit.status)
         return f"{edit.error.fix} {_NOT_AGAIN}" if going_on else edit.error.fix
     if edit.status == "completed" and len(edit.saved) >= len(edit.image_urls):
-        return "Tell the user where the images are saved; the links die at expires_at."
+        return "Tell the user where the images are saved; the links expire at expires_at."
     if edit.status == "completed":
         count = len(edit.image_urls)
         links, they = ("image link", "it") if count == 1 else (f"{count} image links", "they")

@@ -20,7 +20,7 @@ from wan25_mcp.settings import Preview, Settings
 INSTRUCTIONS: Final = """\
 Edits images with wan2.5-image-to-image, which is paid and takes 40-120 s. Call edit_image once \
 per edit, then wait_for_task with its task_id until the status is completed, failed or cancelled. \
-Never repeat edit_image to check on an edit. Result links die 24 hours after the edit is \
+Never repeat edit_image to check on an edit. Result links expire 24 hours after the edit is \
 completed."""
 
 DEFAULT_WAITS: Final = Waits(default=25.0, longest=50.0)

@@ -31,17 +31,17 @@ Edit an image, or combine two, with wan2.5-image-to-image: replace the backgroun
 replace an object, change an outfit or text, restyle. Costs credits for each result image; the \
 answer says how many. Answers within seconds with a task_id while the edit runs (usually 40-120 \
 s): then call wait_for_task. Never call edit_image again to check progress: that can start and \
-charge a new task. Local images of any common format are made to fit; linked ones must be JPEG, \
-PNG without transparency, BMP or WebP, at most 10 MB, each side 384-5000 px. Result links die \
-after 24 hours."""
+charge a new task. Local images of any common format are converted to fit; linked ones must be \
+JPEG, PNG without transparency, BMP or WebP, at most 10 MB, each side 384-5000 px. Result links \
+expire after 24 hours."""
 
 GET_TASK: Final = """\
-Look once at an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
+Get an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
 
 WAIT_FOR_TASK: Final = """\
 Wait until an edit is done, then return its image links and cost. Free. If the time runs out \
-first, the answer says how far it is: call wait_for_task again. Neither that nor stopping to wait \
-cancels or refunds the edit. If your calls are cut off early, pass timeout_seconds 4."""
+first, the answer says how far the edit is: call wait_for_task again. Timing out or giving up \
+neither cancels nor refunds the edit. If your client times out sooner, pass timeout_seconds=4."""
 
 
 EDIT_PATIENCE: Final = 4.0
@@ -132,7 +132,7 @@ class Tools:
         schema = arguments.schema(model)
         if "timeout_seconds" in schema["properties"]:
             schema["properties"]["timeout_seconds"] |= {
-                "description": f"How long to wait; longer than {self._waits.longest:g} is cut.",
+                "description": f"Seconds to wait, at most {self._waits.longest:g}.",
                 "default": self._waits.default,
             }
         return schema
