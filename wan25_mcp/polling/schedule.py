@@ -14,9 +14,9 @@ _EARLY, _LIKELY = 0.4, 1.17
 early one is for short runs and early failures."""
 _ENOUGH_RUNS: Final = 10
 
-_LEFT: Final = 0.7
+_LEFT: Final = 0.8
 """The share of the time left, as rising progress tells it, that passes before the next poll."""
-_RISING_SHARE: Final = 0.2
+_RISING_SHARE: Final = 0.22
 """The longest pause where progress rises, as a share of the age: progress may be untrue."""
 
 _JITTER: Final = 0.06
@@ -40,7 +40,7 @@ class Pauses:
         return min(max(seconds, self.shortest), self.longest)
 
 
-SOMEBODY_WAITS: Final = Pauses(share=0.08, shortest=2.0, longest=30.0, follows_progress=True)
+SOMEBODY_WAITS: Final = Pauses(share=0.08, shortest=2.0, longest=60.0, follows_progress=True)
 A_CALLBACK_WILL_TELL: Final = Pauses(share=0.7, shortest=60.0, longest=300.0)
 NOBODY_WAITS: Final = Pauses(share=1.0, shortest=60.0, longest=900.0)
 """An image nobody waits for must only be saved, and its link lives for a day."""
