@@ -389,7 +389,7 @@ async def test_the_pause_after_a_failure_is_as_long_where_an_emulator_plays_fast
     world = World(run=10, failures=[failed()])
     async with watchers(world) as ours:
         began = anyio.current_time() - 5
-        watch = ours.open("t", began=began, prior=PRIOR, speed=10.0)
+        watch = ours.open("t", began=began, expected=SEVENTY, speed=10.0)
         ours.hear(watch, seen("pending"), ago=5)
         with ours.waiting(watch):
             with pytest.raises(ReadFailed):

@@ -14,10 +14,10 @@ _EARLY, _LIKELY = 0.4, 1.17
 early one is for short runs and early failures."""
 _ENOUGH_RUNS: Final = 10
 
-_LEFT: Final = 0.7
+_LEFT: Final = 0.8
 """The share of the time left, as rising progress tells it, that passes before the next poll."""
-_STRETCH: Final = 2.5
-"""By how much rising progress may lengthen a pause: it may be untrue."""
+_RISING_SHARE: Final = 0.22
+"""The longest pause where progress rises, as a share of the age: progress may be untrue."""
 
 _JITTER: Final = 0.06
 """The most that is added to a pause, as a share of it: keeps tasks of one moment apart."""
@@ -33,14 +33,15 @@ class Pauses:
     share: float
     shortest: float
     longest: float
+    follows_progress: bool = False
 
-    def after(self, age: float) -> float:
-        """The pause after a poll at this age."""
-        return min(max(self.share * age, self.shortest), self.longest)
+    def within(self, seconds: float) -> float:
+        """The pause closest to so many seconds."""
+        return min(max(seconds, self.shortest), self.longest)
 
 
-SOMEBODY_WAITS: Final = Pauses(share=0.08, shortest=2.0, longest=30.0)
-A_CALLBACK_WILL_TELL: Final = Pauses(share=0.5, shortest=60.0, longest=300.0)
+SOMEBODY_WAITS: Final = Pauses(share=0.08, shortest=2.0, longest=60.0, follows_progress=True)
+A_CALLBACK_WILL_TELL: Final = Pauses(share=0.7, shortest=60.0, longest=300.0)
 NOBODY_WAITS: Final = Pauses(share=1.0, shortest=60.0, longest=900.0)
 """An image nobody waits for must only be saved, and its link lives for a day."""
 
@@ -104,15 +105,13 @@ def next_poll(
         not_before: The age until which the provider asked not to be polled.
         chance: In [0, 1), another for each poll.
     """
-    earliest = last.age + pauses.shortest
     first = expected.early if last.age < expected.early else expected.likely
-    if last.is_rising:
+    if last.is_rising and pauses.follows_progress:
         left = last.age * (100 - last.progress) / last.progress
-        latest = max(first, last.age + pauses.after(_STRETCH * last.age))
-        due = min(last.age + _LEFT * left, latest)
+        latest = max(first - last.age, pauses.within(_RISING_SHARE * last.age))
+        due = last.age + max(min(_LEFT * left, latest), pauses.shortest)
     else:
-        due = max(first, last.age + pauses.after(last.age))
-    due = max(due, earliest)
+        due = max(first, last.age + pauses.within(pauses.share * last.age))
     return max(due + _JITTER * chance * max(due - age, 0.0), age, not_before)
 
 
