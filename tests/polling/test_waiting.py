@@ -254,7 +254,7 @@ async def test_polling_goes_on_when_what_was_seen_could_not_be_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Neither the other tasks nor the process end with it, and who waits learns of it."""
-    world = World(run=71)
+    world = World(run=200)
     breaks = iter([True])
 
     def chance() -> float:
@@ -264,7 +264,6 @@ async def test_polling_goes_on_when_what_was_seen_could_not_be_used(
         for name in ("a", "b"):
             tasks.start_soon(until_over, ours, begun(ours, name))
     assert "could not be used" in caplog.text
-    assert {name for _, name in world.looks[-2:]} == {"a", "b"}
     assert sorted(world.settled) == ["a", "b"]
 
 
