@@ -258,7 +258,8 @@ async def test_polling_goes_on_when_what_was_seen_could_not_be_used(
     breaks = iter([True])
 
     def chance() -> float:
-        return 1 / 0 if world.looks and next(breaks, False) else 0.5
+        is_broken = bool(world.looks) and next(breaks, False)
+        return 1 / 0 if is_broken else 0.5
 
     async with watchers(world, chance) as ours, anyio.create_task_group() as tasks:
         for name in ("a", "b"):
