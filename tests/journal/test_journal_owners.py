@@ -277,6 +277,35 @@ async def test_a_running_server_whose_owner_another_joins_still_knows_its_edits(
         assert len(stage.emulator.submits) == 3
 
 
+async def test_what_a_running_server_sees_after_it_was_joined_is_seen_by_all(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    """Its tasks, their cost and their files are under the owner's new name, as its edits are."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    ours = dict.fromkeys((KEY, NEW, STRANGER), "ours")
+    async with (
+        two_keys(journal, accounts=ours, folder=folder) as stage,
+        stage.another_editor(STRANGER) as other,
+    ):
+        assert await stage.editor.recent() == await other.recent() == []
+        await stage.editor.edit(request("by the first key"))
+        made = await other.edit(request("by the second key"))
+        async with stage.another_editor(NEW) as joining:
+            assert len(await joining.recent()) == 2
+            done = await other.wait(made, timeout=200)
+            assert (done.status, len(done.saved)) == ("completed", 1)
+            for editor in (joining, stage.editor, other):
+                [past] = [
+                    past for past in await editor.recent() if past.edit.task_id == made.task_id
+                ]
+                assert (past.edit.status, past.edit.saved) == ("completed", done.saved)
+                assert (past.edit.charged, past.credits) == ("yes", 1.5)
+            polls = len(stage.emulator.reads)
+            assert (await joining.get(made)).status == "completed"
+            assert len(stage.emulator.reads) == polls
+
+
 async def test_an_account_named_after_a_rotation_has_the_edits_of_all_its_keys(
     journal: SqlJournal,
 ) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from wan25_mcp.journal import owners, schema
+from wan25_mcp.journal import schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
 from wan25_mcp.journal.schema import MADE_BY, files, intents, tasks, uploads
 from wan25_mcp.journal.tasks import sighting_of, to_save
@@ -79,7 +79,7 @@ def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> lis
         select(tasks.c.task_id)
         .join(intents, MADE_BY)
         .where(
-            intents.c.owner == owners.current(connection, owner),
+            intents.c.owner == owner,
             tasks.c.expires_at > now,
             tasks.c.followed_until < now,
             # No more than was asked for, whatever was returned.

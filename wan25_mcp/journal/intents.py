@@ -223,9 +223,8 @@ def accept(connection: Connection, owner: str, handle: str, task: Task, *, now: 
         return False
     _move(connection, _ACCEPT, handle, stage="accepted", task_id=task.id, error=None)
     seen = record(connection, owner, task, now=now)
-    settle_credits(
-        connection, owner, seen.task
-    )  # it may have been seen before, of an intent nobody knew
+    # It may have been seen before, of an intent nobody knew.
+    settle_credits(connection, owner, seen.task)
     return True
 
 
@@ -303,8 +302,7 @@ _NAMED: Final = select(intents).where(
 )
 
 
-def find(connection: Connection, name: str, owner: str) -> Intent | None:
-    owner = owners.current(connection, owner)
+def find(connection: Connection, owner: str, name: str) -> Intent | None:
     found = connection.execute(_NAMED, {"owner": owner, "name": name}).first()
     return _intent(found) if found else None
 
@@ -329,7 +327,7 @@ def recent(
 ) -> list[tuple[Intent, Sighting | None]]:
     rows = connection.execute(
         select(intents)
-        .where(intents.c.owner == owners.current(connection, owner))
+        .where(intents.c.owner == owner)
         .order_by(intents.c.created_at.desc())
         .limit(most)
     ).all()

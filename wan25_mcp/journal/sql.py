@@ -143,7 +143,7 @@ class SqlJournal:
         await self._write(intents.renew, handle, now=now, lease=lease)
 
     async def accept(self, owner: str, handle: str, task: Task, *, now: float) -> bool:
-        return await self._write(intents.accept, owner, handle, task, now=now)
+        return await self._write(_owned(intents.accept), owner, handle, task, now=now)
 
     async def refuse(self, handle: str, error: Wan25Error) -> None:
         await self._write(intents.refuse, handle, error)
@@ -152,74 +152,74 @@ class SqlJournal:
         await self._write(intents.lose, handle, error)
 
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
-        return await self._read_current(now, None, intents.find, name, owner)
+        return await self._read_current(now, None, _owned(intents.find), owner, name)
 
     async def record(self, owner: str, task: Task, *, now: float) -> Sighting:
         write = self._write if is_settled(task.status) else self._note
-        return await write(tasks.record, owner, task, now=now)
+        return await write(_owned(tasks.record), owner, task, now=now)
 
     async def take_look(
         self, owner: str, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
         return await self._note(
-            tasks.take_look, owner, task_id, seen_at=seen_at, now=now, lease=lease
+            _owned(tasks.take_look), owner, task_id, seen_at=seen_at, now=now, lease=lease
         )
 
     async def end_look(self, owner: str, task_id: str) -> None:
-        await self._note(tasks.end_look, owner, task_id)
+        await self._note(_owned(tasks.end_look), owner, task_id)
 
     async def last_seen(self, owner: str, task_id: str) -> Sighting | None:
-        return await self._read(None, tasks.last_seen, owner, task_id)
+        return await self._read(None, _owned(tasks.last_seen), owner, task_id)
 
     async def sightings(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Sighting]:
-        return await self._read({}, tasks.sightings, owner, task_ids)
+        return await self._read({}, _owned(tasks.sightings), owner, task_ids)
 
     async def seen_since(self, owner: str, since: float) -> Mapping[str, float]:
-        return await self._read({}, tasks.seen_since, owner, since)
+        return await self._read({}, _owned(tasks.seen_since), owner, since)
 
     async def past_runs(
         self, owner: str, *, n: int | None = None, most: int = 100
     ) -> Sequence[float]:
-        return await self._read([], tasks.past_runs, owner, n=n, most=most)
+        return await self._read([], _owned(tasks.past_runs), owner, n=n, most=most)
 
     async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
-        step = partial(tasks.unattended, now=now)
+        step = _owned(partial(tasks.unattended, now=now))
         return await self._read_current(now, [], step, owner, unseen_for=unseen_for)
 
     async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
-        return await self._write(files.take_on, owner, task_id, now=now, lease=lease)
+        return await self._write(_owned(files.take_on), owner, task_id, now=now, lease=lease)
 
     async def let_go(self, owner: str, task_id: str) -> None:
-        await self._write(files.let_go, owner, task_id)
+        await self._write(_owned(files.let_go), owner, task_id)
 
     async def renew_save(self, owner: str, task_id: str, *, now: float, lease: float) -> None:
-        await self._note(files.renew_save, owner, task_id, now=now, lease=lease)
+        await self._note(_owned(files.renew_save), owner, task_id, now=now, lease=lease)
 
     async def unsaved(self, owner: str, *, now: float, most: int = 100) -> Sequence[str]:
-        return await self._read([], files.unsaved, owner, now=now, most=most)
+        return await self._read([], _owned(files.unsaved), owner, now=now, most=most)
 
     async def note_unsaved(self, owner: str, task_id: str, number: int, unsaved: Unsaved) -> None:
-        await self._write(files.note_unsaved, owner, task_id, number, unsaved)
+        await self._write(_owned(files.note_unsaved), owner, task_id, number, unsaved)
 
     async def unsaved_images(self, owner: str, task_id: str) -> Mapping[int, Unsaved]:
-        return await self._read({}, files.unsaved_images, owner, task_id)
+        return await self._read({}, _owned(files.unsaved_images), owner, task_id)
 
     async def note_saved(self, owner: str, task_id: str, number: int, path: str) -> None:
-        await self._write(files.note_saved, owner, task_id, number, path)
+        await self._write(_owned(files.note_saved), owner, task_id, number, path)
 
     async def saved(self, owner: str, task_id: str) -> Mapping[int, str]:
-        return await self._read({}, files.saved, owner, task_id)
+        return await self._read({}, _owned(files.saved), owner, task_id)
 
     async def uploaded(self, owner: str, sha256: str, place: str, *, now: float) -> Upload | None:
-        return await self._read(None, files.uploaded, owner, sha256, place, now=now)
+        return await self._read(None, _owned(files.uploaded), owner, sha256, place, now=now)
 
     async def note_upload(self, owner: str, sha256: str, place: str, upload: Upload) -> None:
-        await self._write(files.note_upload, owner, sha256, place, upload)
+        await self._write(_owned(files.note_upload), owner, sha256, place, upload)
 
     async def recent(
         self, owner: str, *, now: float, most: int
     ) -> Sequence[tuple[Intent, Sighting | None]]:
-        return await self._read_current(now, [], intents.recent, owner, most=most)
+        return await self._read_current(now, [], _owned(intents.recent), owner, most=most)
 
     async def prune(self, *, now: float) -> None:
         if await self._read(False, lambda _: True):  # or a file would be made for nothing
@@ -386,6 +386,20 @@ class SqlJournal:
                 return intents.has_open(connection, time.time())
         except (SQLAlchemyError, JournalUnusable):
             return False
+
+
+def _owned(
+    step: Callable[Concatenate[Connection, str, P], T],
+) -> Callable[Concatenate[Connection, str, P], T]:
+    """The step, for an owner by the name it has now.
+
+    Another process may have joined it to one of another name since this one learnt it.
+    """
+
+    def carried_out(connection: Connection, owner: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return step(connection, owners.current(connection, owner), *args, **kwargs)
+
+    return carried_out
 
 
 def _abreast(url: str | Path) -> dict[Kind, int]:

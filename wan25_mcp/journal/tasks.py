@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Float, Integer, Row, bindparam, case, insert, or_, select, update
 
-from wan25_mcp.journal import owners
 from wan25_mcp.journal.records import DAY, JournalUnusable, Sighting, expires_at, sight, took
 from wan25_mcp.journal.schema import MADE_BY, intents, tasks
 from wan25_mcp.provider.models import Task, Usage
@@ -185,7 +184,7 @@ def past_runs(connection: Connection, owner: str, *, n: int | None, most: int) -
 
 
 def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Iterator[float]:
-    mine = [intents.c.owner == owners.current(connection, owner), intents.c.sent_at.is_not(None)]
+    mine = [intents.c.owner == owner, intents.c.sent_at.is_not(None)]
     if n is not None:
         mine.append(intents.c.n == n)
     rows = connection.execute(
@@ -209,7 +208,7 @@ def unattended(connection: Connection, owner: str, *, now: float, unseen_for: fl
         select(tasks.c.task_id)
         .join(intents, MADE_BY)
         .where(
-            intents.c.owner == owners.current(connection, owner),
+            intents.c.owner == owner,
             intents.c.created_at > now - DAY,
             tasks.c.settled == 0,
             tasks.c.seen_at < now - unseen_for,
