@@ -110,6 +110,9 @@ LOOK_FIRST = (
 )
 """What to do about a submit whose outcome nobody knows."""
 
+POLL_AGAIN = "Ask again: polling a task is free and does not change it."
+"""What to do about a poll that told nothing."""
+
 _DASHBOARD = "Check the key on the provider's dashboard (/dashboard/keys) and set WAN25_API_KEY."
 _LATER = "Try again later; nothing in the request needs to change."
 

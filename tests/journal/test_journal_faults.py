@@ -24,6 +24,8 @@ from typing import Any, Final, TypeVar
 import anyio
 import psycopg
 import pytest
+from mcp.client import Client as McpClient
+from mcp.shared.exceptions import MCPError
 from PIL import Image
 
 from tests.journal.conftest import PASSWORD, Postgres
@@ -49,6 +51,7 @@ from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.models import MODEL, Task
+from wan25_mcp.server import create_server
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -908,6 +911,41 @@ async def test_a_joined_edit_of_unknown_outcome_says_why_though_the_journal_cann
             joined = await another.edit(request())
         assert (joined.task_id, joined.status, joined.joined) == (lost.task_id, "unknown", True)
         assert isinstance(joined.error, OutcomeUnknown)
+    journal.close()
+
+
+async def test_an_image_is_given_by_its_link_while_the_journal_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    disk = Unreadable()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with open_stage(journal=journal, folder=tmp_path) as stage:
+        done = await stage.editor.wait(await stage.editor.edit(request()), timeout=200)
+        assert len(done.saved) == 1
+        whole = await stage.editor.image(done, 1)
+        with disk.harm():
+            assert await stage.editor.image(done, 1) == whole
+    journal.close()
+
+
+async def test_a_resource_is_not_said_to_be_absent_while_the_journal_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    disk = Unreadable()
+    journal = SqlJournal(tmp_path / "journal.sqlite3", run=disk)
+    async with (
+        open_stage(journal=journal) as stage,
+        McpClient(create_server(stage.editor)) as client,
+    ):
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=10)
+        started = await stage.editor.edit(request())
+        absent = "wan25://tasks/edit-0123456789abcdef/images/1"
+        with pytest.raises(MCPError) as unknown:
+            await client.read_resource(absent)
+        with disk.harm(), pytest.raises(MCPError) as unreadable:
+            await client.read_resource(f"wan25://tasks/{started.task_id}/images/1")
+        assert unknown.value.error.code != unreadable.value.error.code
+        assert "journal cannot be read" in unreadable.value.error.message
     journal.close()
 
 

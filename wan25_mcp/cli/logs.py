@@ -1,6 +1,6 @@
 """Log lines: to stderr, one line each, with no secret in any of them whatever the level.
 
-stdout belongs to the protocol. What is masked: what `quoting` hides wherever it stands, and the
+stdout belongs to the protocol. What is masked: what `redaction` hides wherever it stands, and the
 query of every link, where signatures are.
 """
 

@@ -1,7 +1,8 @@
 """What callers pass in: the arguments of each tool, their schemas, and every refusal in our words.
 
-The rules themselves are `models`'; here they meet a caller. A refusal names the argument and what
-would be right. It never quotes a rejected value, which may be a secret pasted in the wrong place.
+The rules themselves are `provider.models`'; here they meet a caller. A refusal names the argument
+and what would be right. It never quotes a rejected value, which may be a secret pasted in the wrong
+place.
 """
 
 from __future__ import annotations

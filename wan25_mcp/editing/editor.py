@@ -26,7 +26,7 @@ from wan25_mcp.editing.options import Connect, Connection, OpenJournal, Rules
 from wan25_mcp.editing.ownership import Ownership
 from wan25_mcp.editing.results import Results
 from wan25_mcp.editing.submitter import LEASE_SECONDS, Submitter
-from wan25_mcp.errors import InvalidRequest, ReadFailed, TaskFailed, Wan25Error
+from wan25_mcp.errors import POLL_AGAIN, InvalidRequest, ReadFailed, TaskFailed, Wan25Error
 from wan25_mcp.inputs.prepare import Intake, Prepared, Wish
 from wan25_mcp.inputs.publisher import publisher_error_when_none
 from wan25_mcp.journal import (
@@ -690,6 +690,6 @@ def _too_slow() -> ReadFailed:
     return ReadFailed(
         f"The provider has not answered within {LOOK_PATIENCE:.0f} seconds.",
         code="read_failed",
-        fix="Ask again; looking at a task costs nothing and does not change it.",
+        fix=POLL_AGAIN,
         retryable=True,
     )

@@ -28,7 +28,7 @@ class Connection:
     Args:
         client: The provider's API.
         key: Stands for the API key at this address, without telling it.
-        address: Where the API is, as `addresses.same_address` writes it.
+        address: Where the API is, as `url_safety.same_address` writes it.
         account: What the operator calls the account, if anything.
         trusted: Origins that links may name although they are not public.
         publisher: Gives local images an address; None when nothing is configured for it.

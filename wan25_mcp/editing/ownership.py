@@ -31,6 +31,12 @@ _NAMED: Final = "account-"
 _NOT_THEIRS: Final = ("not_found", "permission", "invalid_request")
 
 
+_WAYS_OUT: Final = (
+    "Call again in a few seconds. If it stays so, set WAN25_ACCOUNT to a name for the account; the "
+    "provider is not asked then."
+)
+
+
 class OwnerUnknown(JournalUnusable):
     """Whose edits the key may see cannot be told now, so nothing that costs money is sent."""
 
@@ -41,7 +47,7 @@ class OwnerUnknown(JournalUnusable):
             "This API key is new, and whether it belongs to the account of earlier edits could "
             f"not be checked: {said.removesuffix('.')}.{NOTHING_SENT}",
             code=cause.code if cause else "read_failed",
-            fix=cause.fix if cause else "Call again in a few seconds.",
+            fix=_WAYS_OUT if cause is None or cause.retryable else cause.fix,
             retryable=cause.retryable if cause else True,
             retry_after_seconds=cause.retry_after_seconds if cause else None,
         )

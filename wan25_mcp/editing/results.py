@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -159,20 +160,18 @@ class Results:
         """
         if edit.task_id is None or not 1 <= number <= len(edit.image_urls):
             raise InvalidRequest("There is no such image.", fix="Look at the task's image_urls.")
-        path = (await self._journal.saved(await self._owner(), edit.task_id)).get(number)
         try:
+            path = (await self._journal.saved(await self._owner(), edit.task_id)).get(number)
             if path is not None:
                 body: bytes = await self._rules.run(Path(path).read_bytes)
                 return body
-        except OSError:
-            pass  # moved or deleted since; the link may still live
+        except (OSError, JournalUnusable):
+            pass  # moved or deleted since, or not to be told now; the link may still live
         return await self._by_link(edit.task_id, number, edit.image_urls[number - 1])
 
     async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
         """Download an image, but not again and again what no try can bring."""
-        owner = await self._owner()
-        before = (await self._journal.unsaved_images(owner, task_id)).get(number)
-        now = self._rules.clock()
+        before, now = await self._failed_before(task_id, number), self._rules.clock()
         if before is not None and not may_be_tried(before, now, is_asked_for=True):
             fix = "It was not downloaded again; that is tried once an hour at most."
             raise NotDownloaded(before.problem, retryable=False, is_lasting=True, fix=fix)
@@ -182,8 +181,17 @@ class Results:
             if error.is_lasting:
                 failures = before.failures + 1 if before else 1
                 why = Unsaved(f"{error.message} {error.fix}", failures, now, None)
-                await self._journal.note_unsaved(owner, task_id, number, why)
+                with suppress(JournalUnusable):  # a later try tells it
+                    owner = await self._owner()
+                    await self._journal.note_unsaved(owner, task_id, number, why)
             raise
+
+    async def _failed_before(self, task_id: str, number: int) -> Unsaved | None:
+        try:
+            failed = await self._journal.unsaved_images(await self._owner(), task_id)
+        except JournalUnusable:
+            return None
+        return failed.get(number)
 
     async def previews(self, edit: Edit) -> list[bytes]:
         """A small JPEG of each image of a completed edit that one can be made of.

@@ -6,7 +6,7 @@ its end. Then it is written again, PNG without loss and JPEG at its own quality.
 public address for a while, and what is not picture does not belong there.
 
 Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
-take about 300); `intake` makes one large image at a time, or two small ones.
+take about 300); `prepare` makes one large image at a time, or two small ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Gives an image an address the provider can download it from: what that promises, for any place.
 
-The provider's file service is in `uploading`, buckets are in `buckets`. An upload costs nothing, so
-unlike a submit it may be sent again.
+The provider's file service is in `file_service`, buckets are in `bucket`. An upload costs nothing,
+so unlike a submit it may be sent again.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class LocalFile:
 
 
 def is_link(source: str) -> bool:
-    """Whether it is for the provider to download; `addresses` judges those."""
+    """Whether it is for the provider to download; `url_safety` judges those."""
     return source[:8].lower().startswith(("http://", "https://"))
 
 

@@ -2,7 +2,7 @@
 addresses (or the operator's own) are spoken to, and only a whole image comes back.
 
 A result link is the provider's word, so it is treated as a stranger's. Knows nothing of where the
-bytes go; which addresses are connected to is `pinning`'s.
+bytes go; which addresses are connected to is `pinned_transport`'s.
 
 Proxies of the environment are not used (`trust_env=False`): a proxy resolves by itself, so what was
 judged would not be what is reached. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
@@ -97,7 +97,7 @@ async def download(
     Args:
         link: Where the provider says the image is.
         http: A client as `open_downloads` makes it.
-        trusted: Origins (as `addresses.origin_of` writes them) whose addresses need not be public.
+        trusted: Origins (as `url_safety.origin_of` writes them) whose addresses need not be public.
         seconds: The longest the whole of it may take.
         most: The largest body accepted, in bytes.
 

@@ -2,8 +2,8 @@
 
 An image is written under a temporary name, forced to the disk, and then given its final name,
 which no other file may hold. Whenever the process dies, a final name stands for a whole image; a
-temporary file left behind is removed by a later save. The names are `naming`'s; how a folder is
-held is `folders`'.
+temporary file left behind is removed by a later save. The names are `filenames`'; how a
+folder is held is `folder`'s.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
+from wan25_mcp.errors import POLL_AGAIN, ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import Sighting
 from wan25_mcp.polling.queue import Line
 from wan25_mcp.polling.schedule import (
@@ -362,8 +362,8 @@ def _pause_after_refusal(refusals: int, chance: float) -> float:
 
 def _unexpected() -> ReadFailed:
     return ReadFailed(
-        "Something unexpected kept the task from being looked at.",
+        "Something unexpected kept the task from being polled.",
         code="internal_error",
-        fix="Ask again; looking at a task costs nothing and does not change it.",
+        fix=POLL_AGAIN,
         retryable=True,
     )

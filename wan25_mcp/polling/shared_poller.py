@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.errors import ReadFailed
+from wan25_mcp.errors import POLL_AGAIN, ReadFailed
 from wan25_mcp.journal import Intent, Sighting, TolerantJournal
 from wan25_mcp.polling.poller import Watchers
 from wan25_mcp.polling.schedule import ESTIMATED_TIME, Estimate, estimate
@@ -203,7 +203,7 @@ class Following:
         raise ReadFailed(
             f"The provider has not answered within {LOOK_LEASE_SECONDS:.0f} seconds.",
             code="read_failed",
-            fix="Ask again; looking at a task costs nothing and does not change it.",
+            fix=POLL_AGAIN,
             retryable=True,
         )
 

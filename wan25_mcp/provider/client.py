@@ -23,6 +23,7 @@ from pydantic import SecretStr, ValidationError
 
 from wan25_mcp.errors import (
     LOOK_FIRST,
+    POLL_AGAIN,
     Advice,
     InvalidRequest,
     OutcomeUnknown,
@@ -333,7 +334,7 @@ def _read_broke(exchange: Exchange, error: httpx2.HTTPError) -> NoReturn:
     raise ReadFailed(
         f"The provider's answer did not arrive ({_plain_cause(error)}).",
         code="read_failed",
-        fix="Ask again; looking at a task costs nothing and does not change it.",
+        fix=POLL_AGAIN,
         retryable=True,
         request_id=exchange.request_id,
     ) from error
@@ -345,7 +346,7 @@ def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
         raise ReadFailed(
             _what_was_said(exchange, advice),
             code=advice.code,
-            fix="Ask again later; looking at a task costs nothing and does not change it.",
+            fix=POLL_AGAIN,
             retryable=True,
             retry_after_seconds=_wait_asked(exchange),
             request_id=exchange.request_id,

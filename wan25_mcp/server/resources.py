@@ -48,7 +48,7 @@ def add_resources(server: MCPServer[Any], editor: Editor) -> None:
             name = arguments.read(TaskArguments, {"task_id": task_id}).task_id
             edit = await editor.get(name)
         except Wan25Error as error:
-            raise ResourceNotFoundError(f"{error.message} {error.fix}") from error
+            raise _told(error) from error
         return answer_of(edit).model_dump_json()
 
     @server.resource(
@@ -63,7 +63,14 @@ def add_resources(server: MCPServer[Any], editor: Editor) -> None:
             name = arguments.read(TaskArguments, {"task_id": task_id}).task_id
             return await editor.image(name, _image_number(number))
         except Wan25Error as error:
-            raise ResourceNotFoundError(f"{error.message} {error.fix}") from error
+            raise _told(error) from error
+
+
+def _told(error: Wan25Error) -> ResourceError:
+    """A client may forget what is not found; what cannot be read now is there."""
+    is_absent = isinstance(error, InvalidRequest) or error.code == "not_found"
+    kind = ResourceNotFoundError if is_absent else ResourceError
+    return kind(f"{error.message} {error.fix}")
 
 
 def _image_number(text: str) -> int:
