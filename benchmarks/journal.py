@@ -26,19 +26,19 @@ import httpx2
 from pydantic import SecretStr
 
 from wan25_mcp.editing.editor import open_editor
-from wan25_mcp.editing.options import Connection, Rules
+from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import (
-    Ask,
     Claim,
+    ClaimRequest,
     Intent,
     Journal,
     KnownKey,
-    Sighting,
+    Snapshot,
     Unsaved,
     Upload,
-    sight,
+    observe,
 )
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.client import Client
@@ -52,9 +52,9 @@ class NoJournal:
 
     def __init__(self) -> None:
         self._intents: dict[str, Intent] = {}
-        self._sightings: dict[str, Sighting] = {}
+        self._sightings: dict[str, Snapshot] = {}
 
-    async def claim(self, ask: Ask, *, now: float, **_: Any) -> Claim:
+    async def claim(self, ask: ClaimRequest, *, now: float, **_: Any) -> Claim:
         intent = Intent(
             handle=ask.handle, owner=ask.owner, created_at=now, n=ask.n, prompt=ask.prompt
         )
@@ -84,14 +84,14 @@ class NoJournal:
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
         return self._intents.get(name)
 
-    async def record(self, owner: str, task: Task, *, now: float) -> Sighting:
-        seen = self._sightings[task.id] = sight(self._sightings.get(task.id), task, now)
+    async def record(self, owner: str, task: Task, *, now: float) -> Snapshot:
+        seen = self._sightings[task.id] = observe(self._sightings.get(task.id), task, now)
         return seen
 
-    async def last_seen(self, owner: str, task_id: str) -> Sighting | None:
+    async def last_seen(self, owner: str, task_id: str) -> Snapshot | None:
         return self._sightings.get(task_id)
 
-    async def sightings(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+    async def snapshots(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Snapshot]:
         return {name: self._sightings[name] for name in task_ids if name in self._sightings}
 
     async def seen_since(self, owner: str, since: float) -> Mapping[str, float]:
@@ -132,7 +132,7 @@ class NoJournal:
     async def past_runs(self, owner: str, **_: Any) -> Sequence[float]:
         return ()
 
-    async def recent(self, owner: str, **_: Any) -> Sequence[tuple[Intent, Sighting | None]]:
+    async def recent(self, owner: str, **_: Any) -> Sequence[tuple[Intent, Snapshot | None]]:
         return ()
 
 
@@ -157,8 +157,8 @@ async def measure(calls: int, folder: Path) -> dict[str, list[float]]:
             return SqlJournal(folder / "journal.sqlite3")
 
         async with (
-            open_editor(connect, without, Rules()) as bare,
-            open_editor(connect, sqlite, Rules()) as journaled,
+            open_editor(connect, without, Options()) as bare,
+            open_editor(connect, sqlite, Options()) as journaled,
         ):
             for number in range(-10, calls):  # the first ten warm both sides up
                 for side, editor in (("without", bare), ("with", journaled)):

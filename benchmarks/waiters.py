@@ -44,12 +44,12 @@ from pydantic import SecretStr
 
 from wan25_mcp.editing.edit import Progress
 from wan25_mcp.editing.editor import Editor, open_editor
-from wan25_mcp.editing.options import Connection, Rules
+from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.hosting.collecting import collect_seldom
-from wan25_mcp.journal import Allowance, Ask, Journal, TolerantJournal
+from wan25_mcp.journal import Allowance, ClaimRequest, DegradedJournal, Journal
 from wan25_mcp.journal.sql import SqlJournal
-from wan25_mcp.polling.shared_poller import Following
+from wan25_mcp.polling.shared_poller import SharedPoller
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.server import create_server
@@ -129,12 +129,12 @@ class World:
     journal: Journal
 
     @asynccontextmanager
-    async def following(self) -> AsyncIterator[Following]:
+    async def following(self) -> AsyncIterator[SharedPoller]:
         """What the editor follows tasks with, without an editor that would wait for them."""
         async with anyio.create_task_group() as tasks:
-            following = Following(
+            following = SharedPoller(
                 self.client,
-                TolerantJournal(self.journal, the_owner),
+                DegradedJournal(self.journal, the_owner),
                 tasks,
                 clock=time.time,
                 chance=random.random,
@@ -154,7 +154,9 @@ class World:
 
     async def _submit(self, number: int, made: list[str], place: int) -> None:
         handle, now = f"edit-{number}", time.time()
-        ask = Ask(handle=handle, owner=OWNER, fingerprint=handle, n=1, prompt=handle, holder=OWNER)
+        ask = ClaimRequest(
+            handle=handle, owner=OWNER, fingerprint=handle, n=1, prompt=handle, holder=OWNER
+        )
         await self.journal.claim(ask, now=now, window=600, lease=60, allowance=Allowance())
         await self.journal.begin(handle, now=now, lease=60)
         request = EditRequest(prompt=handle, image_urls=("https://example.com/a.png",))
@@ -183,7 +185,7 @@ async def open_world(
         async def open_journal() -> Journal:
             return journal
 
-        async with open_editor(connect, open_journal, Rules(save=False, chance=chance)) as editor:
+        async with open_editor(connect, open_journal, Options(save=False, chance=chance)) as editor:
             world = World(emulator, client, editor, journal)
             first = await world.submit([-1])
             # Opens, imports and compiles what the first call does.

@@ -24,7 +24,7 @@ import httpx2
 from pydantic import SecretStr
 
 from wan25_mcp.editing.editor import Editor, open_editor
-from wan25_mcp.editing.options import Connection, Rules
+from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.journal import Allowance, Journal
@@ -166,7 +166,7 @@ async def open_stage(
             # In memory and on the event loop: a virtual clock does not wait for threads.
             return journal or SqlJournal("sqlite://", run=inline)
 
-        rules = Rules(
+        rules = Options(
             is_emulator=is_emulator,
             duplicate_window=window,
             allowance=allowance or Allowance(),

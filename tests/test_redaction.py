@@ -22,7 +22,7 @@ from wan25_mcp.editing.editor import open_editor
 from wan25_mcp.editing.options import Connection
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.inputs.prepare import Wish
+from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.client import Client
@@ -206,7 +206,7 @@ async def test_what_is_configured_is_hidden_from_the_provider_and_from_the_file_
             "WAN25_DATA_DIR": str(tmp_path),
         }
         async with open_configured_editor(Settings.from_mapping(environ)) as editor:
-            linked = Wish.of(request())
+            linked = EditInput.of(request())
             for wish in (linked, replace(linked, images=(picture(png(640, 480)),))):
                 edit = await editor.edit(wish)
                 assert edit.error is not None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stage import Stage, open_stage, request
-from wan25_mcp.editing.circuit_breaker import FAILURES_TO_OPEN, LONGEST_PAUSE, Breaker
+from wan25_mcp.editing.circuit_breaker import FAILURES_TO_OPEN, LONGEST_PAUSE, CircuitBreaker
 from wan25_mcp.journal import Withheld
 from wan25_mcp.polling.poller import FRESH_SECONDS
 
@@ -20,8 +20,8 @@ NOW: Final = 1000.0
 # --- its law ---------------------------------------------------------------------------------
 
 
-def failing(times: int, now: float = NOW) -> Breaker:
-    breaker = Breaker()
+def failing(times: int, now: float = NOW) -> CircuitBreaker:
+    breaker = CircuitBreaker()
     for _ in range(times):
         breaker.failed(now)
     return breaker
@@ -71,7 +71,7 @@ def test_after_its_pause_it_lets_one_through_and_the_others_wait_for_what_comes_
     assert breaker.pause(NOW + 33) == 60.0
     breaker.started(NOW + 100)
     breaker.succeeded()
-    assert breaker == Breaker()
+    assert breaker == CircuitBreaker()
 
 
 def test_a_submit_that_starts_while_it_is_closed_changes_nothing() -> None:
@@ -84,7 +84,7 @@ def test_a_submit_that_starts_while_it_is_closed_changes_nothing() -> None:
 def test_one_success_closes_it_and_forgets_every_failure(times: int) -> None:
     breaker = failing(times)
     breaker.succeeded()
-    assert breaker == Breaker()
+    assert breaker == CircuitBreaker()
     assert breaker.pause(NOW) is None
 
 
@@ -94,7 +94,7 @@ def test_one_success_closes_it_and_forgets_every_failure(times: int) -> None:
 def test_whatever_happens_it_is_open_only_after_five_failures_and_never_for_long(
     events: list[tuple[bool, float]],
 ) -> None:
-    breaker, now, in_a_row = Breaker(), NOW, 0
+    breaker, now, in_a_row = CircuitBreaker(), NOW, 0
     for good, after in events:
         now += after
         if good:

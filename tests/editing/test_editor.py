@@ -26,7 +26,7 @@ from wan25_mcp.errors import (
     TaskFailed,
     Unreachable,
 )
-from wan25_mcp.journal import Allowance, Ask, Intent, Journal, Withheld
+from wan25_mcp.journal import Allowance, ClaimRequest, Intent, Journal, Withheld
 from wan25_mcp.journal.records import DAY
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.models import Usage
@@ -1038,7 +1038,9 @@ async def test_what_is_older_than_a_month_is_forgotten_also_while_the_editor_is_
     journal = memory()
     async with open_stage(journal=journal, run_seconds=1) as stage:
         for handle, age in (("edit-1", 29.9), ("edit-2", 28.0)):
-            ask = Ask(handle=handle, owner=OWNER, fingerprint=handle, n=1, prompt=handle, holder="")
+            ask = ClaimRequest(
+                handle=handle, owner=OWNER, fingerprint=handle, n=1, prompt=handle, holder=""
+            )
             await journal.claim(ask, now=T0 - age * DAY, window=0, lease=20, allowance=Allowance())
         assert len(await stage.editor.recent()) == 2
         await anyio.sleep(0.9 * DAY)

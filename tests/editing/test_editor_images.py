@@ -17,7 +17,7 @@ from PIL import Image
 from tests.stage import OWNER, T0, names_in, open_stage, request
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import InvalidRequest, SettingsError
-from wan25_mcp.inputs.prepare import Wish
+from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.outputs.archiver import LEASE_SECONDS
 from wan25_mcp.provider.models import MODEL
@@ -31,8 +31,8 @@ def picture(folder: Path, name: str, size: tuple[int, int] = (640, 480), mode: s
     return str(path)
 
 
-async def wish(editor: Editor, *sources: str, prompt: str = "Make it night") -> Wish:
-    return Wish(prompt, await editor.read_images(sources), 1, None, MODEL)
+async def wish(editor: Editor, *sources: str, prompt: str = "Make it night") -> EditInput:
+    return EditInput(prompt, await editor.read_images(sources), 1, None, MODEL)
 
 
 async def test_a_local_image_is_uploaded_and_the_result_saved(tmp_path: Path) -> None:

@@ -16,7 +16,13 @@ from tests.stage import inline_run
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs import prepare as intakes
 from wan25_mcp.inputs.conform import Conformed, check
-from wan25_mcp.inputs.prepare import MOST_CONVERTED, MOST_UPLOADED, Intake, Prepared, Wish
+from wan25_mcp.inputs.prepare import (
+    MOST_CONVERTED,
+    MOST_UPLOADED,
+    EditInput,
+    Intake,
+    PreparedRequest,
+)
 from wan25_mcp.inputs.publisher import Published, published_name
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.journal import Journal
@@ -41,13 +47,13 @@ class Shelf:
         return Published(f"https://shelf.example/{published_name(image)}", T0 + 3600)
 
 
-def wish(*images: Picture) -> Wish:
-    return Wish("Make it night", images, 1, None, MODEL)
+def wish(*images: Picture) -> EditInput:
+    return EditInput("Make it night", images, 1, None, MODEL)
 
 
 async def prepared(
     intake: Intake, shelf: Shelf, *images: Picture, journal: Journal | None = None
-) -> Prepared:
+) -> PreparedRequest:
     journal = journal or SqlJournal("sqlite://", run=inline)
     return await intake.prepare(wish(*images), shelf, journal, owner="me", now=T0)
 
@@ -108,7 +114,9 @@ async def test_a_refusal_comes_out_of_the_thread_and_makes_room_for_the_next() -
                 await prepared(intake, shelf, picture(b""))
         ready = await prepared(intake, shelf, picture(saved(quarters(), "PNG")))
     [image] = shelf.images
-    assert ready == Prepared(wish().request([f"https://shelf.example/{published_name(image)}"]))
+    assert ready == PreparedRequest(
+        wish().request([f"https://shelf.example/{published_name(image)}"])
+    )
 
 
 # --- memory, however many come at once -------------------------------------------------------

@@ -5,13 +5,13 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from wan25_mcp.inputs.weighted_semaphore import Room
+from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_room_is_given_in_turn_and_whoever_leaves_holds_up_nobody() -> None:
-    room = Room(10)
+    room = WeightedSemaphore(10)
     got: list[int] = []
 
     async def take(size: int, scope: anyio.CancelScope) -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from wan25_mcp.journal import JournalUnusable
-from wan25_mcp.journal.group_commit import MOST_AT_ONCE, Batches
+from wan25_mcp.journal.group_commit import MOST_AT_ONCE, GroupCommit
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ class Store:
 class Callers:
     """What came of each step."""
 
-    batches: Batches[int]
+    batches: GroupCommit[int]
     ends: dict[int, Any] = field(default_factory=dict)
 
     async def do(self, step: int) -> None:
@@ -50,7 +50,7 @@ class Callers:
 
 
 def callers(store: Store, abreast: int = 1) -> Callers:
-    return Callers(Batches(store.carry_out, abreast=abreast))
+    return Callers(GroupCommit(store.carry_out, abreast=abreast))
 
 
 async def test_steps_that_come_while_one_is_under_way_are_carried_out_together() -> None:

@@ -22,7 +22,7 @@ from tests.stage import KEY, Stage, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.inputs.prepare import Wish
+from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.models import MODEL
 from wan25_mcp.server import create_server
@@ -194,7 +194,7 @@ async def test_the_same_edit_by_two_accounts_is_made_paid_and_uploaded_twice(
         edits = []
         for editor in (stage.editor, stranger):
             images = await editor.read_images([str(tmp_path / "f" / "cat.png")])
-            edits.append(await editor.edit(Wish("Make it day", images, 1, None, MODEL)))
+            edits.append(await editor.edit(EditInput("Make it day", images, 1, None, MODEL)))
             await anyio.sleep(5)
         assert [edit.joined for edit in edits] == [False, False]
         links = [submit.body["image_urls"][0] for submit in stage.emulator.submits[-2:]]

@@ -23,11 +23,11 @@ from tests.stage import T0
 from wan25_mcp.errors import OutcomeUnknown, Refused, Unreachable, Wan25Error
 from wan25_mcp.journal import (
     Allowance,
-    Ask,
     Claim,
+    ClaimRequest,
     Intent,
     JournalUnusable,
-    Sighting,
+    Snapshot,
     Unsaved,
     Upload,
     Withheld,
@@ -84,8 +84,10 @@ def journal(place: Place) -> Iterator[SqlJournal]:
     journal.close()
 
 
-def ask(handle: str = "edit-1", content: str = "night", owner: str = "me", n: int = 1) -> Ask:
-    return Ask(
+def ask(
+    handle: str = "edit-1", content: str = "night", owner: str = "me", n: int = 1
+) -> ClaimRequest:
+    return ClaimRequest(
         handle=handle,
         address="https://api.example.com",
         owner=owner,
@@ -98,7 +100,7 @@ def ask(handle: str = "edit-1", content: str = "night", owner: str = "me", n: in
 
 async def claim(
     journal: SqlJournal,
-    wish: Ask | None = None,
+    wish: ClaimRequest | None = None,
     *,
     now: float = T0,
     window: float = WINDOW,
@@ -115,7 +117,7 @@ async def claim(
     )
 
 
-async def sent(journal: SqlJournal, wish: Ask | None = None, *, now: float = T0) -> None:
+async def sent(journal: SqlJournal, wish: ClaimRequest | None = None, *, now: float = T0) -> None:
     """Claim and send."""
     wish = wish or ask()
     assert not (await claim(journal, wish, now=now)).joined
@@ -123,7 +125,11 @@ async def sent(journal: SqlJournal, wish: Ask | None = None, *, now: float = T0)
 
 
 async def accepted(
-    journal: SqlJournal, wish: Ask | None = None, *, now: float = T0, task_id: str = "task-1"
+    journal: SqlJournal,
+    wish: ClaimRequest | None = None,
+    *,
+    now: float = T0,
+    task_id: str = "task-1",
 ) -> None:
     """Claim, send, and be accepted."""
     wish = wish or ask()
@@ -364,7 +370,7 @@ async def test_an_unknown_one_that_turns_out_accepted_has_its_task_and_no_error(
     expected = intent(stage="accepted", task_id="task-1", credits=1.8)
     assert await found(journal) == expected
     assert await found(journal, "task-1") == expected
-    assert await journal.last_seen("me", "task-1") == Sighting(
+    assert await journal.last_seen("me", "task-1") == Snapshot(
         reserved(1.8), seen_at=T0 + 9, unfinished_at=T0 + 9
     )
 
@@ -530,13 +536,13 @@ async def test_a_look_notes_when_the_task_was_seen_unfinished_and_when_settled(
 ) -> None:
     pending, done = task("pending"), Task.model_validate(WHOLE)
     assert await journal.last_seen("me", "task-1") is None
-    assert await journal.record("me", pending, now=T0) == Sighting(
+    assert await journal.record("me", pending, now=T0) == Snapshot(
         pending, seen_at=T0, unfinished_at=T0
     )
-    assert await journal.record("me", pending, now=T0 + 5) == Sighting(
+    assert await journal.record("me", pending, now=T0 + 5) == Snapshot(
         pending, seen_at=T0 + 5, unfinished_at=T0 + 5
     )
-    settled = Sighting(done, seen_at=T0 + 9, unfinished_at=T0 + 5, settled_at=T0 + 9)
+    settled = Snapshot(done, seen_at=T0 + 9, unfinished_at=T0 + 5, settled_at=T0 + 9)
     assert await journal.record("me", done, now=T0 + 9) == settled
     assert await journal.last_seen("me", "task-1") == settled
 
@@ -555,7 +561,7 @@ async def test_a_settled_task_stays_what_it_was(journal: SqlJournal, later: str)
 async def test_a_task_settled_on_acceptance_is_noted_as_such(journal: SqlJournal) -> None:
     await sent(journal)
     await journal.accept("me", "edit-1", Task.model_validate(WHOLE), now=T0)
-    assert await journal.last_seen("me", "task-1") == Sighting(
+    assert await journal.last_seen("me", "task-1") == Snapshot(
         Task.model_validate(WHOLE), seen_at=T0, settled_at=T0
     )
     assert list(await journal.unattended("me", now=T0 + 999, unseen_for=60)) == []
@@ -569,7 +575,7 @@ async def test_a_task_of_another_intent_is_not_accepted_again(journal: SqlJourna
     assert await journal.accept("me", "edit-2", task("processing"), now=T0 + 9) is False
     assert told((await kept(journal, "edit-2")).error) == told(LOST)
     assert await found(journal, "task-1") == intent(stage="accepted", task_id="task-1")
-    assert await journal.last_seen("me", "task-1") == Sighting(
+    assert await journal.last_seen("me", "task-1") == Snapshot(
         task("pending"), seen_at=T0, unfinished_at=T0
     )
     assert await journal.accept("me", "edit-2", task("pending", "task-2"), now=T0 + 10) is True
@@ -590,7 +596,7 @@ async def test_a_submit_answered_with_the_task_of_another_is_unknown_and_still_c
     assert (mixed_up.error.code, mixed_up.error.charged) == ("outcome_unknown", "unknown")
     assert "task-1" in mixed_up.error.message
     seen = await journal.last_seen("me", "task-1")
-    assert seen == Sighting(task("pending"), seen_at=T0, unfinished_at=T0)
+    assert seen == Snapshot(task("pending"), seen_at=T0, unfinished_at=T0)
     again = await claim(journal, ask("edit-3", "b", n=2), now=T0 + 7)
     assert (again.joined, again.intent.handle) == (True, "edit-2")
 
@@ -622,7 +628,7 @@ async def test_a_task_accepted_again_by_its_own_intent_is_looked_at(journal: Sql
     await accepted(journal)
     assert await journal.accept("me", "edit-1", task("processing"), now=T0 + 9) is True
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
-    assert await journal.last_seen("me", "task-1") == Sighting(
+    assert await journal.last_seen("me", "task-1") == Snapshot(
         task("processing"), seen_at=T0 + 9, unfinished_at=T0 + 9
     )
 
@@ -706,11 +712,11 @@ async def test_what_was_seen_lately_is_told_by_task(journal: SqlJournal) -> None
 
 
 async def test_many_sightings_are_read_at_once(journal: SqlJournal) -> None:
-    assert await journal.sightings("me", []) == {}
+    assert await journal.snapshots("me", []) == {}
     first = await journal.record("me", task("pending", "task-0"), now=T0)
     last = await journal.record("me", Task.model_validate(WHOLE | {"id": "task-1999"}), now=T0 + 1)
     names = [f"task-{number}" for number in range(2000)]
-    assert await journal.sightings("me", [*names, "task-0"]) == {"task-0": first, "task-1999": last}
+    assert await journal.snapshots("me", [*names, "task-0"]) == {"task-0": first, "task-1999": last}
 
 
 async def run_once(
@@ -867,7 +873,7 @@ async def test_the_price_is_learnt_from_answers(
     assert other.intent.credits == 1.5 * n
 
 
-async def refused(journal: SqlJournal, wish: Ask, **given: Any) -> dict[str, Any]:
+async def refused(journal: SqlJournal, wish: ClaimRequest, **given: Any) -> dict[str, Any]:
     """The refusal of a claim, whole, and no trace of the intent."""
     with pytest.raises(Withheld) as caught:
         await claim(journal, wish, **given)
@@ -1157,7 +1163,7 @@ async def test_recent_edits_come_newest_first_with_what_was_last_seen(journal: S
     newest = (intent("edit-3", prompt="c", created_at=T0 + 2), None)
     oldest = (
         intent("edit-1", prompt="a", stage="accepted", task_id="task-1"),
-        Sighting(task("pending"), seen_at=T0, unfinished_at=T0),
+        Snapshot(task("pending"), seen_at=T0, unfinished_at=T0),
     )
     assert list(await journal.recent("me", now=T0 + 3, most=9)) == [newest, oldest]
     assert list(await journal.recent("me", now=T0 + 3, most=1)) == [newest]
@@ -1584,7 +1590,7 @@ async def test_tasks_of_an_older_journal_stay_readable_by_the_account_that_made_
     make_older(place, VERSION_2 + held() + others + seen + files + upload)
     for owner, task_id in (("me", "task-1"), ("they", "task-2")):
         assert await journal.seen_since(owner, T0) == {task_id: T0}
-        assert [list(await journal.sightings(owner, names))] == [[task_id]]
+        assert [list(await journal.snapshots(owner, names))] == [[task_id]]
         for name in names:
             known = {1: f"/{name}.png"} if name == task_id else {}
             assert await journal.saved(owner, name) == known
@@ -1662,7 +1668,7 @@ async def test_reading_a_journal_that_was_never_written_creates_nothing(tmp_path
     journal = SqlJournal(tmp_path / "data" / "journal.sqlite3", run=inline)
     assert await found(journal) is None
     assert await journal.last_seen("me", "task-1") is None
-    assert await journal.sightings("me", ["task-1"]) == {}
+    assert await journal.snapshots("me", ["task-1"]) == {}
     assert await journal.seen_since("me", 0.0) == {}
     assert list(await journal.past_runs("me")) == []
     assert list(await journal.recent("me", now=T0, most=9)) == []

@@ -45,8 +45,8 @@ from tests.stage import (
 from wan25_mcp.editing.edit import Edit, unseen
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
-from wan25_mcp.inputs.prepare import Wish
-from wan25_mcp.journal import Intent, JournalUnusable, TolerantJournal
+from wan25_mcp.inputs.prepare import EditInput
+from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -698,25 +698,25 @@ async def test_two_who_look_at_once_after_the_journal_works_again_are_both_answe
 async def test_when_the_journal_fails_whoever_wants_to_look_may_and_what_is_seen_is_kept(
     broken: Broken,
 ) -> None:
-    tolerant = TolerantJournal(broken.journal, the_owner)
+    degraded = DegradedJournal(broken.journal, the_owner)
     pending, done = (
         Task.model_validate({"id": "task-1", "status": status})
         for status in ("pending", "completed")
     )
-    before = await tolerant.record(pending, now=T0)
+    before = await degraded.record(pending, now=T0)
     await broken.journal.note_saved(OWNER, "task-1", 1, "x")  # on the disk, and all before it
-    look = partial(tolerant.take_look, "task-1", seen_at=T0, lease=20.0)
+    look = partial(degraded.take_look, "task-1", seen_at=T0, lease=20.0)
     with broken.harm():
         assert [await look(now=T0 + 1) for _ in range(2)] == [True, True]
-        await tolerant.end_look("task-1")
-        seen = await tolerant.record(done, now=T0 + 2)
+        await degraded.end_look("task-1")
+        seen = await degraded.record(done, now=T0 + 2)
         assert seen.settled_at == T0 + 2
-        assert await tolerant.sightings(["task-1", "task-9"]) == {"task-1": seen}
-    assert await tolerant.sightings(["task-1", "task-9"]) == {"task-1": seen}
-    assert await broken.journal.sightings(OWNER, ["task-1"]) == {"task-1": before}
+        assert await degraded.snapshots(["task-1", "task-9"]) == {"task-1": seen}
+    assert await degraded.snapshots(["task-1", "task-9"]) == {"task-1": seen}
+    assert await broken.journal.snapshots(OWNER, ["task-1"]) == {"task-1": before}
     assert [await look(now=T0 + 1) for _ in range(2)] == [True, False]
-    await tolerant.find("task-1", now=T0 + 3)  # the next question writes what was kept
-    kept = (await broken.journal.sightings(OWNER, ["task-1"]))["task-1"]
+    await degraded.find("task-1", now=T0 + 3)  # the next question writes what was kept
+    kept = (await broken.journal.snapshots(OWNER, ["task-1"]))["task-1"]
     assert (kept.task, kept.settled_at) == (done, T0 + 2)
 
 
@@ -733,13 +733,13 @@ async def test_a_row_that_cannot_be_read_ends_nothing(folder: Path) -> None:
 
 
 async def test_a_journal_that_cannot_be_read_tells_nothing_of_looks(folder: Path) -> None:
-    tolerant = TolerantJournal(SqlJournal(_garbage(folder), run=inline), the_owner)
-    assert await tolerant.take_look("task-1", seen_at=None, now=T0, lease=20.0) is True
-    await tolerant.end_look("task-1")
-    assert await tolerant.seen_since(0.0) == {}
-    assert await tolerant.sightings(["task-1"]) == {}
-    assert list(await tolerant.past_runs(n=1)) == []
-    assert list(await tolerant.unattended(now=T0, unseen_for=60.0)) == []
+    degraded = DegradedJournal(SqlJournal(_garbage(folder), run=inline), the_owner)
+    assert await degraded.take_look("task-1", seen_at=None, now=T0, lease=20.0) is True
+    await degraded.end_look("task-1")
+    assert await degraded.seen_since(0.0) == {}
+    assert await degraded.snapshots(["task-1"]) == {}
+    assert list(await degraded.past_runs(n=1)) == []
+    assert list(await degraded.unattended(now=T0, unseen_for=60.0)) == []
 
 
 @pytest.mark.parametrize(
@@ -1330,7 +1330,7 @@ async def test_a_process_is_taken_for_dead_twelve_seconds_after_its_last_sign(
         images = await stage.editor.read_images(
             [str(tmp_path / "cat.png") if step == "claimed" else PICTURE]
         )
-        wish = Wish("asleep", images, 1, None, MODEL)
+        wish = EditInput("asleep", images, 1, None, MODEL)
         edit = await stage.editor.edit(wish, patience=0.0)
         await anyio.sleep(since + 0.5)
         disk.error = JournalUnusable("the disk is full")

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from tests.stage import KEY, OWNER, T0, JumpingLoop, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor, open_editor
-from wan25_mcp.editing.options import Connection, Rules
+from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -130,7 +130,7 @@ class _Process:
         async def open_journal() -> Journal:
             return self.journal
 
-        rules = Rules(
+        rules = Options(
             duplicate_window=WINDOW,
             allowance=Allowance(credit_limit=LIMIT, credits_per_image=PRICE),
             clock=machine.clock,

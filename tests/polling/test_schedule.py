@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import waiting as simulation
-from wan25_mcp.polling.rate_limit import Pace
+from wan25_mcp.polling.rate_limit import RateLimit
 from wan25_mcp.polling.schedule import (
     A_CALLBACK_WILL_TELL,
     NOBODY_WAITS,
@@ -242,7 +242,7 @@ def test_after_failures_the_pause_grows_and_is_never_shorter_than_asked(
     assert pause_after_failure(failures + 1, asked, chance) >= pause
 
 
-def line(pace: Pace, count: int, wanted: float) -> tuple[Pace, list[float]]:
+def line(pace: RateLimit, count: int, wanted: float) -> tuple[RateLimit, list[float]]:
     """When so many looks are made that are all wanted at one moment."""
     moments = []
     for _ in range(count):
@@ -252,11 +252,11 @@ def line(pace: Pace, count: int, wanted: float) -> tuple[Pace, list[float]]:
 
 
 def test_a_pace_is_free_until_the_provider_refuses() -> None:
-    assert line(Pace(), 100, 5.0)[1] == [5.0] * 100
+    assert line(RateLimit(), 100, 5.0)[1] == [5.0] * 100
 
 
 def test_after_a_refusal_all_tasks_stand_in_one_line_evenly() -> None:
-    pace = replace(Pace(), usual=0.5).limited(10.0, asked=30.0)
+    pace = replace(RateLimit(), usual=0.5).limited(10.0, asked=30.0)
     _, moments = line(pace, 50, 12.0)
     assert moments[0] == 40.0
     gaps = [after - before for before, after in pairwise(moments)]
@@ -264,13 +264,13 @@ def test_after_a_refusal_all_tasks_stand_in_one_line_evenly() -> None:
 
 
 def test_looks_refused_together_slow_the_pace_once() -> None:
-    once = Pace().limited(10.0)
+    once = RateLimit().limited(10.0)
     assert once.limited(10.1).limited(10.2).gap == once.gap
     assert once.limited(10.1, asked=60).closed_until == pytest.approx(70.1)
 
 
 def test_a_pace_refused_again_and_again_has_a_limit_and_answers_free_it() -> None:
-    pace = Pace()
+    pace = RateLimit()
     for moment in range(0, 1000, 20):
         pace = pace.limited(float(moment))
     assert pace.gap == 10.0
@@ -283,7 +283,7 @@ def test_a_pace_refused_again_and_again_has_a_limit_and_answers_free_it() -> Non
 
 
 def test_a_refusal_halves_the_pace_of_late() -> None:
-    pace = Pace()
+    pace = RateLimit()
     for tick in range(400):
         pace, _ = pace.admit(tick * 0.1)
     assert pace.limited(40.0).gap == pytest.approx(0.2, rel=0.1)
@@ -295,7 +295,7 @@ def test_a_refusal_halves_the_pace_of_late() -> None:
     )
 )
 def test_no_look_comes_before_it_is_wanted_or_while_closed(steps: list[tuple[float, str]]) -> None:
-    pace, now = Pace(), 0.0
+    pace, now = RateLimit(), 0.0
     for passed, what in steps:
         now += passed
         if what == "look":

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from wan25_mcp.editing.submitter import resend_pause
 from wan25_mcp.errors import ReadFailed, Refused, Wan25Error
-from wan25_mcp.journal import Sighting
-from wan25_mcp.polling.poller import FRESH_SECONDS, Watchers
+from wan25_mcp.journal import Snapshot
+from wan25_mcp.polling.poller import FRESH_SECONDS, Poller
 from wan25_mcp.polling.queue import LOOKS_AT_ONCE
 from wan25_mcp.polling.schedule import estimate
 from wan25_mcp.polling.watch import Watch
@@ -26,9 +26,9 @@ SEVENTY = estimate([70.0] * 100)
 """After a hundred runs of 70 seconds."""
 
 
-def seen(status: str, at: float = 0.0, **fields: Any) -> Sighting:
+def seen(status: str, at: float = 0.0, **fields: Any) -> Snapshot:
     task = Task.model_validate({"id": "t", "status": status, **fields})
-    return Sighting(task, seen_at=at)
+    return Snapshot(task, seen_at=at)
 
 
 @dataclass
@@ -44,7 +44,7 @@ class World:
     most_at_once: int = 0
     _at_once: int = 0
 
-    async def look(self, watch: Watch, anyway: bool) -> Sighting | None:
+    async def look(self, watch: Watch, anyway: bool) -> Snapshot | None:
         now = anyio.current_time()
         self.looks.append((round(now - self.began, 3), watch.task_id))
         self._at_once += 1
@@ -65,10 +65,10 @@ class World:
 @asynccontextmanager
 async def watchers(
     world: World, chance: Callable[[], float] = lambda: 0.5
-) -> AsyncIterator[Watchers]:
+) -> AsyncIterator[Poller]:
     world.began = anyio.current_time()
     async with anyio.create_task_group() as tasks:
-        watchers = Watchers(
+        watchers = Poller(
             world.look,
             tasks,
             chance=chance,
@@ -79,14 +79,14 @@ async def watchers(
         tasks.cancel_scope.cancel()
 
 
-def begun(watchers: Watchers, task_id: str = "t", *, ago: float = 0.0) -> Watch:
+def begun(watchers: Poller, task_id: str = "t", *, ago: float = 0.0) -> Watch:
     """A task that was submitted so long ago."""
     watch = watchers.open(task_id, began=anyio.current_time() - ago, expected=SEVENTY)
     watchers.hear(watch, seen("pending"), ago=ago)
     return watch
 
 
-async def until_over(watchers: Watchers, watch: Watch) -> None:
+async def until_over(watchers: Poller, watch: Watch) -> None:
     with watchers.waiting(watch):
         while not watch.over:
             await watch.news()
@@ -117,8 +117,8 @@ async def test_a_task_never_seen_is_looked_at_at_once() -> None:
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
         await until_over(ours, watch)
-        assert watch.sighting is not None
-        assert (watch.sighting.task.status, watch.failure) == ("completed", None)
+        assert watch.snapshot is not None
+        assert (watch.snapshot.task.status, watch.failure) == ("completed", None)
     assert world.times == [0.0]
 
 
@@ -289,7 +289,7 @@ async def test_questions_at_once_are_one_look() -> None:
     world = World(takes=1.0)
     answers: list[str] = []
 
-    async def ask(ours: Watchers, watch: Watch) -> None:
+    async def ask(ours: Poller, watch: Watch) -> None:
         with ours.waiting(watch):
             answers.append((await ours.refresh(watch)).task.status)
 
@@ -443,7 +443,7 @@ async def test_a_refusal_ends_the_wait_and_who_asks_later_asks_anew() -> None:
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
         await until_over(ours, watch)
-        assert (watch.failure, watch.sighting) == (refusal, None)
+        assert (watch.failure, watch.snapshot) == (refusal, None)
         await anyio.sleep(100)
         assert len(world.times) == 1
         await until_over(ours, watch)
@@ -520,8 +520,8 @@ async def test_a_task_that_is_said_to_be_unknown_once_is_waited_for_all_the_same
     async with watchers(world) as ours:
         watch = begun(ours)
         await until_over(ours, watch)
-    assert watch.sighting is not None
-    assert (watch.sighting.task.status, watch.failure) == ("completed", None)
+    assert watch.snapshot is not None
+    assert (watch.snapshot.task.status, watch.failure) == ("completed", None)
 
 
 @pytest.mark.anyio
@@ -600,13 +600,13 @@ async def test_a_fault_of_our_own_is_told_and_looked_past() -> None:
     world = World(run=0.0)
     broken = [ValueError("a bug"), None]
 
-    async def look(watch: Watch, anyway: bool) -> Sighting | None:
+    async def look(watch: Watch, anyway: bool) -> Snapshot | None:
         if (error := broken.pop(0)) is not None:
             raise error
         return await world.look(watch, anyway)
 
     async with anyio.create_task_group() as tasks:
-        ours = Watchers(look, tasks, chance=lambda: 0.0)
+        ours = Poller(look, tasks, chance=lambda: 0.0)
         tasks.start_soon(ours.run)
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
         await until_over(ours, watch)
@@ -619,12 +619,12 @@ async def test_while_another_process_looks_it_is_tried_again_after_a_second() ->
     world = World(run=0.0)
     elsewhere = [True, True, False]
 
-    async def look(watch: Watch, anyway: bool) -> Sighting | None:
+    async def look(watch: Watch, anyway: bool) -> Snapshot | None:
         answer = await world.look(watch, anyway)
         return None if elsewhere.pop(0) else answer
 
     async with anyio.create_task_group() as tasks:
-        ours = Watchers(look, tasks, chance=lambda: 0.0)
+        ours = Poller(look, tasks, chance=lambda: 0.0)
         tasks.start_soon(ours.run)
         world.began = anyio.current_time()
         await until_over(ours, ours.open("t", began=world.began, expected=SEVENTY))
@@ -677,7 +677,7 @@ async def test_what_a_rate_limit_has_slowed_grows_quick_again_with_every_answer(
 async def test_questions_keep_their_places_in_the_line() -> None:
     world = World(run=1e6, failures=[limited(5)])
 
-    async def ask(ours: Watchers, watch: Watch) -> None:
+    async def ask(ours: Poller, watch: Watch) -> None:
         with suppress(ReadFailed), ours.waiting(watch), anyio.move_on_after(60):
             await ours.refresh(watch)
 
@@ -752,8 +752,8 @@ async def test_a_flood_of_untrue_callbacks_changes_only_the_pace_and_that_within
         flooded = [time for time in world.times if time <= 300]
         assert flooded[:6] == pytest.approx([0, 2, 6, 14, 30, 62], abs=0.2)
         assert len(flooded) <= 20
-    assert watch.sighting is not None
-    assert watch.sighting.task.status == "completed"
+    assert watch.snapshot is not None
+    assert watch.snapshot.task.status == "completed"
 
 
 @pytest.mark.anyio

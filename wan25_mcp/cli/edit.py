@@ -19,7 +19,7 @@ from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
-from wan25_mcp.inputs.prepare import Wish
+from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.inputs.read import is_link
 from wan25_mcp.outputs.save import output_directory
 from wan25_mcp.provider.statuses import is_settled
@@ -86,7 +86,7 @@ def _for_a_person(
     )
 
 
-async def _start(editor: Editor, wish: Wish, *, force_new: bool) -> Edit:
+async def _start(editor: Editor, wish: EditInput, *, force_new: bool) -> Edit:
     try:
         return await editor.edit(wish, force_new=force_new, patience=PATIENCE)
     except anyio.get_cancelled_exc_class():

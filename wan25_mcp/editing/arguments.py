@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.inputs.prepare import Local, Wish
+from wan25_mcp.inputs.prepare import EditInput, Local
 from wan25_mcp.inputs.read import is_link
 from wan25_mcp.provider.models import (
     MAX_CALLBACK_CHARACTERS,
@@ -88,9 +88,9 @@ class EditArguments(EditRequest):
         ),
     )
 
-    def wish(self, images: tuple[str | Local, ...]) -> Wish:
+    def wish(self, images: tuple[str | Local, ...]) -> EditInput:
         """What is wanted, once its images have been read."""
-        return Wish(self.prompt, images, self.n, self.callback_url, self.model)
+        return EditInput(self.prompt, images, self.n, self.callback_url, self.model)
 
 
 class TaskArguments(BaseModel):

@@ -19,9 +19,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
-from wan25_mcp.journal import Intent, TolerantJournal
+from wan25_mcp.journal import DegradedJournal, Intent
 from wan25_mcp.polling.schedule import pause_after_failure
-from wan25_mcp.polling.shared_poller import Following
+from wan25_mcp.polling.shared_poller import SharedPoller
 from wan25_mcp.provider.client import Client
 
 logger = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ class Callbacks:
     def __init__(
         self,
         client: Client,
-        journal: TolerantJournal,
-        following: Following,
+        journal: DegradedJournal,
+        following: SharedPoller,
         submitted: Callable[[str], Awaitable[Intent | None]],
         tasks: TaskGroup,
         *,

@@ -14,7 +14,7 @@ LONGEST_PAUSE: Final = 600.0
 
 
 @dataclass(slots=True)
-class Breaker:
+class CircuitBreaker:
     """Counts failures of the service in a row; closed again by the first success.
 
     After its pause it lets one submit through, to try; the others wait for what comes of it.

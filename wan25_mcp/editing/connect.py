@@ -19,7 +19,7 @@ import platformdirs
 from pydantic import SecretStr
 
 from wan25_mcp.editing.editor import Editor, open_editor
-from wan25_mcp.editing.options import Connect, Connection, Rules
+from wan25_mcp.editing.options import Connect, Connection, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.inputs.file_service import FileService
@@ -131,7 +131,7 @@ async def open_configured_editor(
     Args:
         attends: Whether it looks after edits nobody asks about; a command of one purpose does not.
     """
-    rules = Rules(
+    rules = Options(
         is_emulator=settings.emulator,
         resumes=settings.emulator_url is not None or not settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_advice
-from wan25_mcp.journal import Intent, Sighting, expires_at
+from wan25_mcp.journal import Intent, Snapshot, expires_at
 from wan25_mcp.provider.models import MAX_IMAGES_OUT, Task, Usage
 from wan25_mcp.provider.statuses import Status, charged_for, is_settled
 from wan25_mcp.redaction import one_line
@@ -95,9 +95,9 @@ def unread(name: str) -> Edit:
     return Edit(task_id=name, status="unknown", charged="unknown", error=reason)
 
 
-def seen(sighting: Sighting, intent: Intent | None) -> Edit:
+def seen(snapshot: Snapshot, intent: Intent | None) -> Edit:
     """An edit whose task was seen; without an intent, one of which is not known what was asked."""
-    task = sighting.task
+    task = snapshot.task
     links = links_of(task, intent)
     settled = is_settled(task.status)
     return Edit(
@@ -106,7 +106,7 @@ def seen(sighting: Sighting, intent: Intent | None) -> Edit:
         charged=_charged(task),
         progress=100 if task.status == "completed" else task.progress,
         image_urls=links,
-        expires_at=expiry(sighting) if links else None,
+        expires_at=expiry(snapshot) if links else None,
         usage=task.usage,
         estimated_seconds=task.task_info.estimated_time if task.task_info and not settled else None,
         notes=_surplus(task, links, intent),
@@ -159,6 +159,6 @@ def _task_error(task: Task) -> TaskFailed | None:
     )
 
 
-def expiry(sighting: Sighting) -> datetime:
+def expiry(snapshot: Snapshot) -> datetime:
     """When the links expire at the earliest."""
-    return datetime.fromtimestamp(expires_at(sighting), UTC)
+    return datetime.fromtimestamp(expires_at(snapshot), UTC)

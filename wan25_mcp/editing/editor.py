@@ -22,26 +22,26 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.editing.callbacks import Address, Callbacks, new_address
 from wan25_mcp.editing.edit import Edit, PastEdit, Progress, seen, unread, unseen
-from wan25_mcp.editing.options import Connect, Connection, OpenJournal, Rules
+from wan25_mcp.editing.options import Connect, Connection, OpenJournal, Options
 from wan25_mcp.editing.ownership import Ownership
 from wan25_mcp.editing.results import Results
 from wan25_mcp.editing.submitter import LEASE_SECONDS, Submitter
 from wan25_mcp.errors import POLL_AGAIN, InvalidRequest, ReadFailed, TaskFailed, Wan25Error
-from wan25_mcp.inputs.prepare import Intake, Prepared, Wish
+from wan25_mcp.inputs.prepare import EditInput, Intake, PreparedRequest
 from wan25_mcp.inputs.publisher import publisher_error_when_none
 from wan25_mcp.journal import (
-    Ask,
     Claim,
+    ClaimRequest,
+    DegradedJournal,
     Intent,
     Journal,
     JournalUnusable,
-    Sighting,
-    TolerantJournal,
+    Snapshot,
     fingerprint,
 )
 from wan25_mcp.journal.records import DAY
 from wan25_mcp.polling.poller import LOOK_PATIENCE
-from wan25_mcp.polling.shared_poller import Following
+from wan25_mcp.polling.shared_poller import SharedPoller
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.models import EditRequest
 
@@ -90,14 +90,14 @@ class _Host:
     connection: Connection
     journal: Journal
     """For what may not happen without it."""
-    tolerant: TolerantJournal
+    degraded: DegradedJournal
     submitter: Submitter
-    following: Following
+    following: SharedPoller
     callbacks: Callbacks
     results: Results
     ownership: Ownership
 
-    def check_address(self, wish: Wish) -> None:
+    def check_address(self, wish: EditInput) -> None:
         """See that local images have somewhere to go, before anything is journaled.
 
         Raises:
@@ -115,7 +115,7 @@ class Editor:
     """
 
     def __init__(
-        self, connect: Connect, open_journal: OpenJournal, tasks: TaskGroup, rules: Rules
+        self, connect: Connect, open_journal: OpenJournal, tasks: TaskGroup, rules: Options
     ) -> None:
         self._connect = connect
         self._open_journal = open_journal
@@ -152,7 +152,7 @@ class Editor:
 
     async def edit(
         self,
-        wish: Wish | EditRequest,
+        wish: EditInput | EditRequest,
         *,
         force_new: bool = False,
         patience: float = SUBMIT_PATIENCE,
@@ -172,7 +172,7 @@ class Editor:
         """
         host = await self._hosted()
         if isinstance(wish, EditRequest):
-            wish = Wish.of(wish)
+            wish = EditInput.of(wish)
         host.check_address(wish)
         began = anyio.current_time()
         owner = await host.ownership.owner()
@@ -190,7 +190,7 @@ class Editor:
         with anyio.CancelScope(deadline=until):
             await submit.ended.wait()
         intent = submit.intent
-        edit = seen(submit.sighting, intent) if submit.sighting else unseen(intent)
+        edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
         return replace(edit, notes=(*submit.changes, *edit.notes))
 
     async def get(self, edit: Edit | str) -> Edit:
@@ -293,14 +293,14 @@ class Editor:
         return [
             PastEdit(
                 edit=await host.results.with_files(
-                    seen(sighting, intent) if sighting else unseen(intent)
+                    seen(snapshot, intent) if snapshot else unseen(intent)
                 ),
                 created_at=datetime.fromtimestamp(intent.created_at, UTC),
                 prompt=intent.prompt,
                 n=intent.n,
                 credits=intent.credits,
             )
-            for intent, sighting in kept
+            for intent, snapshot in kept
         ]
 
     def wake(self) -> None:
@@ -325,7 +325,7 @@ class Editor:
 
     # --- submits ----------------------------------------------------------------------------
 
-    def _address(self, host: _Host, wish: Wish, handle: str) -> Address | None:
+    def _address(self, host: _Host, wish: EditInput, handle: str) -> Address | None:
         """Where the provider is to call us, unless the caller wants to be called."""
         if self._rules.callback_url is None or wish.callback_url is not None:
             return None
@@ -336,7 +336,7 @@ class Editor:
     async def _claim(
         self,
         host: _Host,
-        wish: Wish,
+        wish: EditInput,
         owner: str,
         handle: str,
         address: Address | None,
@@ -344,7 +344,7 @@ class Editor:
         force_new: bool,
     ) -> Claim:
         return await host.journal.claim(
-            Ask(
+            ClaimRequest(
                 handle=handle,
                 owner=owner,
                 fingerprint=fingerprint(wish.content()),
@@ -362,8 +362,8 @@ class Editor:
         )
 
     async def _prepare(
-        self, host: _Host, wish: Wish, owner: str, address: Address | None
-    ) -> Prepared:
+        self, host: _Host, wish: EditInput, owner: str, address: Address | None
+    ) -> PreparedRequest:
         if address is not None:
             wish = replace(wish, callback_url=address.url)
         return await self._intake.prepare(
@@ -425,15 +425,15 @@ class Editor:
             JournalUnusable: The name is a handle, of which the journal alone can tell.
         """
         if name.startswith(HANDLE_PREFIX):
-            return await host.tolerant.find_or_fail(name, now=self._rules.clock())
+            return await host.degraded.find_or_fail(name, now=self._rules.clock())
         return await self._find_if_readable(host, name)
 
     async def _find_if_readable(self, host: _Host, name: str) -> Intent | None:
-        return await host.tolerant.find(name, now=self._rules.clock())
+        return await host.degraded.find(name, now=self._rules.clock())
 
-    def _accepted(self, intent: Intent, sighting: Sighting) -> None:
+    def _accepted(self, intent: Intent, snapshot: Snapshot) -> None:
         if self._host is not None and self._rules.attends:
-            follow = partial(self._host.following.follow, sighting.task.id, intent)
+            follow = partial(self._host.following.follow, snapshot.task.id, intent)
             self._tasks.start_soon(self._in_background, follow)
 
     # --- looking ----------------------------------------------------------------------------
@@ -464,7 +464,7 @@ class Editor:
             return
         typical = await host.following.typical(intent)
         while not watch.over:
-            seen_last = watch.sighting
+            seen_last = watch.snapshot
             known = seen(seen_last, intent) if seen_last else _unknown(watch.task_id)
             await on_progress(Progress(known, watch.age, typical))
             with anyio.move_on_after(_PROGRESS_SECONDS):
@@ -520,7 +520,7 @@ class Editor:
         """
         now = self._rules.clock()
         unseen_for = min(max(now - began, _LEFT_FOR), _UNSEEN_FOR)
-        for task_id in await host.tolerant.unattended(now=now, unseen_for=unseen_for):
+        for task_id in await host.degraded.unattended(now=now, unseen_for=unseen_for):
             if not host.following.is_followed(task_id):
                 intent = await self._find(host, task_id)
                 is_left = unseen_for < _UNSEEN_FOR
@@ -534,9 +534,9 @@ class Editor:
         except JournalUnusable:
             return unread(name)
         task_id = intent.task_id if intent else name
-        sighting = await host.tolerant.last_seen(task_id) if task_id else None
-        if sighting:
-            return seen(sighting, intent)
+        snapshot = await host.degraded.last_seen(task_id) if task_id else None
+        if snapshot:
+            return seen(snapshot, intent)
         if intent:
             return unseen(intent)
         return _unknown(name)
@@ -555,10 +555,10 @@ class Editor:
         async with self._connect() as connection:
             journal = await self._open_journal()
             ownership = Ownership(connection, journal, may_ask=not self.is_emulator)
-            tolerant = TolerantJournal(journal, ownership.owner)
-            following = Following(
+            degraded = DegradedJournal(journal, ownership.owner)
+            following = SharedPoller(
                 connection.client,
-                tolerant,
+                degraded,
                 self._tasks,
                 clock=self._rules.clock,
                 chance=self._rules.chance,
@@ -568,7 +568,7 @@ class Editor:
             submitter = Submitter(
                 connection.client,
                 journal,
-                tolerant,
+                degraded,
                 self._tasks,
                 clock=self._rules.clock,
                 chance=self._rules.chance,
@@ -580,17 +580,17 @@ class Editor:
 
             callbacks = Callbacks(
                 connection.client,
-                tolerant,
+                degraded,
                 following,
                 submitted,
                 self._tasks,
                 clock=self._rules.clock,
             )
             results = Results(
-                connection, journal, tolerant, self._tasks, self._rules, ownership.owner
+                connection, journal, degraded, self._tasks, self._rules, ownership.owner
             )
             host = _Host(
-                connection, journal, tolerant, submitter, following, callbacks, results, ownership
+                connection, journal, degraded, submitter, following, callbacks, results, ownership
             )
             self._tasks.start_soon(following.run)
             task_status.started(host)
@@ -601,7 +601,7 @@ class Editor:
 
 @asynccontextmanager
 async def open_editor(
-    connect: Connect, open_journal: OpenJournal, rules: Rules | None = None
+    connect: Connect, open_journal: OpenJournal, rules: Options | None = None
 ) -> AsyncIterator[Editor]:
     """An editor for as long as the block runs. Opening it has no side effects.
 
@@ -611,7 +611,7 @@ async def open_editor(
     """
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        editor = Editor(connect, open_journal, tasks, rules or Rules())
+        editor = Editor(connect, open_journal, tasks, rules or Options())
         try:
             yield editor
         except Exception as error:  # noqa: BLE001  raised again below, outside the task group
@@ -658,7 +658,7 @@ def _is_open(intent: Intent) -> bool:
 
 def _seen_by(watch: Watch, intent: Intent | None) -> Edit | None:
     """What a wait has come to, with the reason why nothing newer is known, if so."""
-    known = seen(watch.sighting, intent) if watch.sighting else None
+    known = seen(watch.snapshot, intent) if watch.snapshot else None
     if watch.failure is None:
         return known
     if known is None and intent is None:

@@ -49,7 +49,7 @@ OpenJournal = Callable[[], Awaitable[Journal]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Options:
     """How the editor behaves. Times in seconds.
 
     Args:

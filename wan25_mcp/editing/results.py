@@ -12,10 +12,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.editing.edit import Edit, links_of
-from wan25_mcp.editing.options import Connection, Rules
+from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.journal import Journal, JournalUnusable, TolerantJournal, Unsaved, expires_at
-from wan25_mcp.outputs.archiver import PATIENCE, Keeper, Wanted, may_be_tried
+from wan25_mcp.journal import DegradedJournal, Journal, JournalUnusable, Unsaved, expires_at
+from wan25_mcp.outputs.archiver import PATIENCE, Archiver, Wanted, may_be_tried
 from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded, download
 from wan25_mcp.outputs.previews import make_previews
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
@@ -46,20 +46,20 @@ class Results:
         self,
         connection: Connection,
         journal: Journal,
-        tolerant: TolerantJournal,
+        degraded: DegradedJournal,
         tasks: TaskGroup,
-        rules: Rules,
+        rules: Options,
         owner: Callable[[], Awaitable[str]],
     ) -> None:
         self._connection = connection
         self._owner = owner
         self._journal = journal
-        self._tolerant = tolerant
+        self._degraded = degraded
         self._rules = rules
         self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
-        self._keeper: Keeper | None = None
+        self._archiver: Archiver | None = None
         if connection.downloads is not None and rules.save:
-            self._keeper = Keeper(
+            self._archiver = Archiver(
                 self._download,
                 journal,
                 owner,
@@ -73,7 +73,7 @@ class Results:
 
     async def kept(self, edit: Edit, *, patience: float = PATIENCE) -> Edit:
         """An edit whose images were saved, as far as that goes within `patience` seconds."""
-        if self._keeper is None or edit.status != "completed" or edit.task_id is None:
+        if self._archiver is None or edit.status != "completed" or edit.task_id is None:
             return edit
         await self.save(edit.task_id, patience=min(patience, PATIENCE))
         return await self.with_files(edit)
@@ -92,18 +92,18 @@ class Results:
         is_asked_for: bool = True,
     ) -> None:
         """Save the images of a completed task while its links live; wait a little for it."""
-        if self._keeper is None:
+        if self._archiver is None:
             return
-        sighting = await self._tolerant.last_seen(task_id)
-        if sighting is None or not sighting.task.image_urls:
+        snapshot = await self._degraded.last_seen(task_id)
+        if snapshot is None or not snapshot.task.image_urls:
             return
-        expiry = expires_at(sighting)
+        expiry = expires_at(snapshot)
         if self._rules.clock() < expiry:
-            intent = await self._tolerant.find(task_id, now=self._rules.clock())
+            intent = await self._degraded.find(task_id, now=self._rules.clock())
             prompt = (intent.prompt if intent else None) or ""
-            links = links_of(sighting.task, intent)
+            links = links_of(snapshot.task, intent)
             wanted = Wanted(task_id, links, prompt, expiry, is_asked_for)
-            await self._keeper.keep(wanted, patience=patience)
+            await self._archiver.keep(wanted, patience=patience)
 
     async def save_in_turn(self, task_id: str) -> None:
         """Save the images of a completed task though nobody waits; a few tasks at one time."""
@@ -121,7 +121,7 @@ class Results:
                     tasks.start_soon(self.save_in_turn, task_id)
 
     async def _due(self) -> Sequence[str]:
-        if self._keeper is None:
+        if self._archiver is None:
             return ()
         now = self._rules.clock()
         try:
@@ -131,16 +131,16 @@ class Results:
 
     async def with_files(self, edit: Edit) -> Edit:
         """An edit with the files it was saved in, or why there are none."""
-        if self._keeper is None or edit.status != "completed" or edit.task_id is None:
+        if self._archiver is None or edit.status != "completed" or edit.task_id is None:
             return edit
-        saved = await self._keeper.saved(edit.task_id, len(edit.image_urls))
+        saved = await self._archiver.saved(edit.task_id, len(edit.image_urls))
         notes = edit.notes
         if len(saved) < len(edit.image_urls):
-            notes = tuple(dict.fromkeys((*notes, *await self._why_unsaved(self._keeper, edit))))
+            notes = tuple(dict.fromkeys((*notes, *await self._why_unsaved(self._archiver, edit))))
         return replace(edit, saved=saved, notes=notes)
 
-    async def _why_unsaved(self, keeper: Keeper, edit: Edit) -> tuple[str, ...]:
-        found = await keeper.problem(edit.task_id or "")
+    async def _why_unsaved(self, archiver: Archiver, edit: Edit) -> tuple[str, ...]:
+        found = await archiver.problem(edit.task_id or "")
         if found is None:
             return ()
         problem, may_follow = found

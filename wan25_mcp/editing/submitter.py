@@ -15,17 +15,17 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.editing.circuit_breaker import Breaker
+from wan25_mcp.editing.circuit_breaker import CircuitBreaker
 from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
-from wan25_mcp.inputs.prepare import Prepared
+from wan25_mcp.inputs.prepare import PreparedRequest
 from wan25_mcp.journal import (
+    DegradedJournal,
     Intent,
     Journal,
     JournalUnusable,
-    Sighting,
-    TolerantJournal,
+    Snapshot,
     Withheld,
-    sight,
+    observe,
 )
 from wan25_mcp.provider.charging import MOST_RESENDS
 from wan25_mcp.provider.client import Client
@@ -33,7 +33,7 @@ from wan25_mcp.provider.models import EditRequest
 
 logger = logging.getLogger(__name__)
 
-Prepare = Callable[[], Awaitable[Prepared]]
+Prepare = Callable[[], Awaitable[PreparedRequest]]
 """Makes the request ready to be sent; may take a while, and costs nothing."""
 
 LEASE_SECONDS: Final = 12.0
@@ -60,7 +60,7 @@ class Submit:
     """
 
     intent: Intent
-    sighting: Sighting | None = None
+    snapshot: Snapshot | None = None
     changes: tuple[str, ...] = ()
     refusal: Wan25Error | None = None
     on_the_wire: bool = False
@@ -86,21 +86,21 @@ class Submitter:
         self,
         client: Client,
         journal: Journal,
-        tolerant: TolerantJournal,
+        degraded: DegradedJournal,
         tasks: TaskGroup,
         *,
         clock: Callable[[], float],
         chance: Callable[[], float],
-        accepted: Callable[[Intent, Sighting], None],
+        accepted: Callable[[Intent, Snapshot], None],
     ) -> None:
         self._client = client
         self._journal = journal
-        self._tolerant = tolerant
+        self._degraded = degraded
         self._tasks = tasks
         self._clock = clock
         self._chance = chance
         self._accepted = accepted
-        self._breaker = Breaker()
+        self._breaker = CircuitBreaker()
         self._under_way: dict[str, Submit] = {}
 
     def refusal(self) -> Withheld | None:
@@ -158,9 +158,9 @@ class Submitter:
         except Exception as error:
             logger.exception("The submit %s ended unexpectedly", handle)
             if submit.on_the_wire or submit.over:
-                submit.intent = await self._tolerant.lose(submit.intent, _broke(error))
+                submit.intent = await self._degraded.lose(submit.intent, _broke(error))
             else:
-                submit.intent = await self._tolerant.refuse(submit.intent, _never_sent())
+                submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
         finally:
             del self._under_way[handle]
             submit.ended.set()
@@ -170,9 +170,9 @@ class Submitter:
             return
         with anyio.CancelScope(shield=True):
             if submit.on_the_wire:
-                submit.intent = await self._tolerant.lose(submit.intent, _stopped())
+                submit.intent = await self._degraded.lose(submit.intent, _stopped())
             else:
-                submit.intent = await self._tolerant.refuse(submit.intent, _never_sent())
+                submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
 
     async def _send_leased(self, submit: Submit, prepare: Prepare) -> None:
         async with anyio.create_task_group() as beside:
@@ -184,7 +184,7 @@ class Submitter:
             except JournalUnusable as error:
                 # After a resend "nothing was sent" would be untrue.
                 reason = submit.refusal or error
-                submit.intent = await self._tolerant.refuse(submit.intent, reason)
+                submit.intent = await self._degraded.refuse(submit.intent, reason)
             beside.cancel_scope.cancel()
 
     async def _prepared(self, submit: Submit, prepare: Prepare) -> EditRequest | None:
@@ -194,7 +194,7 @@ class Submitter:
         except Wan25Error as error:
             # It is kept with the intent; the frames it came through hold the images.
             error.__traceback__ = error.__context__ = None
-            submit.intent = await self._tolerant.refuse(submit.intent, error)
+            submit.intent = await self._degraded.refuse(submit.intent, error)
             return None
         submit.changes = prepared.changes
         return prepared.request
@@ -219,7 +219,7 @@ class Submitter:
         for attempt in range(MOST_RESENDS + 1):
             if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
                 # Taken for dead, and said to be; a new call may have taken over.
-                found = await self._tolerant.find_or_fail(handle, now=self._clock())
+                found = await self._degraded.find_or_fail(handle, now=self._clock())
                 submit.intent = found or submit.intent
                 return
             submit.on_the_wire = True
@@ -229,7 +229,7 @@ class Submitter:
                 return
             submit.on_the_wire, submit.refusal = False, error
             if not self._may_resend(error, attempt):
-                submit.intent = await self._tolerant.refuse(submit.intent, error)
+                submit.intent = await self._degraded.refuse(submit.intent, error)
                 return
             await self._journal.pause(handle, now=self._clock(), lease=LEASE_SECONDS)
             await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._chance()))
@@ -240,20 +240,20 @@ class Submitter:
             task = await self._client.submit(request, idempotency_key=submit.intent.handle)
         except OutcomeUnknown as error:
             self._breaker.failed(self._clock())
-            submit.intent = await self._tolerant.lose(submit.intent, error)
+            submit.intent = await self._degraded.lose(submit.intent, error)
             return None
         except Wan25Error as error:
             self._note(error)
             return error
         with anyio.CancelScope(shield=True):  # the one moment the id is known here and nowhere else
             now = self._clock()
-            submit.intent = await self._tolerant.accept(submit.intent, task, now=now)
+            submit.intent = await self._degraded.accept(submit.intent, task, now=now)
             if submit.intent.task_id is None:
                 self._breaker.failed(now)
                 return None
-            submit.sighting = sighting = sight(None, task, now)
+            submit.snapshot = snapshot = observe(None, task, now)
         self._breaker.succeeded()
-        self._accepted(submit.intent, sighting)
+        self._accepted(submit.intent, snapshot)
         return None
 
     def _note(self, error: Wan25Error) -> None:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.inputs.sources import MAX_DATA_BYTES
-from wan25_mcp.inputs.weighted_semaphore import Room
+from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.provider.models import MAX_IMAGES_IN
 
 MOST_BODY_BYTES: Final = MAX_IMAGES_IN * MAX_SOURCE_CHARACTERS + 4_000_000
@@ -42,7 +42,7 @@ class BodyBudget:
     def __init__(self, app: ASGIApp, most_each: int, most_held: int) -> None:
         self._app = app
         self._most_each = most_each
-        self._room = Room(most_held)
+        self._room = WeightedSemaphore(most_held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":

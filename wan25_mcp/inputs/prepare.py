@@ -28,7 +28,7 @@ from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.conform import Conformed, check, conform
 from wan25_mcp.inputs.publisher import Publisher, publisher_error_when_none
 from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
-from wan25_mcp.inputs.weighted_semaphore import Room
+from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
 from wan25_mcp.provider.models import EditRequest, ModelName
 
@@ -54,7 +54,7 @@ Local = Picture | LocalFile
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class EditInput:
     """An edit as a person means it: an `EditRequest` whose images may be local.
 
     Args:
@@ -68,7 +68,7 @@ class Wish:
     model: ModelName
 
     @classmethod
-    def of(cls, request: EditRequest) -> Wish:
+    def of(cls, request: EditRequest) -> EditInput:
         """The wish that a request already is."""
         return cls(
             request.prompt,
@@ -98,7 +98,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRequest:
     """A request ready to be sent.
 
     Args:
@@ -160,7 +160,7 @@ class Intake:
         self._run = run
         self._readers = anyio.CapacityLimiter(MOST_READ)
         self._parser = anyio.Lock()
-        self._converters = Room(MOST_CONVERTED)
+        self._converters = WeightedSemaphore(MOST_CONVERTED)
         self._uploads = anyio.CapacityLimiter(MOST_UPLOADED)
         self.held = Held(MOST_HELD_BYTES)
 
@@ -190,8 +190,14 @@ class Intake:
         return picture
 
     async def prepare(
-        self, wish: Wish, publisher: Publisher | None, journal: Journal, *, owner: str, now: float
-    ) -> Prepared:
+        self,
+        wish: EditInput,
+        publisher: Publisher | None,
+        journal: Journal,
+        *,
+        owner: str,
+        now: float,
+    ) -> PreparedRequest:
         """Give every image of a wish an address.
 
         Args:
@@ -211,7 +217,7 @@ class Intake:
             links.append(upload.url)
             if upload.changes:
                 changes.append(f"Image {number}: {', '.join(upload.changes)}.")
-        return Prepared(wish.request(links), tuple(changes))
+        return PreparedRequest(wish.request(links), tuple(changes))
 
     async def _upload(
         self,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 
-class Room:
+class WeightedSemaphore:
     """Like a semaphore, where who asks for much is not overtaken by those who ask for little."""
 
     def __init__(self, most: int) -> None:

@@ -3,44 +3,44 @@
     intent ⇄ sending ─→ accepted | refused | unknown ─→ (accepted, if it turns out so)
 
 The editor writes every step here, durably, before it takes the next. `Journal` is the promise,
-`SqlJournal` keeps it on SQLite or PostgreSQL, and `TolerantJournal` says which steps may not be
+`SqlJournal` keeps it on SQLite or PostgreSQL, and `DegradedJournal` says which steps may not be
 taken without it.
 """
 
-from wan25_mcp.journal.degraded import TolerantJournal
+from wan25_mcp.journal.degraded import DegradedJournal
 from wan25_mcp.journal.records import (
     Allowance,
-    Ask,
     Claim,
+    ClaimRequest,
     Intent,
     Journal,
     JournalUnusable,
     KnownKey,
-    Sighting,
+    Snapshot,
     Stage,
     Unsaved,
     Upload,
     Withheld,
     expires_at,
     fingerprint,
-    sight,
+    observe,
 )
 
 __all__ = [
     "Allowance",
-    "Ask",
     "Claim",
+    "ClaimRequest",
+    "DegradedJournal",
     "Intent",
     "Journal",
     "JournalUnusable",
     "KnownKey",
-    "Sighting",
+    "Snapshot",
     "Stage",
-    "TolerantJournal",
     "Unsaved",
     "Upload",
     "Withheld",
     "expires_at",
     "fingerprint",
-    "sight",
+    "observe",
 ]

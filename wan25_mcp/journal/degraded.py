@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal.records import Intent, Journal, JournalUnusable, Sighting, mixed_up, sight
+from wan25_mcp.journal.records import Intent, Journal, JournalUnusable, Snapshot, mixed_up, observe
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.statuses import is_settled
 
@@ -25,11 +25,11 @@ _MOST_REMEMBERED: Final = 10_000
 @dataclass(slots=True)
 class _Unwritten:
     intents: dict[str, Intent] = field(default_factory=dict)
-    sightings: dict[str, Sighting] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     steps: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
 
-class TolerantJournal:
+class DegradedJournal:
     """What the editor does with its journal after a submit has been sent, and for looks."""
 
     def __init__(self, journal: Journal, owner: Callable[[], Awaitable[str]]) -> None:
@@ -50,7 +50,7 @@ class TolerantJournal:
 
         ended = replace(intent, stage="accepted", task_id=task.id)
         if not await self._take(ended, step):
-            self._unwritten.sightings[task.id] = sight(None, task, now)
+            self._unwritten.snapshots[task.id] = observe(None, task, now)
             logger.error("Not journaled: %s is task %s", intent.handle, task.id)
         if not is_its_own:
             return replace(intent, stage="unknown", error=mixed_up(task.id))
@@ -95,16 +95,16 @@ class TolerantJournal:
                 return
             self._unwritten.steps.pop(handle, None)  # another call may have been as quick
             self._unwritten.intents.pop(handle, None)
-        for task_id, sighting in list(self._unwritten.sightings.items()):
+        for task_id, snapshot in list(self._unwritten.snapshots.items()):
             try:
-                if is_settled(sighting.task.status):  # any other is looked at again
+                if is_settled(snapshot.task.status):  # any other is looked at again
                     owner = await self._owner()
-                    await self._journal.record(owner, sighting.task, now=sighting.seen_at)
+                    await self._journal.record(owner, snapshot.task, now=snapshot.seen_at)
             except JournalUnusable as error:
                 logger.warning("%s", error.state)
                 return
-            if self._unwritten.sightings.get(task_id) is sighting:
-                del self._unwritten.sightings[task_id]
+            if self._unwritten.snapshots.get(task_id) is snapshot:
+                del self._unwritten.snapshots[task_id]
 
     async def find(self, name: str, *, now: float) -> Intent | None:
         """The intent of a handle or of a task id; None also when the journal cannot be read."""
@@ -127,19 +127,19 @@ class TolerantJournal:
                 return intent
         return await self._journal.find(name, await self._owner(), now=now)
 
-    async def record(self, task: Task, *, now: float) -> Sighting:
+    async def record(self, task: Task, *, now: float) -> Snapshot:
         try:
             seen = await self._journal.record(await self._owner(), task, now=now)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
-            seen = sight(await self.last_seen(task.id), task, now)
-            self._unwritten.sightings[task.id] = seen
+            seen = observe(await self.last_seen(task.id), task, now)
+            self._unwritten.snapshots[task.id] = seen
             return seen
-        self._unwritten.sightings.pop(task.id, None)
+        self._unwritten.snapshots.pop(task.id, None)
         return seen
 
-    async def last_seen(self, task_id: str) -> Sighting | None:
-        unwritten = self._unwritten.sightings.get(task_id)
+    async def last_seen(self, task_id: str) -> Snapshot | None:
+        unwritten = self._unwritten.snapshots.get(task_id)
         try:
             written = await self._journal.last_seen(await self._owner(), task_id)
         except JournalUnusable as error:
@@ -149,11 +149,11 @@ class TolerantJournal:
             return written or unwritten
         return max(written, unwritten, key=_newness)
 
-    async def sightings(self, task_ids: Collection[str]) -> Mapping[str, Sighting]:
-        unwritten = self._unwritten.sightings
+    async def snapshots(self, task_ids: Collection[str]) -> Mapping[str, Snapshot]:
+        unwritten = self._unwritten.snapshots
         found = {task_id: unwritten[task_id] for task_id in task_ids if task_id in unwritten}
         try:
-            written = await self._journal.sightings(await self._owner(), task_ids)
+            written = await self._journal.snapshots(await self._owner(), task_ids)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return found
@@ -216,5 +216,5 @@ async def _is_written(step: Callable[[], Awaitable[None]]) -> bool:
     return False
 
 
-def _newness(sighting: Sighting) -> tuple[bool, float]:
-    return is_settled(sighting.task.status), sighting.seen_at
+def _newness(snapshot: Snapshot) -> tuple[bool, float]:
+    return is_settled(snapshot.task.status), snapshot.seen_at

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from wan25_mcp.journal import schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
 from wan25_mcp.journal.schema import MADE_BY, files, intents, tasks, uploads
-from wan25_mcp.journal.tasks import sighting_of, to_save
+from wan25_mcp.journal.tasks import snapshot_of, to_save
 
 
 def _of(table: Table, owner: str, task_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -160,7 +160,7 @@ def count_links(connection: Connection, now: float) -> bool:
     found = []
     for row in rows:
         try:
-            facts = to_save(sighting_of(row))
+            facts = to_save(snapshot_of(row))
         except JournalUnusable:  # whoever asks for it is told; the others are saved
             facts = {"links": 0, "expires_at": None}
         found.append({"whose": row.owner, "which": row.task_id, **facts})

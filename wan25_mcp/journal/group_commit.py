@@ -45,7 +45,7 @@ class _Place(Generic[S]):
         self.turn.set()
 
 
-class Batches(Generic[S]):
+class GroupCommit(Generic[S]):
     """Carries out steps in order, those that came meanwhile together.
 
     Args:

@@ -36,10 +36,10 @@ from wan25_mcp.journal import owners, spending
 from wan25_mcp.journal.records import (
     DAY,
     Allowance,
-    Ask,
     Claim,
+    ClaimRequest,
     Intent,
-    Sighting,
+    Snapshot,
     Stage,
     Withheld,
     error_from_json,
@@ -78,7 +78,7 @@ _MAKE: Final = insert(intents)
 
 def claim(
     connection: Connection,
-    ask: Ask,
+    ask: ClaimRequest,
     *,
     now: float,
     window: float,
@@ -129,7 +129,7 @@ def claim(
     return Claim(intent, joined=False)
 
 
-def _live(connection: Connection, ask: Ask, since: float) -> Intent | None:
+def _live(connection: Connection, ask: ClaimRequest, since: float) -> Intent | None:
     wanted = {
         "owner": ask.owner,
         "fingerprint": ask.fingerprint,
@@ -324,7 +324,7 @@ def _intent(row: Row[Any]) -> Intent:
 
 def recent(
     connection: Connection, owner: str, *, most: int
-) -> list[tuple[Intent, Sighting | None]]:
+) -> list[tuple[Intent, Snapshot | None]]:
     rows = connection.execute(
         select(intents)
         .where(intents.c.owner == owner)

@@ -44,7 +44,7 @@ class JournalUnusable(Wan25Error):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class ClaimRequest:
     """A wish to edit, before anything was decided.
 
     Args:
@@ -77,7 +77,7 @@ class Intent:
             reserved, then used.
         task_id: The provider's id, once accepted.
         error: Why there is no task, once refused or unknown.
-        callback: As in `Ask`.
+        callback: As in `ClaimRequest`.
     """
 
     handle: str
@@ -130,7 +130,7 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Snapshot:
     """What was last seen of a task, and the moments its end must lie between.
 
     Args:
@@ -183,7 +183,7 @@ class Journal(Protocol):
 
     async def claim(
         self,
-        ask: Ask,
+        ask: ClaimRequest,
         *,
         now: float,
         window: float,
@@ -247,7 +247,7 @@ class Journal(Protocol):
         """The intent of a handle or of a task id."""
         ...
 
-    async def record(self, owner: str, task: Task, *, now: float) -> Sighting:
+    async def record(self, owner: str, task: Task, *, now: float) -> Snapshot:
         """Note a look at a task, which ends the look. A settled task stays what it was."""
         ...
 
@@ -269,11 +269,11 @@ class Journal(Protocol):
         """The look failed; another may look."""
         ...
 
-    async def last_seen(self, owner: str, task_id: str) -> Sighting | None:
+    async def last_seen(self, owner: str, task_id: str) -> Snapshot | None:
         """What was last seen of a task."""
         ...
 
-    async def sightings(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Sighting]:
+    async def snapshots(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Snapshot]:
         """What was last seen of many tasks, by task id; those never seen are left out."""
         ...
 
@@ -347,7 +347,7 @@ class Journal(Protocol):
 
     async def recent(
         self, owner: str, *, now: float, most: int
-    ) -> Sequence[tuple[Intent, Sighting | None]]:
+    ) -> Sequence[tuple[Intent, Snapshot | None]]:
         """The latest intents, newest first."""
         ...
 
@@ -373,21 +373,21 @@ def mixed_up(task_id: str) -> errors.OutcomeUnknown:
     )
 
 
-def sight(before: Sighting | None, task: Task, now: float) -> Sighting:
+def observe(before: Snapshot | None, task: Task, now: float) -> Snapshot:
     """What is known of a task after a look; a settled one stays what it was."""
     if before and is_settled(before.task.status):
         return before
     unfinished = before.unfinished_at if before else None
     if is_settled(task.status):
-        return Sighting(task, seen_at=now, unfinished_at=unfinished, settled_at=now)
-    return Sighting(task, seen_at=now, unfinished_at=now)
+        return Snapshot(task, seen_at=now, unfinished_at=unfinished, settled_at=now)
+    return Snapshot(task, seen_at=now, unfinished_at=now)
 
 
-def expires_at(sighting: Sighting) -> float:
+def expires_at(snapshot: Snapshot) -> float:
     """When the links expire at the earliest: the provider never says when a task was completed."""
-    task, latest = sighting.task, sighting.settled_at or sighting.seen_at
+    task, latest = snapshot.task, snapshot.settled_at or snapshot.seen_at
     told = task.created + task.duration if task.created and task.duration else None
-    completed = max(filter(None, (told, sighting.unfinished_at, task.created)), default=latest)
+    completed = max(filter(None, (told, snapshot.unfinished_at, task.created)), default=latest)
     return min(completed, latest) + LINK_LIFE_SECONDS
 
 
@@ -395,20 +395,20 @@ _VAGUE: Final = 0.2
 """A run is not learnt from when its end is known less closely than this share of it."""
 
 
-def took(sent_at: float, sighting: Sighting) -> float | None:
+def took(sent_at: float, snapshot: Snapshot) -> float | None:
     """Seconds from submit to end of a settled task; None when that is not known closely.
 
     What the provider tells comes first, within what was seen; else the end is taken to lie in the
     middle between the last look that saw the task unfinished and the first that saw it settled.
     """
-    if sighting.settled_at is None:
+    if snapshot.settled_at is None:
         return None
-    unfinished = sent_at if sighting.unfinished_at is None else sighting.unfinished_at
-    if sighting.task.duration:
-        least, most = unfinished - sent_at, sighting.settled_at - sent_at
-        return min(max(sighting.task.duration, least), most) or None
-    run = (unfinished + sighting.settled_at) / 2 - sent_at
-    known = 0 <= sighting.settled_at - unfinished <= run * _VAGUE
+    unfinished = sent_at if snapshot.unfinished_at is None else snapshot.unfinished_at
+    if snapshot.task.duration:
+        least, most = unfinished - sent_at, snapshot.settled_at - sent_at
+        return min(max(snapshot.task.duration, least), most) or None
+    run = (unfinished + snapshot.settled_at) / 2 - sent_at
+    known = 0 <= snapshot.settled_at - unfinished <= run * _VAGUE
     return run if known and run > 0 else None
 
 

@@ -28,15 +28,15 @@ from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import files, intents, owners, schema, tasks
 from wan25_mcp.journal.database_file import DatabaseFile, Replaced
 from wan25_mcp.journal.engine import Kind, open_engine, reason, take_turn
-from wan25_mcp.journal.group_commit import Batches
+from wan25_mcp.journal.group_commit import GroupCommit
 from wan25_mcp.journal.records import (
     Allowance,
-    Ask,
     Claim,
+    ClaimRequest,
     Intent,
     JournalUnusable,
     KnownKey,
-    Sighting,
+    Snapshot,
     Unsaved,
     Upload,
     Withheld,
@@ -61,7 +61,7 @@ class _Job:
     """Whether something is sent because of it, so that others must be able to read it."""
 
 
-Lanes = dict[Kind, Batches[_Job]]
+Lanes = dict[Kind, GroupCommit[_Job]]
 
 _numbers: Final = itertools.count()
 
@@ -109,7 +109,7 @@ class SqlJournal:
 
     async def claim(
         self,
-        ask: Ask,
+        ask: ClaimRequest,
         *,
         now: float,
         window: float,
@@ -154,7 +154,7 @@ class SqlJournal:
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
         return await self._read_current(now, None, _owned(intents.find), owner, name)
 
-    async def record(self, owner: str, task: Task, *, now: float) -> Sighting:
+    async def record(self, owner: str, task: Task, *, now: float) -> Snapshot:
         write = self._write if is_settled(task.status) else self._note
         return await write(_owned(tasks.record), owner, task, now=now)
 
@@ -168,11 +168,11 @@ class SqlJournal:
     async def end_look(self, owner: str, task_id: str) -> None:
         await self._note(_owned(tasks.end_look), owner, task_id)
 
-    async def last_seen(self, owner: str, task_id: str) -> Sighting | None:
+    async def last_seen(self, owner: str, task_id: str) -> Snapshot | None:
         return await self._read(None, _owned(tasks.last_seen), owner, task_id)
 
-    async def sightings(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Sighting]:
-        return await self._read({}, _owned(tasks.sightings), owner, task_ids)
+    async def snapshots(self, owner: str, task_ids: Collection[str]) -> Mapping[str, Snapshot]:
+        return await self._read({}, _owned(tasks.snapshots), owner, task_ids)
 
     async def seen_since(self, owner: str, since: float) -> Mapping[str, float]:
         return await self._read({}, _owned(tasks.seen_since), owner, since)
@@ -218,7 +218,7 @@ class SqlJournal:
 
     async def recent(
         self, owner: str, *, now: float, most: int
-    ) -> Sequence[tuple[Intent, Sighting | None]]:
+    ) -> Sequence[tuple[Intent, Snapshot | None]]:
         return await self._read_current(now, [], _owned(intents.recent), owner, most=most)
 
     async def prune(self, *, now: float) -> None:
@@ -281,11 +281,11 @@ class SqlJournal:
             found = await self._read(empty, step, *args, **kwargs)
         return found
 
-    def _lane(self, kind: Kind) -> Batches[_Job]:
+    def _lane(self, kind: Kind) -> GroupCommit[_Job]:
         lanes = self._lanes.get(None)
         if lanes is None:
             lanes = {
-                kind: Batches(
+                kind: GroupCommit(
                     partial(self._carry_out, kind), abreast=abreast, may_abandon=kind == "read"
                 )
                 for kind, abreast in _abreast(self._url).items()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Float, Integer, Row, bindparam, case, insert, or_, select, update
 
-from wan25_mcp.journal.records import DAY, JournalUnusable, Sighting, expires_at, sight, took
+from wan25_mcp.journal.records import DAY, JournalUnusable, Snapshot, expires_at, observe, took
 from wan25_mcp.journal.schema import MADE_BY, intents, tasks
 from wan25_mcp.provider.models import Task, Usage
 from wan25_mcp.provider.statuses import is_settled
@@ -28,9 +28,9 @@ _WHICH: Final = (tasks.c.owner == bindparam("whose"), tasks.c.task_id == bindpar
 _CHANGE: Final = update(tasks).where(*_WHICH)
 
 
-def record(connection: Connection, owner: str, task: Task, *, now: float) -> Sighting:
+def record(connection: Connection, owner: str, task: Task, *, now: float) -> Snapshot:
     before = last_seen(connection, owner, task.id)
-    seen = sight(before, task, now)
+    seen = observe(before, task, now)
     if seen is before:
         end_look(connection, owner, task.id)
         return seen
@@ -54,7 +54,7 @@ def record(connection: Connection, owner: str, task: Task, *, now: float) -> Sig
     return seen
 
 
-def to_save(seen: Sighting) -> dict[str, float | None]:
+def to_save(seen: Snapshot) -> dict[str, float | None]:
     """What is to be known of a task's images without reading its answer."""
     count = len(seen.task.image_urls) if seen.task.status == "completed" else 0
     return {"links": count, "expires_at": expires_at(seen) if count else None}
@@ -102,26 +102,26 @@ def _answer(task: Task) -> dict[str, Any]:
     return kept
 
 
-def last_seen(connection: Connection, owner: str, task_id: str) -> Sighting | None:
+def last_seen(connection: Connection, owner: str, task_id: str) -> Snapshot | None:
     row = connection.execute(_SEEN, {"owner": owner, "task_id": task_id}).first()
-    return sighting_of(row) if row else None
+    return snapshot_of(row) if row else None
 
 
-def sighting_of(row: Row[Any]) -> Sighting:
+def snapshot_of(row: Row[Any]) -> Snapshot:
     try:
         task = Task.model_validate(json.loads(row.answer))
     except ValueError:
         raise JournalUnusable("what it says of a task cannot be read") from None
-    return Sighting(task, row.seen_at, row.unfinished_at, row.settled_at)
+    return Snapshot(task, row.seen_at, row.unfinished_at, row.settled_at)
 
 
-def sightings(connection: Connection, owner: str, task_ids: Collection[str]) -> dict[str, Sighting]:
+def snapshots(connection: Connection, owner: str, task_ids: Collection[str]) -> dict[str, Snapshot]:
     wanted = list(dict.fromkeys(task_ids))
-    found: dict[str, Sighting] = {}
+    found: dict[str, Snapshot] = {}
     for start in range(0, len(wanted), _AT_ONCE):
         some = tasks.c.task_id.in_(wanted[start : start + _AT_ONCE])
         rows = connection.execute(select(tasks).where(tasks.c.owner == owner, some))
-        found.update((row.task_id, sighting_of(row)) for row in rows)
+        found.update((row.task_id, snapshot_of(row)) for row in rows)
     return found
 
 
@@ -195,7 +195,7 @@ def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Itera
         .limit(most * _RUNS_READ)
     )
     for row in rows:
-        if (run := took(row.sent_at, sighting_of(row))) is not None:
+        if (run := took(row.sent_at, snapshot_of(row))) is not None:
             yield run
 
 

@@ -73,7 +73,7 @@ class Wanted:
     is_asked_for: bool
 
 
-class Keeper:
+class Archiver:
     """Saves the images of one account in one process.
 
     Args:

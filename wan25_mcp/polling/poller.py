@@ -17,8 +17,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import POLL_AGAIN, ReadFailed, Unreachable, Wan25Error
-from wan25_mcp.journal import Sighting
-from wan25_mcp.polling.queue import Line
+from wan25_mcp.journal import Snapshot
+from wan25_mcp.polling.queue import DueQueue
 from wan25_mcp.polling.schedule import (
     A_CALLBACK_WILL_TELL,
     NOBODY_WAITS,
@@ -72,11 +72,11 @@ _NOT_FOUND_TRIES: Final = 3
 _LONGEST_FOLLOWED: Final = 24 * 3600.0
 """A task older than this is looked at for those who wait only: some never settle."""
 
-Look = Callable[[Watch, bool], Awaitable[Sighting | None]]
+Look = Callable[[Watch, bool], Awaitable[Snapshot | None]]
 """Looks at a task; the flag: even if another process has just looked. None: one is looking."""
 
 
-class Watchers:
+class Poller:
     """The watchers of one process. Looks are made while `run` runs.
 
     Args:
@@ -98,7 +98,7 @@ class Watchers:
         self._tasks = tasks
         self._chance = chance
         self._settled = settled
-        self._line = Line()
+        self._line = DueQueue()
         self._watches: dict[str, Watch] = {}
         self._forget_at = 100
         self._missed_callbacks = 0
@@ -175,14 +175,14 @@ class Watchers:
 
     # --- news -------------------------------------------------------------------------------
 
-    def hear(self, watch: Watch, sighting: Sighting, *, ago: float) -> None:
+    def hear(self, watch: Watch, snapshot: Snapshot, *, ago: float) -> None:
         """Take in what was seen `ago` seconds ago, by whomever; older news change nothing."""
-        known = watch.sighting
-        if known is None or (known.seen_at < sighting.seen_at and not watch.is_settled):
-            self._take_in(watch, sighting, ago=ago)
+        known = watch.snapshot
+        if known is None or (known.seen_at < snapshot.seen_at and not watch.is_settled):
+            self._take_in(watch, snapshot, ago=ago)
             watch.tell()
 
-    async def refresh(self, watch: Watch) -> Sighting:
+    async def refresh(self, watch: Watch) -> Snapshot:
         """Have a task looked at now, unless it was seen just now; within `waiting`.
 
         Raises:
@@ -191,8 +191,8 @@ class Watchers:
         now = anyio.current_time()
         if watch.over and watch.failure is not None:  # refused just now
             raise watch.failure
-        if watch.sighting and (watch.over or now - watch.heard < FRESH_SECONDS):
-            return watch.sighting
+        if watch.snapshot and (watch.over or now - watch.heard < FRESH_SECONDS):
+            return watch.snapshot
         self._check_open(watch, now)
         if not watch.is_looking:
             self._line.put(watch, max(now, watch.place))
@@ -200,8 +200,8 @@ class Watchers:
             await watch.news()
             if watch.failure is not None:
                 raise watch.failure
-            if watch.sighting is not None:
-                return watch.sighting
+            if watch.snapshot is not None:
+                return watch.snapshot
 
     def _check_open(self, watch: Watch, now: float) -> None:
         until = max(watch.asked_until, self._line.closed_until)
@@ -241,7 +241,7 @@ class Watchers:
     async def _look_once(self, watch: Watch) -> None:
         anyway, watch.is_urgent = watch.is_urgent, False
         try:
-            sighting = await self._look(watch, anyway)
+            snapshot = await self._look(watch, anyway)
         except (ReadFailed, Unreachable) as error:
             self._failed(watch, error, anyway=anyway)
         except Wan25Error as error:
@@ -254,20 +254,20 @@ class Watchers:
             self._failed(watch, _unexpected(), anyway=anyway)
         else:
             watch.is_looking = False
-            if sighting is None:  # another process is looking, and will have written what it saw
+            if snapshot is None:  # another process is looking, and will have written what it saw
                 watch.is_urgent = watch.is_urgent or anyway
                 self._line.put(watch, anyio.current_time() + _ELSEWHERE_PAUSE)
                 return
             self._line.answered()
-            self._take_in(watch, sighting)
+            self._take_in(watch, snapshot)
             self._count_callbacks(watch)
         finally:
             watch.is_looking = False
             self._line.done()
         watch.tell()
 
-    def _take_in(self, watch: Watch, sighting: Sighting, *, ago: float = 0.0) -> None:
-        watch.see(sighting, ago=ago)
+    def _take_in(self, watch: Watch, snapshot: Snapshot, *, ago: float = 0.0) -> None:
+        watch.see(snapshot, ago=ago)
         if not watch.over:
             watch.is_followed = watch.is_followed and watch.age < _LONGEST_FOLLOWED
             self._schedule(watch)
@@ -324,7 +324,7 @@ class Watchers:
         if watch.over:
             again = watch.refused_at + _pause_after_refusal(watch.refusals, self._chance())
             return max(now, again, watch.not_before if watch.failures else now)
-        if watch.sighting is None:
+        if watch.snapshot is None:
             return max(now, watch.not_before) if watch.failures else now
         age = next_poll(
             (now - watch.began) * watch.speed,
@@ -346,13 +346,13 @@ class Watchers:
 
 def _may_be_found(watch: Watch) -> bool:
     """Whether a task that the provider does not know now is one that it knew."""
-    return watch.sighting is not None and watch.failures < _NOT_FOUND_TRIES - 1
+    return watch.snapshot is not None and watch.failures < _NOT_FOUND_TRIES - 1
 
 
 def _was_never_there(watch: Watch) -> bool:
     """Whether the provider does not know it and never did, as far as is known here."""
     is_unknown = watch.failure is not None and watch.failure.code == "not_found"
-    return is_unknown and watch.sighting is None
+    return is_unknown and watch.snapshot is None
 
 
 def _pause_after_refusal(refusals: int, chance: float) -> float:

@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from wan25_mcp.polling.rate_limit import Pace
+from wan25_mcp.polling.rate_limit import RateLimit
 from wan25_mcp.polling.watch import Watch
 
 LOOKS_AT_ONCE: Final = 80
@@ -22,7 +22,7 @@ connections some are left for submits."""
 _FEW: Final = 256
 
 
-class Line:
+class DueQueue:
     """Who is looked at next."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Line:
         self._most = _FEW
         self._changed = anyio.Event()
         self._slots = anyio.Semaphore(LOOKS_AT_ONCE)
-        self._pace = Pace()
+        self._pace = RateLimit()
 
     def put(self, watch: Watch, when: float) -> None:
         """Have a task looked at then, and not when it was to be before."""

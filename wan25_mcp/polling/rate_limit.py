@@ -15,7 +15,7 @@ _SMOOTHING: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RateLimit:
     """One look after another, with gaps that a refusal doubles and answers wear away.
 
     A value: every method gives the next one. Free until the provider first refuses; from then on
@@ -34,7 +34,7 @@ class Pace:
     closed_until: float = 0.0
     usual: float = 1.0
 
-    def admit(self, wanted: float) -> tuple[Pace, float]:
+    def admit(self, wanted: float) -> tuple[RateLimit, float]:
         """Take a place in the line.
 
         Returns the pace for those who come later, and when to look: `wanted` or later. Who sleeps
@@ -46,7 +46,7 @@ class Pace:
         after = max(when + self.gap, self.next_free)
         return replace(self, next_free=after, usual=usual), when
 
-    def limited(self, now: float, asked: float | None = None) -> Pace:
+    def limited(self, now: float, asked: float | None = None) -> RateLimit:
         """The provider refused a look as one too many.
 
         Looks that were under way together are refused together: while the pace is closed, further
@@ -58,7 +58,7 @@ class Pace:
         until = max(self.closed_until, now + max(asked or 0.0, gap, _LEAST_CLOSING))
         return replace(self, gap=gap, closed_until=until, next_free=max(self.next_free, until))
 
-    def answered(self) -> Pace:
+    def answered(self) -> RateLimit:
         """A look was answered."""
         gap = self.gap / (1 + _RECOVERY * self.gap * self.gap)
         return replace(self, gap=gap if gap >= _LEAST_GAP else 0.0)

@@ -19,8 +19,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import POLL_AGAIN, ReadFailed
-from wan25_mcp.journal import Intent, Sighting, TolerantJournal
-from wan25_mcp.polling.poller import Watchers
+from wan25_mcp.journal import DegradedJournal, Intent, Snapshot
+from wan25_mcp.polling.poller import Poller
 from wan25_mcp.polling.schedule import ESTIMATED_TIME, Estimate, estimate
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.client import Client
@@ -50,7 +50,7 @@ class _Past:
     read: float
 
 
-class Following:
+class SharedPoller:
     """Follows the tasks of one process.
 
     Args:
@@ -66,7 +66,7 @@ class Following:
     def __init__(
         self,
         client: Client,
-        journal: TolerantJournal,
+        journal: DegradedJournal,
         tasks: TaskGroup,
         *,
         clock: Callable[[], float],
@@ -77,7 +77,7 @@ class Following:
         self._client = client
         self._journal = journal
         self._clock = clock
-        self._watchers = Watchers(self._look, tasks, chance=chance, settled=settled)
+        self._watchers = Poller(self._look, tasks, chance=chance, settled=settled)
         self._is_emulator = is_emulator
         self._past: dict[int | None, _Past] = {}
         self._waited_for = anyio.Event()
@@ -98,7 +98,7 @@ class Following:
         with self._watchers.waiting(watch):
             yield watch
 
-    async def refresh(self, task_id: str, intent: Intent | None = None) -> Sighting:
+    async def refresh(self, task_id: str, intent: Intent | None = None) -> Snapshot:
         """What a task looks like now, or looked like a moment ago.
 
         Raises:
@@ -132,34 +132,34 @@ class Following:
         return statistics.median(runs) if len(runs) >= _LEAST_RUNS else None
 
     async def _open(self, task_id: str, intent: Intent | None) -> Watch:
-        sighting = await self._journal.last_seen(task_id)
+        snapshot = await self._journal.last_seen(task_id)
         watch = self._watchers.get(task_id)
         if watch is None:
-            expected, speed = await self._expected(intent, sighting), self._speed(sighting)
-            began = anyio.current_time() - self._age(intent, sighting)
+            expected, speed = await self._expected(intent, snapshot), self._speed(snapshot)
+            began = anyio.current_time() - self._age(intent, snapshot)
             watch = self._watchers.open(task_id, began=began, expected=expected, speed=speed)
         watch.is_called_back = intent is not None and intent.callback is not None
-        if sighting is not None:
-            self._take_in(watch, sighting)
+        if snapshot is not None:
+            self._take_in(watch, snapshot)
         return watch
 
-    def _age(self, intent: Intent | None, sighting: Sighting | None) -> float:
+    def _age(self, intent: Intent | None, snapshot: Snapshot | None) -> float:
         """Seconds since the task began, by our own clock: the provider's may be off."""
         now = self._clock()
         earliest = intent.created_at if intent else 0.0
-        latest = sighting.seen_at if sighting else now
-        told = sighting.task.created if sighting else None
+        latest = snapshot.seen_at if snapshot else now
+        told = snapshot.task.created if snapshot else None
         began = min(max(told or latest, earliest), latest)
         return max(now - began, 0.0)
 
-    async def _expected(self, intent: Intent | None, sighting: Sighting | None) -> Estimate:
+    async def _expected(self, intent: Intent | None, snapshot: Snapshot | None) -> Estimate:
         """When such an edit is polled first."""
         if self._is_emulator:
             return estimate()
-        return estimate((await self._past_runs(intent)).runs, _estimated(sighting))
+        return estimate((await self._past_runs(intent)).runs, _estimated(snapshot))
 
-    def _speed(self, sighting: Sighting | None) -> float:
-        estimated = _estimated(sighting) if self._is_emulator else None
+    def _speed(self, snapshot: Snapshot | None) -> float:
+        estimated = _estimated(snapshot) if self._is_emulator else None
         return ESTIMATED_TIME / estimated if estimated else 1.0
 
     async def _past_runs(self, intent: Intent | None) -> _Past:
@@ -175,8 +175,8 @@ class Following:
 
     # --- looks ------------------------------------------------------------------------------
 
-    async def _look(self, watch: Watch, anyway: bool) -> Sighting | None:
-        task_id, seen = watch.task_id, watch.sighting
+    async def _look(self, watch: Watch, anyway: bool) -> Snapshot | None:
+        task_id, seen = watch.task_id, watch.snapshot
         known = None if anyway or seen is None else seen.seen_at
         is_ours = await self._journal.take_look(
             task_id, seen_at=known, now=self._clock(), lease=LOOK_LEASE_SECONDS
@@ -191,10 +191,10 @@ class Following:
             with anyio.move_on_after(_LAST_WORDS, shield=True):
                 await self._journal.end_look(task_id)
             raise
-        sighting = await self._journal.record(task, now=self._clock())
-        watch.speed = self._speed(sighting)
-        self._date(watch, sighting)
-        return sighting
+        snapshot = await self._journal.record(task, now=self._clock())
+        watch.speed = self._speed(snapshot)
+        self._date(watch, snapshot)
+        return snapshot
 
     async def _query(self, task_id: str) -> Task:
         """As long as the look is ours: it is free, and others wait for their turn."""
@@ -207,10 +207,10 @@ class Following:
             retryable=True,
         )
 
-    def _date(self, watch: Watch, sighting: Sighting) -> None:
+    def _date(self, watch: Watch, snapshot: Snapshot) -> None:
         """Of a task somebody else submitted, the first sighting tells when it began."""
-        if watch.sighting is None:
-            watch.began = anyio.current_time() - self._age(None, sighting)
+        if watch.snapshot is None:
+            watch.began = anyio.current_time() - self._age(None, snapshot)
 
     # --- what other processes see -----------------------------------------------------------
 
@@ -230,21 +230,21 @@ class Following:
                 logger.exception("Reading what other processes saw ended unexpectedly")
 
     async def _take_in_all(self, task_ids: Iterable[str]) -> None:
-        found = await self._journal.sightings(list(task_ids))
-        for task_id, sighting in found.items():
+        found = await self._journal.snapshots(list(task_ids))
+        for task_id, snapshot in found.items():
             if (watch := self._watchers.get(task_id)) is not None:
-                self._date(watch, sighting)
-                self._take_in(watch, sighting)
+                self._date(watch, snapshot)
+                self._take_in(watch, snapshot)
 
-    def _take_in(self, watch: Watch, sighting: Sighting) -> None:
-        self._watchers.hear(watch, sighting, ago=max(self._clock() - sighting.seen_at, 0.0))
+    def _take_in(self, watch: Watch, snapshot: Snapshot) -> None:
+        self._watchers.hear(watch, snapshot, ago=max(self._clock() - snapshot.seen_at, 0.0))
 
 
-def _estimated(sighting: Sighting | None) -> float | None:
-    info = sighting.task.task_info if sighting else None
+def _estimated(snapshot: Snapshot | None) -> float | None:
+    info = snapshot.task.task_info if snapshot else None
     return info.estimated_time if info else None
 
 
 def _is_news(watch: Watch, seen_at: float | None) -> bool:
-    known = watch.sighting
+    known = watch.snapshot
     return seen_at is not None and (known is None or known.seen_at < seen_at)

@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import Sighting
+from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.schedule import Estimate, Polled
 from wan25_mcp.provider.statuses import is_settled
 
@@ -34,7 +34,7 @@ class Watch:
     expected: Estimate
     speed: float = 1.0
 
-    sighting: Sighting | None = None
+    snapshot: Snapshot | None = None
     """What was seen last."""
     heard: float = -math.inf
     """The moment it was seen."""
@@ -86,7 +86,7 @@ class Watch:
     @property
     def is_settled(self) -> bool:
         """Whether it was seen settled."""
-        return self.sighting is not None and is_settled(self.sighting.task.status)
+        return self.snapshot is not None and is_settled(self.snapshot.task.status)
 
     @property
     def age(self) -> float:
@@ -102,11 +102,11 @@ class Watch:
         news, self._news = self._news, anyio.Event()
         news.set()
 
-    def see(self, sighting: Sighting, *, ago: float = 0.0) -> None:
+    def see(self, snapshot: Snapshot, *, ago: float = 0.0) -> None:
         """Take in what a look has shown `ago` seconds ago."""
-        self.sighting, self.failure, self.failures, self.refusals = sighting, None, 0, 0
+        self.snapshot, self.failure, self.failures, self.refusals = snapshot, None, 0, 0
         self.heard = anyio.current_time() - ago
         self.over = self.is_settled
         age = (self.age - ago) * self.speed
         if not self.over and age >= _LEAST_AGE:
-            self.polled = self.polled.then(age, sighting.task.progress)
+            self.polled = self.polled.then(age, snapshot.task.progress)
