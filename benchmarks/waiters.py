@@ -129,10 +129,10 @@ class World:
     journal: Journal
 
     @asynccontextmanager
-    async def following(self) -> AsyncIterator[SharedPoller]:
+    async def poller(self) -> AsyncIterator[SharedPoller]:
         """What the editor follows tasks with, without an editor that would wait for them."""
         async with anyio.create_task_group() as tasks:
-            following = SharedPoller(
+            poller = SharedPoller(
                 self.client,
                 DegradedJournal(self.journal, the_owner),
                 tasks,
@@ -140,8 +140,8 @@ class World:
                 chance=random.random,
                 settled=lambda _: None,
             )
-            tasks.start_soon(following.run)
-            yield following
+            tasks.start_soon(poller.run)
+            yield poller
             tasks.cancel_scope.cancel()
 
     async def submit(self, numbers: Sequence[int]) -> list[str]:
@@ -322,8 +322,8 @@ class Run:
         if kind == "none":
             yield _nobody
         elif kind == "follow":
-            async with self._world.following() as following:
-                yield following.follow
+            async with self._world.poller() as poller:
+                yield poller.follow
         elif kind == "mcp":
             waits = Waits(default=LONG, longest=LONG)
             async with McpClient(create_server(self._world.editor, waits=waits)) as client:

@@ -167,9 +167,9 @@ def _best_schedule(ends: Sequence[float], price: float) -> Schedule:
     """Least mean of lateness and priced polls over equally likely runs, by dynamic programming."""
     count = len(ends)
     shares = [0.0, *accumulate(1 / end for end in ends)]
-    cost, following = [0.0] * (count + 1), [count] * (count + 1)
+    cost, poller = [0.0] * (count + 1), [count] * (count + 1)
     for known in range(count - 1, -1, -1):
-        cost[known], following[known] = min(
+        cost[known], poller[known] = min(
             (
                 price * (count - known)
                 + ends[poll - 1] * (shares[poll] - shares[known])
@@ -181,7 +181,7 @@ def _best_schedule(ends: Sequence[float], price: float) -> Schedule:
         )
     schedule, known = [], 0
     while known < count:
-        known = following[known]
+        known = poller[known]
         schedule.append(ends[known - 1])
     return tuple(schedule)
 

@@ -166,7 +166,7 @@ async def open_stage(
             # In memory and on the event loop: a virtual clock does not wait for threads.
             return journal or SqlJournal("sqlite://", run=inline)
 
-        rules = Options(
+        options = Options(
             is_emulator=is_emulator,
             duplicate_window=window,
             allowance=allowance or Allowance(),
@@ -186,7 +186,7 @@ async def open_stage(
             journal: Journal | None = journal,
         ) -> AbstractAsyncContextManager[Editor]:
             return open_editor(
-                partial(connect, key, account, address), partial(open_journal, journal), rules
+                partial(connect, key, account, address), partial(open_journal, journal), options
             )
 
         async with another() as editor:

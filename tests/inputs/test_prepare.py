@@ -20,7 +20,7 @@ from wan25_mcp.inputs.prepare import (
     MOST_CONVERTED,
     MOST_UPLOADED,
     EditInput,
-    Intake,
+    ImagePreparer,
     PreparedRequest,
 )
 from wan25_mcp.inputs.publisher import Published, published_name
@@ -52,7 +52,7 @@ def wish(*images: Picture) -> EditInput:
 
 
 async def prepared(
-    intake: Intake, shelf: Shelf, *images: Picture, journal: Journal | None = None
+    intake: ImagePreparer, shelf: Shelf, *images: Picture, journal: Journal | None = None
 ) -> PreparedRequest:
     journal = journal or SqlJournal("sqlite://", run=inline)
     return await intake.prepare(wish(*images), shelf, journal, owner="me", now=T0)
@@ -75,7 +75,7 @@ async def test_the_event_loop_goes_on_while_an_image_is_made(
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(tick)
-            ready = await prepared(Intake(()), shelf, large, journal=journal)
+            ready = await prepared(ImagePreparer(()), shelf, large, journal=journal)
             group.cancel_scope.cancel()
     journal.close()
     assert [image.width for image in shelf.images] == [5000]
@@ -97,7 +97,7 @@ async def test_no_more_than_two_images_are_in_memory_at_once() -> None:
         now -= 1
         return job(*given)
 
-    intake, shelf = Intake((), run=slowly), Shelf()
+    intake, shelf = ImagePreparer((), run=slowly), Shelf()
     async with anyio.create_task_group() as group:
         for side in range(400, 405):
             group.start_soon(prepared, intake, shelf, picture(saved(quarters(side, side), "PNG")))
@@ -107,7 +107,7 @@ async def test_no_more_than_two_images_are_in_memory_at_once() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_refusal_comes_out_of_the_thread_and_makes_room_for_the_next() -> None:
-    intake, shelf = Intake(()), Shelf()
+    intake, shelf = ImagePreparer(()), Shelf()
     with anyio.fail_after(30):
         for _ in range(MOST_CONVERTED + 1):
             with pytest.raises(InvalidRequest, match="is empty"):
@@ -131,7 +131,7 @@ def bitmap(folder: Path, name: str, side: int = 1000) -> str:
 
 async def test_files_that_wait_take_no_memory(tmp_path: Path) -> None:
     sources = [bitmap(tmp_path, f"{number}.bmp") for number in range(12)]
-    intake = Intake([tmp_path], run=inline_run)
+    intake = ImagePreparer([tmp_path], run=inline_run)
     read: list[object] = []
 
     async def one(source: str) -> None:
@@ -165,7 +165,7 @@ async def test_a_large_image_is_converted_alone(monkeypatch: pytest.MonkeyPatch)
         now -= 1
         return found
 
-    intake, shelf = Intake((), run=slowly), Shelf()
+    intake, shelf = ImagePreparer((), run=slowly), Shelf()
     async with anyio.create_task_group() as group:
         for side in (400, 600, 401, 402, 601):
             image = picture(saved(quarters(side, side), "PNG"))
@@ -188,7 +188,7 @@ async def test_no_more_than_four_images_are_uploaded_at_once() -> None:
             now -= 1
             return await super().publish(image, name)
 
-    intake, shelf = Intake((), run=inline_run), Slow()
+    intake, shelf = ImagePreparer((), run=inline_run), Slow()
     async with anyio.create_task_group() as group:
         for side in range(400, 420):
             image = picture(saved(quarters(side, side), "PNG"))
@@ -206,7 +206,7 @@ async def test_images_inside_calls_are_counted_until_nobody_holds_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(intakes, "MOST_HELD_BYTES", 1_100_000)  # two of them
-    intake = Intake((), run=inline_run)
+    intake = ImagePreparer((), run=inline_run)
     first, second = await intake.read([data_uri(0)]), await intake.read([data_uri(1)])
     began = anyio.current_time()
     with pytest.raises(Wan25Error) as refused:
@@ -229,7 +229,7 @@ async def test_one_that_waits_for_room_gets_it_when_another_is_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(intakes, "MOST_HELD_BYTES", 600_000)
-    intake = Intake((), run=inline_run)
+    intake = ImagePreparer((), run=inline_run)
 
     async def hold() -> None:
         held = await intake.read([data_uri(0)])

@@ -583,7 +583,7 @@ async def test_what_is_put_off_again_and_again_takes_no_room() -> None:
         for _ in range(2000):
             with anyio.move_on_after(0.1):
                 await until_over(ours, watch)
-        assert len(ours._line._waiting) <= 256
+        assert len(ours._queue._waiting) <= 256
 
 
 @pytest.mark.anyio
@@ -592,7 +592,7 @@ async def test_what_nobody_waits_for_has_no_place_in_the_line() -> None:
         for number in range(1000):
             with ours.waiting(begun(ours, f"t{number}")):
                 pass
-        assert len(ours._line._waiting) <= 256
+        assert len(ours._queue._waiting) <= 256
 
 
 @pytest.mark.anyio

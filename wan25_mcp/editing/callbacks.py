@@ -63,7 +63,7 @@ class Callbacks:
     Args:
         client: Whom to ask what is true.
         journal: What was sent, and with which address.
-        following: What to wake.
+        poller: What to wake.
         submitted: Waits until the submit of a handle has ended, and says what came of it.
         tasks: The task group that outlives the callback.
         clock: Epoch seconds.
@@ -73,7 +73,7 @@ class Callbacks:
         self,
         client: Client,
         journal: DegradedJournal,
-        following: SharedPoller,
+        poller: SharedPoller,
         submitted: Callable[[str], Awaitable[Intent | None]],
         tasks: TaskGroup,
         *,
@@ -81,7 +81,7 @@ class Callbacks:
     ) -> None:
         self._client = client
         self._journal = journal
-        self._following = following
+        self._poller = poller
         self._submitted = submitted
         self._tasks = tasks
         self._clock = clock
@@ -125,7 +125,7 @@ class Callbacks:
             if intent is not None and intent.stage == "unknown" and hint is not None:
                 intent = await self._resolve(intent, hint)
             if intent is not None and intent.task_id is not None:
-                await self._following.wake(intent.task_id, intent)
+                await self._poller.wake(intent.task_id, intent)
         except Exception:
             logger.exception("Heeding a callback of %s ended unexpectedly", handle)
         finally:

@@ -131,7 +131,7 @@ async def open_configured_editor(
     Args:
         attends: Whether it looks after edits nobody asks about; a command of one purpose does not.
     """
-    rules = Options(
+    options = Options(
         is_emulator=settings.emulator,
         resumes=settings.emulator_url is not None or not settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,
@@ -148,7 +148,7 @@ async def open_configured_editor(
         callback_url=settings.callback_url if attends else None,
     )
     opening = functools.partial(open_journal, settings)
-    async with open_editor(connect_as(settings), opening, rules) as editor:
+    async with open_editor(connect_as(settings), opening, options) as editor:
         yield editor
 
 

@@ -27,7 +27,7 @@ from wan25_mcp.editing.ownership import Ownership
 from wan25_mcp.editing.results import Results
 from wan25_mcp.editing.submitter import LEASE_SECONDS, Submitter
 from wan25_mcp.errors import POLL_AGAIN, InvalidRequest, ReadFailed, TaskFailed, Wan25Error
-from wan25_mcp.inputs.prepare import EditInput, Intake, PreparedRequest
+from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
 from wan25_mcp.inputs.publisher import publisher_error_when_none
 from wan25_mcp.journal import (
     Claim,
@@ -92,7 +92,7 @@ class _Host:
     """For what may not happen without it."""
     degraded: DegradedJournal
     submitter: Submitter
-    following: SharedPoller
+    poller: SharedPoller
     callbacks: Callbacks
     results: Results
     ownership: Ownership
@@ -115,15 +115,15 @@ class Editor:
     """
 
     def __init__(
-        self, connect: Connect, open_journal: OpenJournal, tasks: TaskGroup, rules: Options
+        self, connect: Connect, open_journal: OpenJournal, tasks: TaskGroup, options: Options
     ) -> None:
         self._connect = connect
         self._open_journal = open_journal
         self._tasks = tasks
-        self._rules = rules
+        self._options = options
         self._host: _Host | None = None
         self._awake = False
-        self._intake = Intake(rules.input_dirs, run=rules.run)
+        self._preparer = ImagePreparer(options.input_dirs, run=options.run)
         self._hosting = anyio.Lock()
         self._used = anyio.Event()
         self._holder = uuid.uuid4().hex
@@ -131,7 +131,7 @@ class Editor:
     @property
     def is_emulator(self) -> bool:
         """Whether the far side only plays the provider."""
-        return self._rules.is_emulator
+        return self._options.is_emulator
 
     async def in_use(self) -> None:
         """Return when something was first asked of the editor that needed the provider."""
@@ -148,7 +148,7 @@ class Editor:
             InvalidRequest: An image cannot be read; nothing was uploaded or sent.
             Wan25Error: Too many images inside calls are held already.
         """
-        return await self._intake.read(sources)
+        return await self._preparer.read(sources)
 
     async def edit(
         self,
@@ -230,7 +230,7 @@ class Editor:
         with anyio.CancelScope(deadline=until):
             intent = await self._submitted_telling(host, name, on_progress)
             if (task_id := _task_id(intent, name)) is not None:
-                async with host.following.watching(task_id, intent) as watch:
+                async with host.poller.watching(task_id, intent) as watch:
                     try:
                         await self._wait(host, watch, intent, on_progress)
                     finally:
@@ -289,7 +289,7 @@ class Editor:
         """
         host = await self._hosted()
         owner = await host.ownership.owner()
-        kept = await host.journal.recent(owner, now=self._rules.clock(), most=most)
+        kept = await host.journal.recent(owner, now=self._options.clock(), most=most)
         return [
             PastEdit(
                 edit=await host.results.with_files(
@@ -305,7 +305,7 @@ class Editor:
 
     def wake(self) -> None:
         """Look after edits of an earlier process, if there can be any. Returns at once."""
-        if not self._awake and self._rules.resumes:
+        if not self._awake and self._options.resumes:
             self._awake = True
             self._tasks.start_soon(self._wake)
 
@@ -327,9 +327,9 @@ class Editor:
 
     def _address(self, host: _Host, wish: EditInput, handle: str) -> Address | None:
         """Where the provider is to call us, unless the caller wants to be called."""
-        if self._rules.callback_url is None or wish.callback_url is not None:
+        if self._options.callback_url is None or wish.callback_url is not None:
             return None
-        address = new_address(self._rules.callback_url, handle)
+        address = new_address(self._options.callback_url, handle)
         host.callbacks.note(handle, address)
         return address
 
@@ -354,10 +354,10 @@ class Editor:
                 callback=address.digest if address else None,
                 address=host.connection.address,
             ),
-            now=self._rules.clock(),
-            window=0.0 if force_new else self._rules.duplicate_window,
+            now=self._options.clock(),
+            window=0.0 if force_new else self._options.duplicate_window,
             lease=LEASE_SECONDS,
-            allowance=self._rules.allowance,
+            allowance=self._options.allowance,
             refusal=host.submitter.refusal(),
         )
 
@@ -366,12 +366,12 @@ class Editor:
     ) -> PreparedRequest:
         if address is not None:
             wish = replace(wish, callback_url=address.url)
-        return await self._intake.prepare(
+        return await self._preparer.prepare(
             wish,
             host.connection.publisher,
             host.journal,
             owner=owner,
-            now=self._rules.clock(),
+            now=self._options.clock(),
         )
 
     async def _join(self, host: _Host, intent: Intent, until: float) -> Edit:
@@ -416,7 +416,7 @@ class Editor:
 
     def _may_tell(self, intent: Intent) -> bool:
         is_unknown = intent.stage == "unknown" and intent.callback is not None
-        return is_unknown and self._rules.clock() - intent.created_at < _CALLBACK_HOPE
+        return is_unknown and self._options.clock() - intent.created_at < _CALLBACK_HOPE
 
     async def _find(self, host: _Host, name: str) -> Intent | None:
         """The intent behind a name; a task id is as good without one.
@@ -425,15 +425,15 @@ class Editor:
             JournalUnusable: The name is a handle, of which the journal alone can tell.
         """
         if name.startswith(HANDLE_PREFIX):
-            return await host.degraded.find_or_fail(name, now=self._rules.clock())
+            return await host.degraded.find_or_fail(name, now=self._options.clock())
         return await self._find_if_readable(host, name)
 
     async def _find_if_readable(self, host: _Host, name: str) -> Intent | None:
-        return await host.degraded.find(name, now=self._rules.clock())
+        return await host.degraded.find(name, now=self._options.clock())
 
     def _accepted(self, intent: Intent, snapshot: Snapshot) -> None:
-        if self._host is not None and self._rules.attends:
-            follow = partial(self._host.following.follow, snapshot.task.id, intent)
+        if self._host is not None and self._options.attends:
+            follow = partial(self._host.poller.follow, snapshot.task.id, intent)
             self._tasks.start_soon(self._in_background, follow)
 
     # --- looking ----------------------------------------------------------------------------
@@ -443,7 +443,7 @@ class Editor:
         error: Wan25Error = _too_slow()
         try:
             with anyio.move_on_after(LOOK_PATIENCE):
-                return seen(await host.following.refresh(task_id, intent), intent)
+                return seen(await host.poller.refresh(task_id, intent), intent)
         except Wan25Error as reason:
             error = reason
         known = await self._report(host, task_id)
@@ -462,7 +462,7 @@ class Editor:
             while not watch.over:
                 await watch.news()
             return
-        typical = await host.following.typical(intent)
+        typical = await host.poller.typical(intent)
         while not watch.over:
             seen_last = watch.snapshot
             known = seen(seen_last, intent) if seen_last else _unknown(watch.task_id)
@@ -474,7 +474,7 @@ class Editor:
 
     def _settled(self, watch: Watch) -> None:
         """Save the images of a task that this process saw end, whoever waits."""
-        if self._host is not None and self._rules.attends:
+        if self._host is not None and self._options.attends:
             save = partial(self._host.results.save_in_turn, watch.task_id)
             self._tasks.start_soon(self._in_background, save)
 
@@ -487,7 +487,7 @@ class Editor:
 
     async def _attend(self, host: _Host) -> None:
         """Take up now and then what others left: after a crash, or when callers are gone."""
-        began = self._rules.clock()
+        began = self._options.clock()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._in_rounds, partial(self._follow_left, host, began))
             tasks.start_soon(self._in_rounds, host.results.save_unsaved)
@@ -507,7 +507,7 @@ class Editor:
     async def _prune_daily(self, journal: Journal) -> None:
         await anyio.sleep(DAY)  # opening the journal has just pruned it
         try:
-            await journal.prune(now=self._rules.clock())
+            await journal.prune(now=self._options.clock())
         except JournalUnusable as error:
             logger.warning("%s", error.state)
 
@@ -518,13 +518,13 @@ class Editor:
         they may have settled, and the provider called back, while nobody was there. Where another
         process follows them, the two share what they see.
         """
-        now = self._rules.clock()
+        now = self._options.clock()
         unseen_for = min(max(now - began, _LEFT_FOR), _UNSEEN_FOR)
         for task_id in await host.degraded.unattended(now=now, unseen_for=unseen_for):
-            if not host.following.is_followed(task_id):
+            if not host.poller.is_followed(task_id):
                 intent = await self._find(host, task_id)
                 is_left = unseen_for < _UNSEEN_FOR
-                await host.following.follow(task_id, intent, at_once=is_left)
+                await host.poller.follow(task_id, intent, at_once=is_left)
 
     # --- what is known, as an Edit ----------------------------------------------------------
 
@@ -556,12 +556,12 @@ class Editor:
             journal = await self._open_journal()
             ownership = Ownership(connection, journal, may_ask=not self.is_emulator)
             degraded = DegradedJournal(journal, ownership.owner)
-            following = SharedPoller(
+            poller = SharedPoller(
                 connection.client,
                 degraded,
                 self._tasks,
-                clock=self._rules.clock,
-                chance=self._rules.chance,
+                clock=self._options.clock,
+                chance=self._options.chance,
                 settled=self._settled,
                 is_emulator=self.is_emulator,
             )
@@ -570,8 +570,8 @@ class Editor:
                 journal,
                 degraded,
                 self._tasks,
-                clock=self._rules.clock,
-                chance=self._rules.chance,
+                clock=self._options.clock,
+                chance=self._options.chance,
                 accepted=self._accepted,
             )
 
@@ -581,27 +581,27 @@ class Editor:
             callbacks = Callbacks(
                 connection.client,
                 degraded,
-                following,
+                poller,
                 submitted,
                 self._tasks,
-                clock=self._rules.clock,
+                clock=self._options.clock,
             )
             results = Results(
-                connection, journal, degraded, self._tasks, self._rules, ownership.owner
+                connection, journal, degraded, self._tasks, self._options, ownership.owner
             )
             host = _Host(
-                connection, journal, degraded, submitter, following, callbacks, results, ownership
+                connection, journal, degraded, submitter, poller, callbacks, results, ownership
             )
-            self._tasks.start_soon(following.run)
+            self._tasks.start_soon(poller.run)
             task_status.started(host)
-            if self._rules.attends:
+            if self._options.attends:
                 await self._attend(host)
             await anyio.sleep_forever()
 
 
 @asynccontextmanager
 async def open_editor(
-    connect: Connect, open_journal: OpenJournal, rules: Options | None = None
+    connect: Connect, open_journal: OpenJournal, options: Options | None = None
 ) -> AsyncIterator[Editor]:
     """An editor for as long as the block runs. Opening it has no side effects.
 
@@ -611,7 +611,7 @@ async def open_editor(
     """
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        editor = Editor(connect, open_journal, tasks, rules or Options())
+        editor = Editor(connect, open_journal, tasks, options or Options())
         try:
             yield editor
         except Exception as error:  # noqa: BLE001  raised again below, outside the task group

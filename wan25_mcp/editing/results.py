@@ -36,9 +36,9 @@ class Results:
     Args:
         connection: Where they are downloaded from, if they are.
         journal: Where it is written which image is where.
-        tolerant: What is known of the tasks.
+        degraded: What is known of the tasks.
         tasks: The task group the saving runs in; it outlives every call.
-        rules: Whether and where they are saved.
+        options: Whether and where they are saved.
         owner: Whose they are.
     """
 
@@ -48,25 +48,25 @@ class Results:
         journal: Journal,
         degraded: DegradedJournal,
         tasks: TaskGroup,
-        rules: Options,
+        options: Options,
         owner: Callable[[], Awaitable[str]],
     ) -> None:
         self._connection = connection
         self._owner = owner
         self._journal = journal
         self._degraded = degraded
-        self._rules = rules
+        self._options = options
         self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
         self._archiver: Archiver | None = None
-        if connection.downloads is not None and rules.save:
+        if connection.downloads is not None and options.save:
             self._archiver = Archiver(
                 self._download,
                 journal,
                 owner,
                 tasks,
-                directory=rules.output_dir,
-                clock=rules.clock,
-                run=rules.run,
+                directory=options.output_dir,
+                clock=options.clock,
+                run=options.run,
             )
 
     # --- saved ------------------------------------------------------------------------------
@@ -98,8 +98,8 @@ class Results:
         if snapshot is None or not snapshot.task.image_urls:
             return
         expiry = expires_at(snapshot)
-        if self._rules.clock() < expiry:
-            intent = await self._degraded.find(task_id, now=self._rules.clock())
+        if self._options.clock() < expiry:
+            intent = await self._degraded.find(task_id, now=self._options.clock())
             prompt = (intent.prompt if intent else None) or ""
             links = links_of(snapshot.task, intent)
             wanted = Wanted(task_id, links, prompt, expiry, is_asked_for)
@@ -123,7 +123,7 @@ class Results:
     async def _due(self) -> Sequence[str]:
         if self._archiver is None:
             return ()
-        now = self._rules.clock()
+        now = self._options.clock()
         try:
             return await self._journal.unsaved(await self._owner(), now=now, most=_LISTED)
         except JournalUnusable:
@@ -144,7 +144,7 @@ class Results:
         if found is None:
             return ()
         problem, may_follow = found
-        is_alive = edit.expires_at is None or self._rules.clock() < edit.expires_at.timestamp()
+        is_alive = edit.expires_at is None or self._options.clock() < edit.expires_at.timestamp()
         return (
             f"Not saved yet: {problem}" if may_follow and is_alive else f"Not saved: {problem}",
         )
@@ -163,7 +163,7 @@ class Results:
         try:
             path = (await self._journal.saved(await self._owner(), edit.task_id)).get(number)
             if path is not None:
-                body: bytes = await self._rules.run(Path(path).read_bytes)
+                body: bytes = await self._options.run(Path(path).read_bytes)
                 return body
         except (OSError, JournalUnusable):
             pass  # moved or deleted since, or not to be told now; the link may still live
@@ -171,7 +171,7 @@ class Results:
 
     async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
         """Download an image, but not again and again what no try can bring."""
-        before, now = await self._failed_before(task_id, number), self._rules.clock()
+        before, now = await self._failed_before(task_id, number), self._options.clock()
         if before is not None and not may_be_tried(before, now, is_asked_for=True):
             fix = "It was not downloaded again; that is tried once an hour at most."
             raise NotDownloaded(before.problem, retryable=False, is_lasting=True, fix=fix)
@@ -201,7 +201,7 @@ class Results:
         """
         numbers = range(1, len(edit.image_urls) + 1)
         bodies = [await self.image(edit, number) for number in numbers]
-        made = await make_previews(bodies, run=self._rules.run)
+        made = await make_previews(bodies, run=self._options.run)
         return [preview for preview in made if preview is not None]
 
     async def _download(self, link: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:

@@ -75,7 +75,7 @@ class Submitter:
     Args:
         client: The provider's API.
         journal: Where every step is written.
-        tolerant: Where what came of a submit is written, whatever the disk says.
+        degraded: Where what came of a submit is written, whatever the disk says.
         tasks: The task group they run in; it outlives every call.
         clock: Epoch seconds.
         chance: Random numbers in [0, 1).

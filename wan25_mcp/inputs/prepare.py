@@ -147,7 +147,7 @@ class Held:
         return self._bytes
 
 
-class Intake:
+class ImagePreparer:
     """Reads and publishes the images of this machine.
 
     Args:

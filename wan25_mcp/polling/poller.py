@@ -98,7 +98,7 @@ class Poller:
         self._tasks = tasks
         self._chance = chance
         self._settled = settled
-        self._line = DueQueue()
+        self._queue = DueQueue()
         self._watches: dict[str, Watch] = {}
         self._forget_at = 100
         self._missed_callbacks = 0
@@ -107,7 +107,7 @@ class Poller:
         """Make each look when its time has come, until cancelled."""
         while True:
             try:
-                watch = await self._line.next()
+                watch = await self._queue.next()
             except Exception:  # the tasks that come after it are polled all the same
                 logger.exception("Finding the task to poll next ended unexpectedly")
                 await anyio.sleep(_UNEXPECTED_PAUSE)
@@ -155,7 +155,7 @@ class Poller:
             watch.is_followed = True
             self._schedule(watch)
             if at_once and not watch.is_looking and not watch.over:
-                self._line.put(watch, max(anyio.current_time(), watch.place))
+                self._queue.put(watch, max(anyio.current_time(), watch.place))
 
     def _drop_or_slow(self, watch: Watch) -> None:
         if watch.is_settled:
@@ -195,7 +195,7 @@ class Poller:
             return watch.snapshot
         self._check_open(watch, now)
         if not watch.is_looking:
-            self._line.put(watch, max(now, watch.place))
+            self._queue.put(watch, max(now, watch.place))
         while True:
             await watch.news()
             if watch.failure is not None:
@@ -204,7 +204,7 @@ class Poller:
                 return watch.snapshot
 
     def _check_open(self, watch: Watch, now: float) -> None:
-        until = max(watch.asked_until, self._line.closed_until)
+        until = max(watch.asked_until, self._queue.closed_until)
         if now < until:
             raise ReadFailed(
                 "The provider is limiting requests, so it was not polled again.",
@@ -235,7 +235,7 @@ class Poller:
         except Exception:
             logger.exception("What was seen of %s could not be used", watch.task_id)
             if watch.is_of_interest:
-                self._line.put(watch, anyio.current_time() + _UNEXPECTED_PAUSE)
+                self._queue.put(watch, anyio.current_time() + _UNEXPECTED_PAUSE)
             watch.tell()
 
     async def _look_once(self, watch: Watch) -> None:
@@ -256,14 +256,14 @@ class Poller:
             watch.is_looking = False
             if snapshot is None:  # another process is looking, and will have written what it saw
                 watch.is_urgent = watch.is_urgent or anyway
-                self._line.put(watch, anyio.current_time() + _ELSEWHERE_PAUSE)
+                self._queue.put(watch, anyio.current_time() + _ELSEWHERE_PAUSE)
                 return
-            self._line.answered()
+            self._queue.answered()
             self._take_in(watch, snapshot)
             self._count_callbacks(watch)
         finally:
             watch.is_looking = False
-            self._line.done()
+            self._queue.done()
         watch.tell()
 
     def _take_in(self, watch: Watch, snapshot: Snapshot, *, ago: float = 0.0) -> None:
@@ -295,7 +295,7 @@ class Poller:
         if asked:
             watch.asked_until = now + asked
         if error.code == "rate_limit":
-            self._line.limited(asked)
+            self._queue.limited(asked)
         watch.is_looking = False
         self._schedule(watch)
 
@@ -315,7 +315,7 @@ class Poller:
         if watch.is_looking:
             return  # what it sees will decide
         when = self._when(watch) if watch.is_of_interest else math.inf
-        self._line.put(watch, max(when, watch.place))
+        self._queue.put(watch, max(when, watch.place))
 
     def _when(self, watch: Watch) -> float:
         now = anyio.current_time()

@@ -77,7 +77,7 @@ class SharedPoller:
         self._client = client
         self._journal = journal
         self._clock = clock
-        self._watchers = Poller(self._look, tasks, chance=chance, settled=settled)
+        self._poller = Poller(self._look, tasks, chance=chance, settled=settled)
         self._is_emulator = is_emulator
         self._past: dict[int | None, _Past] = {}
         self._waited_for = anyio.Event()
@@ -85,7 +85,7 @@ class SharedPoller:
     async def run(self) -> None:
         """Look when it is time, and hear what other processes see, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watchers.run)
+            tasks.start_soon(self._poller.run)
             await self._hear()
 
     # --- interest ---------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class SharedPoller:
         """Wait for a task while the block runs, with all others who do."""
         watch = await self._open(task_id, intent)
         self._waited_for.set()
-        with self._watchers.waiting(watch):
+        with self._poller.waiting(watch):
             yield watch
 
     async def refresh(self, task_id: str, intent: Intent | None = None) -> Snapshot:
@@ -105,7 +105,7 @@ class SharedPoller:
             Wan25Error: The look failed.
         """
         async with self.watching(task_id, intent) as watch:
-            return await self._watchers.refresh(watch)
+            return await self._poller.refresh(watch)
 
     async def follow(
         self, task_id: str, intent: Intent | None = None, *, at_once: bool = False
@@ -115,16 +115,16 @@ class SharedPoller:
         Args:
             at_once: Poll it now as well, whenever it was polled last.
         """
-        self._watchers.follow(await self._open(task_id, intent), at_once=at_once)
+        self._poller.follow(await self._open(task_id, intent), at_once=at_once)
 
     def is_followed(self, task_id: str) -> bool:
         """Whether `follow` would change nothing: this process polls, or need not any more."""
-        watch = self._watchers.get(task_id)
+        watch = self._poller.get(task_id)
         return watch is not None and (watch.is_followed or watch.is_settled)
 
     async def wake(self, task_id: str, intent: Intent | None = None) -> None:
         """Somebody says that a task is settled: see."""
-        self._watchers.wake(await self._open(task_id, intent))
+        self._poller.wake(await self._open(task_id, intent))
 
     async def typical(self, intent: Intent | None) -> float | None:
         """How many seconds such edits took here, if there were a few."""
@@ -133,11 +133,11 @@ class SharedPoller:
 
     async def _open(self, task_id: str, intent: Intent | None) -> Watch:
         snapshot = await self._journal.last_seen(task_id)
-        watch = self._watchers.get(task_id)
+        watch = self._poller.get(task_id)
         if watch is None:
             expected, speed = await self._expected(intent, snapshot), self._speed(snapshot)
             began = anyio.current_time() - self._age(intent, snapshot)
-            watch = self._watchers.open(task_id, began=began, expected=expected, speed=speed)
+            watch = self._poller.open(task_id, began=began, expected=expected, speed=speed)
         watch.is_called_back = intent is not None and intent.callback is not None
         if snapshot is not None:
             self._take_in(watch, snapshot)
@@ -217,7 +217,7 @@ class SharedPoller:
     async def _hear(self) -> None:
         while True:
             await anyio.sleep(HEAR_SECONDS)
-            watches = {watch.task_id: watch for watch in self._watchers.waited_for()}
+            watches = {watch.task_id: watch for watch in self._poller.waited_for()}
             if not watches:
                 self._waited_for = anyio.Event()
                 await self._waited_for.wait()
@@ -232,12 +232,12 @@ class SharedPoller:
     async def _take_in_all(self, task_ids: Iterable[str]) -> None:
         found = await self._journal.snapshots(list(task_ids))
         for task_id, snapshot in found.items():
-            if (watch := self._watchers.get(task_id)) is not None:
+            if (watch := self._poller.get(task_id)) is not None:
                 self._date(watch, snapshot)
                 self._take_in(watch, snapshot)
 
     def _take_in(self, watch: Watch, snapshot: Snapshot) -> None:
-        self._watchers.hear(watch, snapshot, ago=max(self._clock() - snapshot.seen_at, 0.0))
+        self._poller.hear(watch, snapshot, ago=max(self._clock() - snapshot.seen_at, 0.0))
 
 
 def _estimated(snapshot: Snapshot | None) -> float | None:
