@@ -52,7 +52,7 @@ class Submit:
 
     Args:
         intent: What is to be sent, and in the end what came of it.
-        sighting: The task as the provider accepted it.
+        snapshot: The task as the provider accepted it.
         changes: What was changed about its images, in sentences.
         refusal: Why it was not accepted when it was last sent.
         over: Whether what came of it is journaled, or kept to be.
