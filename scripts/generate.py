@@ -27,7 +27,7 @@ from mcp_types import Tool
 from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import STATUS_ADVICE, SettingsError
+from wan25_mcp.errors import STATUSES, SettingsError
 from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.server import create_server
@@ -262,8 +262,8 @@ def _rooms() -> str:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "LAYERS" and node.value
     ]
     rows = [list(layer.items()) for layer in layers if "__main__" not in layer]
-    lines = [f"{name:<12}{meaning}" for row in rows for name, meaning in row]
-    return "```text\n" + "\n".join([*lines, f"{'emulator':<12}{_EMULATOR}"]) + "\n```"
+    lines = [f"{name:<13}{meaning}" for row in rows for name, meaning in row]
+    return "```text\n" + "\n".join([*lines, f"{'emulator':<13}{_EMULATOR}"]) + "\n```"
 
 
 _EMULATOR: Final = "plays the provider; imports nothing of the others"
@@ -274,12 +274,12 @@ def _money() -> str:
     cut = sorted(BY_STATUS.keys() - OWN_WORDS)
     refused = sorted(
         status
-        for status in STATUS_ADVICE
+        for status in STATUSES
         if status not in BY_STATUS and verdict(sent=True, status=status).charged == "no"
     )
     broken = sorted(
         status
-        for status in STATUS_ADVICE
+        for status in STATUSES
         if status not in BY_STATUS and verdict(sent=True, status=status).charged == "unknown"
     )
     rows = [

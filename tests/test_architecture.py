@@ -39,6 +39,9 @@ LAYERS: Final[tuple[dict[str, str], ...]] = (
     {"settings": "what a person may configure"},
     {
         "errors": "every way an edit can fail",
+    },
+    {
+        "error_codes": "each error code: what happened, what to do, what it cost",
         "url_safety": "which links may be fetched or passed on",
         "redaction": "what others say, without secrets",
         "variables": "the names of the settings",
@@ -206,7 +209,7 @@ def test_the_lists_of_what_is_too_large_only_shrink() -> None:
     assert {name for name, count in parameters.items() if count > PARAMETERS} == MANY_PARAMETERS
 
 
-@pytest.mark.parametrize("part", ["errors", "url_safety", "redaction", "variables"])
+@pytest.mark.parametrize("part", ["error_codes", "url_safety", "redaction", "variables"])
 def test_the_lowest_row_imports_nothing_of_ours(part: str) -> None:
     assert _of(part).ours() == set()
 

@@ -21,10 +21,8 @@ import anyio
 import httpx2
 from pydantic import SecretStr, ValidationError
 
+from wan25_mcp.error_codes import CODES, ErrorCode
 from wan25_mcp.errors import (
-    LOOK_FIRST,
-    POLL_AGAIN,
-    Advice,
     InvalidRequest,
     OutcomeUnknown,
     ReadFailed,
@@ -47,8 +45,8 @@ MAX_EXCHANGE_SECONDS: Final = 120.0
 MAX_BODY_BYTES: Final = 1_000_000
 _MAX_WAIT_ASKED: Final = 24 * 3600.0
 
-Advise = Callable[[int], Advice]
-"""What a status asks of the caller, by what was asked for."""
+Advise = Callable[[int], ErrorCode]
+"""What an HTTP status means, by what was asked for."""
 
 
 def open_http() -> httpx2.AsyncClient:
@@ -174,7 +172,7 @@ class Client:
         raise _submit_answered(exchange)
 
     async def query(self, task_id: str) -> Task:
-        """Look at a task.
+        """Poll a task.
 
         Raises:
             InvalidRequest: The id cannot be one of the provider's.
@@ -184,7 +182,7 @@ class Client:
         """
         if not TASK_ID.fullmatch(task_id):
             raise InvalidRequest(
-                "task_id is not a task id.",
+                "task_id is not the id of a task.",
                 fix="Pass the task_id exactly as edit_image returned it.",
             )
         exchange = await self._read(f"/v1/tasks/{quote(task_id, safe='')}", query_advice)
@@ -290,11 +288,9 @@ def _created(exchange: Exchange) -> Task:
         return Task.model_validate(exchange.json, context=exchange.context)
     except ValidationError:
         raise OutcomeUnknown(
-            "The provider answered the submit with something that holds no task id.",
+            "The provider's answer to the submit holds no task id.",
             code="unreadable_answer",
-            fix=LOOK_FIRST,
             request_id=exchange.request_id,
-            charged="unknown",
         ) from None
 
 
@@ -306,9 +302,7 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
         f"The connection failed after the edit was sent ({_plain_cause(error)}), so it may or may "
         "not have been accepted.",
         code="outcome_unknown",
-        fix=LOOK_FIRST,
         request_id=exchange.request_id,
-        charged="unknown",
     )
 
 
@@ -322,9 +316,7 @@ def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     return OutcomeUnknown(
         f"{_what_was_said(exchange, advice)} The edit may or may not have been accepted.",
         code="outcome_unknown",
-        fix=LOOK_FIRST,
         request_id=exchange.request_id,
-        charged="unknown",
     )
 
 
@@ -334,19 +326,17 @@ def _read_broke(exchange: Exchange, error: httpx2.HTTPError) -> NoReturn:
     raise ReadFailed(
         f"The provider's answer did not arrive ({_plain_cause(error)}).",
         code="read_failed",
-        fix=POLL_AGAIN,
-        retryable=True,
         request_id=exchange.request_id,
     ) from error
 
 
-def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
+def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
     status = exchange.status or 0
     if status >= 500 or status in (408, 429):
         raise ReadFailed(
             _what_was_said(exchange, advice),
             code=advice.code,
-            fix=POLL_AGAIN,
+            fix=CODES["read_failed"].fix,
             retryable=True,
             retry_after_seconds=_wait_asked(exchange),
             request_id=exchange.request_id,
@@ -364,11 +354,12 @@ def _names_another(said: object, task_id: str) -> bool:
 
 def _unreadable(exchange: Exchange) -> ReadFailed:
     return ReadFailed(
-        "The provider answered with something that is not its API's.",
+        "The provider's answer is not one of its API.",
         code="unreadable_answer",
-        fix="Ask again; if it stays so, check WAN25_BASE_URL.",
+        fix="Call again. If this repeats, check WAN25_BASE_URL.",
         retryable=True,
         request_id=exchange.request_id,
+        charged="no",
     )
 
 
@@ -376,12 +367,10 @@ def _unreachable(error: httpx2.HTTPError) -> Unreachable:
     return Unreachable(
         f"The provider could not be reached ({_plain_cause(error)}); nothing was sent.",
         code="unreachable",
-        fix="Check the network and WAN25_BASE_URL, then call again.",
-        retryable=True,
     )
 
 
-def _refusal(exchange: Exchange, advice: Advice, *, retryable: bool) -> Refused:
+def _refusal(exchange: Exchange, advice: ErrorCode, *, retryable: bool) -> Refused:
     return Refused(
         _what_was_said(exchange, advice),
         code=advice.code,
@@ -392,7 +381,7 @@ def _refusal(exchange: Exchange, advice: Advice, *, retryable: bool) -> Refused:
     )
 
 
-def _what_was_said(exchange: Exchange, advice: Advice) -> str:
+def _what_was_said(exchange: Exchange, advice: ErrorCode) -> str:
     """Our sentence for the status, with the provider's own words where it had any."""
     said = exchange.error
     sentence = f"{advice.sentence} (HTTP {exchange.status})"
