@@ -27,6 +27,7 @@ from mcp_types import Tool
 from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
+from wan25_mcp.error_codes import HTTP_ROWS, OWN_ROWS, TASK_ROWS, ErrorCode
 from wan25_mcp.errors import STATUSES, SettingsError
 from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
 from wan25_mcp.provider.models import Usage
@@ -143,6 +144,7 @@ def documents(tools: list[Tool]) -> dict[Path, str]:
         "settings": _settings(),
         "commands": _commands(),
         "money": _money(),
+        "errors": _errors(),
         "rooms": _rooms(),
     }
     for name, content in regions.items():
@@ -298,6 +300,31 @@ def _money() -> str:
         _end("no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)),
     ]
     return _table(("How the submit ended", "Sent again?", "Charged"), rows)
+
+
+def _errors() -> str:
+    """Every error code, by who decides it."""
+    groups = (
+        ("The provider refuses a request", HTTP_ROWS),
+        ("The provider accepts an edit and then fails it", TASK_ROWS),
+        ("wan25-mcp decides", OWN_ROWS),
+    )
+    return "\n\n".join(f"## {title}\n\n{_codes(rows)}" for title, rows in groups)
+
+
+def _codes(rows: Sequence[ErrorCode]) -> str:
+    head = ("Code", "What happened", "What to do", "Retry?", "Charged?")
+    lines = [
+        (
+            f"`{row.code}`",
+            f"{row.sentence}.",
+            row.fix,
+            "yes" if row.retryable else "no",
+            row.charged,
+        )
+        for row in rows
+    ]
+    return _table(head, lines)
 
 
 def _statuses(numbers: list[int]) -> str:

@@ -198,13 +198,13 @@ OWN_ROWS: Final = (
     _withheld(
         "too_many_in_flight",
         "As many edits are running as WAN25_MAX_IN_FLIGHT allows",
-        "Wait for one of them (wait_for_task), then call edit_image again.",
+        "Wait for one of the running edits (wait_for_task), then call edit_image again.",
         True,
     ),
     _withheld(
         "price_unknown",
         "Until the provider reports a price, WAN25_CREDIT_LIMIT allows one edit at a time",
-        "Wait for that one (wait_for_task), then call edit_image again.",
+        "Wait for the running edit (wait_for_task), then call edit_image again.",
         True,
     ),
     _withheld(

@@ -1104,7 +1104,7 @@ async def test_edits_in_flight_are_counted_until_they_settle(journal: SqlJournal
         "kind": "Withheld",
         "message": "2 edits are running, and WAN25_MAX_IN_FLIGHT allows 2; nothing was sent.",
         "code": "too_many_in_flight",
-        "fix": "Wait for one of them (wait_for_task), then call edit_image again.",
+        "fix": "Wait for one of the running edits (wait_for_task), then call edit_image again.",
         "retryable": True,
         "retry_after_seconds": None,
         "request_id": None,
