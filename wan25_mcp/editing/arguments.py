@@ -182,7 +182,7 @@ _RULES: Final = {
     "image_urls": "a list of 1 or 2 images",
     "n": f"a whole number from 1 to {MAX_IMAGES_OUT}",
     "callback_url": f"a public https:// link of at most {MAX_CALLBACK_CHARACTERS} characters",
-    "model": f"{MODEL}, the only model here",
+    "model": f"{MODEL}, the only model supported",
     "force_new": "true or false",
     "task_id": "a task id as edit_image returned it",
     "timeout_seconds": "a number of seconds, 0 or more",
@@ -222,8 +222,8 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
             takes = ", ".join(model.model_fields)
             return f"Unknown argument{_safe_name(field)}. Valid arguments: {takes}."
         case "string_too_long":
-            most = wrong.get("ctx", {}).get("max_length")
-            return f"{where} has {len(wrong['input'])} characters; at most {most} are allowed."
+            limit = wrong.get("ctx", {}).get("max_length")
+            return f"{where} has {len(wrong['input'])} characters; the limit is {limit}."
         case "link" | "long_link" | "blank" | "unicode":
             return f"{where} {wrong['msg']}."
     if len(wrong["loc"]) > 1:
