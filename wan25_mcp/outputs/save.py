@@ -23,7 +23,7 @@ import anyio.to_thread
 import platformdirs
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.outputs.download import NotDownloaded, ending_of
+from wan25_mcp.outputs.download import NotDownloaded, extension_of
 from wan25_mcp.outputs.filenames import stem_of
 from wan25_mcp.outputs.folder import Folder, opened, temporary_name
 from wan25_mcp.outputs.previews import MAX_PIXELS
@@ -77,7 +77,7 @@ async def save_image(
         NotDownloaded: It is not a whole image.
     """
     day = day or datetime.now(UTC).astimezone().date()
-    stem, ending = stem_of(prompt, task_id, number, day), ending_of(body)
+    stem, ending = stem_of(prompt, task_id, number, day), extension_of(body)
     # Not abandoned when cancelled: the caller then still learns where the image is.
     return cast("Path", await run(partial(_save, body, directory, stem, ending)))
 
