@@ -71,7 +71,6 @@ LONG_MODULES: Final = {
     "journal/intents.py",
     "journal/records.py",
     "journal/sql.py",
-    "outputs/download.py",
     "polling/poller.py",
     "provider/client.py",
     "settings.py",
