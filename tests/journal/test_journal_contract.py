@@ -1612,7 +1612,10 @@ async def test_an_older_program_that_had_the_journal_open_can_send_nothing_any_m
         statement = statement.replace("TABLE", "SELECT * FROM")
         with pytest.raises(sqlalchemy.exc.DBAPIError) as failed:
             execute(place, statement.strip().rstrip(";"))
-        assert reason(failed.value) == "a newer wan25-mcp has taken it over; restart this one"
+        assert (
+            reason(failed.value)
+            == "a newer wan25-mcp has migrated it; upgrade and restart this one"
+        )
     assert [past.handle for past, _ in await journal.recent("me", now=T0, most=9)] == ["edit-1"]
 
 
