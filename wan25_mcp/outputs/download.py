@@ -167,7 +167,7 @@ async def _follow(
 async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     _check_status(response)
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise _never("its server compressed it without being asked to")
+        raise _never("its server sent it compressed although that was not requested")
     declared = _declared_length(response)
     body = bytearray()
     async with aclosing(response.aiter_raw()) as chunks:
@@ -218,7 +218,7 @@ _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (httpx2.ConnectTimeout, "connecting took too long"),
     (httpx2.TimeoutException, "its server stopped sending"),
     (httpx2.ConnectError, "no connection to its server"),
-    (httpx2.RemoteProtocolError, "the answer broke off"),
+    (httpx2.RemoteProtocolError, "the connection closed before the answer was complete"),
     (httpx2.UnsupportedProtocol, "the address cannot be used"),
 )
 
@@ -230,7 +230,9 @@ def _cause(error: BaseException) -> str:
         if type(chain).__name__ == "SSLCertVerificationError":
             return "its server's certificate could not be verified"
         chain = chain.__cause__ or chain.__context__
-    return next((words for kind, words in _CAUSES if isinstance(error, kind)), "it broke off")
+    return next(
+        (words for kind, words in _CAUSES if isinstance(error, kind)), "the connection failed"
+    )
 
 
 # --- what is an image ------------------------------------------------------------------------
