@@ -23,7 +23,9 @@ import anyio.lowlevel
 import httpx2
 from pydantic import SecretStr
 
-from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.inputs.file_service import FileService
@@ -145,9 +147,7 @@ async def open_stage(
         files = FileService(http, url=emulator.files_url, key=SecretStr(KEY), clock=clock)
 
         @asynccontextmanager
-        async def connect(
-            key: str, account: str | None, address: str | None
-        ) -> AsyncIterator[Connection]:
+        async def connect(key: str, address: str | None) -> AsyncIterator[Connection]:
             trusted = frozenset(filter(None, [origin_of(emulator.base_url)]))
             async with open_downloads(emulator.transport()) as downloads:
                 yield Connection(
@@ -159,7 +159,6 @@ async def open_stage(
                     files if folder else None,
                     downloads if folder else None,
                     address,
-                    account,
                 )
 
         async def open_journal(journal: Journal | None) -> Journal:
@@ -169,14 +168,11 @@ async def open_stage(
         options = Options(
             is_emulator=is_emulator,
             duplicate_window=window,
-            allowance=allowance or Allowance(),
             input_dirs=(folder,) if folder else (),
-            output_dir=folder / "out" if folder else None,
-            save=save,
             run=run or inline_run,
             callback_url=callback_url,
             clock=clock,
-            chance=lambda: chance,
+            random=lambda: chance,
         )
 
         def another(
@@ -186,7 +182,15 @@ async def open_stage(
             journal: Journal | None = journal,
         ) -> AbstractAsyncContextManager[Editor]:
             return open_editor(
-                partial(connect, key, account, address), partial(open_journal, journal), options
+                partial(connect, key, address),
+                partial(open_journal, journal),
+                options,
+                Account(
+                    name=account,
+                    allowance=allowance or Allowance(),
+                    output_dir=folder / "out" if folder else None,
+                    save=save,
+                ),
             )
 
         async with another() as editor:
