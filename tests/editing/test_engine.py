@@ -21,7 +21,7 @@ from wan25_mcp.journal.sql import SqlJournal, inline
 pytestmark = pytest.mark.anyio
 
 ACCOUNTS: Final = 50
-EDITS: Final = 4
+EDITS: Final = 2
 PRICE: Final = 1.5
 KEYS: Final = tuple(f"key-{number}" for number in range(ACCOUNTS))
 MANY: Final[dict[str, Any]] = {"key": {KEY, *KEYS}, "balance": 1e6, "price": PRICE}
@@ -41,7 +41,7 @@ class Customer:
 
 
 def customers(stage: Stage, folder: Path) -> list[Customer]:
-    """Fifty accounts of one process. All but every fourth can pay for less than they want."""
+    """Fifty accounts of one process. Every second one can pay for half of what it wants."""
     made = []
     for number, key in enumerate(KEYS):
         affords = 1 + number % EDITS

@@ -67,7 +67,10 @@ async def _follow_orphaned(account: OpenAccount, began: float) -> None:
     """
     now = account.options.clock()
     unseen_for = min(max(now - began, _ORPHANED_FOR), _UNSEEN_FOR)
-    for task_id in await account.degraded.unattended(now=now, unseen_for=unseen_for):
+    orphaned = await account.degraded.unattended(
+        now=now, unseen_for=unseen_for, address=account.connection.address
+    )
+    for task_id in orphaned:
         if not account.poller.is_followed(task_id):
             intent = await account.find(task_id)
             at_once = unseen_for < _UNSEEN_FOR

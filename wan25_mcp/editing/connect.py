@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -137,7 +138,12 @@ async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
     from wan25_mcp.emulator import Emulator
 
     # It calls back on this machine if it is to call back at all; links of callers are judged by us.
-    emulator = Emulator(key=EMULATOR_KEY, allow_loopback=settings.callback_url is not None)
+    # Its task ids are like no other's: all emulators are one account of one journal.
+    emulator = Emulator(
+        key=EMULATOR_KEY,
+        seed=secrets.randbits(32),
+        allow_loopback=settings.callback_url is not None,
+    )
     async with (
         emulator.serving(),
         _emulator_at(settings, emulator.base_url) as connector,

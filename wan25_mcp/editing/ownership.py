@@ -93,7 +93,7 @@ class Ownership:
         key, account = self._connection.key, self._name
         known = await self._journal.known_key(key, address=self._connection.address)
         if account is not None:
-            owner = _named(account, self._connection.address)
+            owner = _named(account, self._connection.address if self._may_ask else None)
             if known.owner is not None and not known.owner.startswith(_NAMED):
                 # Edits from before the account had a name, with whatever key.
                 await self._journal.join_owners(owner, [known.owner])

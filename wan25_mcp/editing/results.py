@@ -117,7 +117,9 @@ class Results:
             return ()
         now = self._options.clock()
         try:
-            return await self._journal.unsaved(await self._owner(), now=now, most=_LISTED)
+            return await self._journal.unsaved(
+                await self._owner(), now=now, address=self._connection.address, most=_LISTED
+            )
         except JournalUnusable:
             return ()
 
