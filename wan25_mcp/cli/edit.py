@@ -161,7 +161,7 @@ def _say_if_emulated(editor: Editor) -> None:
 
 
 async def _finish(editor: Editor, edit: Edit) -> int:
-    if edit.joined:
+    if edit.deduplicated:
         say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
     told = edit.notes
     for note in told:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _TRIES: Final = 6
 """How often the API is asked about a task that a callback names, and a journal that is away."""
 
-_MOST_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED: Final = 10_000
 
 _NO_HASH: Final = "0" * 64
 
@@ -88,7 +88,7 @@ class Callbacks:
     def note(self, handle: str, address: Address) -> None:
         """Remember an address of this process's, so that it is known without the journal."""
         self._digests[handle] = address.digest
-        if len(self._digests) > _MOST_REMEMBERED:
+        if len(self._digests) > _MAX_REMEMBERED:
             del self._digests[next(iter(self._digests))]
 
     def knows(self, handle: str, secret: str) -> bool:
@@ -113,10 +113,10 @@ class Callbacks:
                 return False
         if handle not in self._under_way:
             self._under_way.add(handle)
-            self._tasks.start_soon(self._heed, handle, hint)
+            self._tasks.start_soon(self._process, handle, hint)
         return True
 
-    async def _heed(self, handle: str, hint: str | None) -> None:
+    async def _process(self, handle: str, hint: str | None) -> None:
         try:
             intent = await self._ended(handle)
             if intent is not None and intent.stage == "unknown" and hint is not None:

@@ -131,10 +131,10 @@ class Editor:
             handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
             address = self._callback_address(account, wanted, handle)
             claim = await self._claim(account, wanted, owner, handle, address, force_new=force_new)
-            if not claim.joined:
+            if not claim.deduplicated:
                 prepare = partial(self._prepare, account, wanted, owner, address)
                 submit = account.submitter.start(claim.intent, prepare)
-        if claim.joined:
+        if claim.deduplicated:
             return await self._earlier(account, claim.intent, until)
         with anyio.CancelScope(deadline=until):
             await submit.ended.wait()
@@ -238,7 +238,7 @@ class Editor:
         """
         account = await self._opened()
         owner = await account.ownership.owner()
-        kept = await account.journal.recent(owner, now=self._options.clock(), most=limit)
+        kept = await account.journal.recent(owner, now=self._options.clock(), limit=limit)
         return [
             PastEdit(
                 edit=await account.results.with_files(
@@ -342,7 +342,7 @@ class Editor:
         if edit is None:
             edit = unseen(intent) if intent.stage == "unknown" else await account.report(handle)
         patience = max(until - anyio.current_time(), 0.0)
-        return replace(await account.results.kept(edit, patience=patience), joined=True)
+        return replace(await account.results.kept(edit, patience=patience), deduplicated=True)
 
 
 def _check_publisher(account: OpenAccount, wanted: EditInput) -> None:
@@ -375,14 +375,14 @@ async def _settled(
     """Wait until a task is settled, reporting progress meanwhile."""
     if on_progress is None:
         while not watch.over:
-            await watch.news()
+            await watch.changed()
         return
     typical = await account.poller.typical(intent)
     while not watch.over:
         known = seen(watch.snapshot, intent) if watch.snapshot else unknown(watch.task_id)
         await on_progress(Progress(known, watch.age, typical))
         with anyio.move_on_after(_PROGRESS_SECONDS):
-            await watch.news()
+            await watch.changed()
 
 
 def margin(timeout: float) -> float:

@@ -118,7 +118,7 @@ class Results:
         now = self._options.clock()
         try:
             return await self._journal.unsaved(
-                await self._owner(), now=now, address=self._connection.address, most=_LISTED
+                await self._owner(), now=now, address=self._connection.address, limit=_LISTED
             )
         except JournalUnusable:
             return ()

@@ -40,7 +40,7 @@ LEASE_SECONDS: Final = 12.0
 
 LONGEST_WAIT_FOR_RESEND: Final = 60.0
 SHUTDOWN_PATIENCE: Final = 5.0
-_LAST_WORDS: Final = 2.0
+_FINAL_SECONDS: Final = 2.0
 
 _SERVICE_FAILED: Final = ("service_unavailable", "service_error", "unreachable")
 
@@ -113,7 +113,7 @@ class Submitter:
         """Prepare and send the edit of an intent that was just made."""
         self._breaker.started(self._clock())
         submit = self._under_way[intent.handle] = Submit(intent)
-        self._tasks.start_soon(self._bring_to_end, submit, prepare)
+        self._tasks.start_soon(self._run, submit, prepare)
         return submit
 
     async def ended(self, handle: str) -> None:
@@ -130,14 +130,14 @@ class Submitter:
             await self._all_ended()
         for submit in self._under_way.values():
             submit.scope.cancel()
-        with anyio.move_on_after(_LAST_WORDS):
+        with anyio.move_on_after(_FINAL_SECONDS):
             await self._all_ended()
 
     async def _all_ended(self) -> None:
         for submit in list(self._under_way.values()):
             await submit.ended.wait()
 
-    async def _bring_to_end(self, submit: Submit, prepare: Prepare) -> None:
+    async def _run(self, submit: Submit, prepare: Prepare) -> None:
         handle = submit.intent.handle
         try:
             with submit.scope:
@@ -150,7 +150,7 @@ class Submitter:
         except Exception as error:
             logger.exception("The submit %s ended unexpectedly", handle)
             if submit.on_the_wire or submit.over:
-                submit.intent = await self._degraded.lose(submit.intent, _broke(error))
+                submit.intent = await self._degraded.mark_unknown(submit.intent, _broke(error))
             else:
                 submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
         finally:
@@ -162,7 +162,7 @@ class Submitter:
             return
         with anyio.CancelScope(shield=True):
             if submit.on_the_wire:
-                submit.intent = await self._degraded.lose(submit.intent, _stopped())
+                submit.intent = await self._degraded.mark_unknown(submit.intent, _stopped())
             else:
                 submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
 
@@ -232,7 +232,7 @@ class Submitter:
             task = await self._client.submit(request, idempotency_key=submit.intent.handle)
         except OutcomeUnknown as error:
             self._breaker.failed(self._clock())
-            submit.intent = await self._degraded.lose(submit.intent, error)
+            submit.intent = await self._degraded.mark_unknown(submit.intent, error)
             return None
         except Wan25Error as error:
             self._note(error)

@@ -49,7 +49,7 @@ _FIRST_TRY_SECONDS: Final = 30.0
 """How long a download may take at the first try that nobody waits for; doubled at each later one. A
 server that drips must not hold up the images of others."""
 
-MOST_PROBLEMS: Final = 1000
+MAX_PROBLEMS: Final = 1000
 """Tasks of which this process remembers why they are not saved; of others the next try tells."""
 
 _SELDOM: Final = 3600.0
@@ -185,7 +185,7 @@ class Archiver:
                     await self._save_leased(wanted)
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await self._journal.let_go(await self._owner(), task_id)
+                        await self._journal.release_save(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.info("Images of %s are not saved: %s", task_id, error.state)
             self._remember(task_id, f"{error.state} {error.fix}")
@@ -200,7 +200,7 @@ class Archiver:
         """Take a task on. Where somebody waits, until whoever saves it has ended or is dead."""
         pause, task_id = _FIRST_PAUSE, wanted.task_id
         owner = await self._owner()
-        while not await self._journal.take_on(
+        while not await self._journal.acquire_save(
             owner, task_id, now=self._clock(), lease=LEASE_SECONDS
         ):
             if not wanted.is_asked_for:
@@ -273,7 +273,7 @@ class Archiver:
 
     def _remember(self, task_id: str, problem: str) -> None:
         self._problems[task_id] = problem
-        if len(self._problems) > MOST_PROBLEMS:
+        if len(self._problems) > MAX_PROBLEMS:
             del self._problems[next(iter(self._problems))]
 
 

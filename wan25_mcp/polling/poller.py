@@ -20,7 +20,7 @@ from wan25_mcp.errors import POLL_AGAIN, ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.queue import DueQueue
 from wan25_mcp.polling.schedule import (
-    A_CALLBACK_WILL_TELL,
+    CALLBACK_EXPECTED,
     NOBODY_WAITS,
     SOMEBODY_WAITS,
     Estimate,
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS: Final = 2.0
 """What was seen so lately is not asked for again."""
 
-LOOK_PATIENCE: Final = 10.0
+POLL_PATIENCE: Final = 10.0
 """Seconds a question waits for a look; the look itself goes on."""
 
 _ELSEWHERE_PAUSE: Final = 1.0
@@ -60,7 +60,7 @@ _LONGEST_REFUSED_PAUSE: Final = 900.0
 key is renewed, a gateway recovers, and the links of the image then still live."""
 _REFUSED_JITTER: Final = 0.06
 
-_LONGEST_ASKED: Final = 900.0
+_MAX_WAIT_ASKED: Final = 900.0
 """A longer wait asked for is cut for looks: an answer of one moment must not outlast the links."""
 
 _URGENT_TRIES: Final = 6
@@ -114,7 +114,7 @@ class Poller:
                 logger.exception("Finding the task to poll next ended unexpectedly")
                 await anyio.sleep(_UNEXPECTED_PAUSE)
                 continue
-            watch.is_looking = True
+            watch.is_polling = True
             self._tasks.start_soon(self._poll, watch)
 
     # --- interest ---------------------------------------------------------------------------
@@ -153,10 +153,10 @@ class Poller:
 
     def follow(self, watch: Watch, *, at_once: bool = False) -> None:
         """Have a task polled now and then until it is settled, though nobody waits."""
-        if not watch.is_followed and not watch.is_settled and not _was_never_there(watch):
+        if not watch.is_followed and not watch.is_settled and not _never_existed(watch):
             watch.is_followed = True
             self._schedule(watch)
-            if at_once and not watch.is_looking and not watch.over:
+            if at_once and not watch.is_polling and not watch.over:
                 self._queue.put(watch, max(anyio.current_time(), watch.place))
 
     def _drop_or_slow(self, watch: Watch) -> None:
@@ -170,19 +170,19 @@ class Poller:
             return
         long_ago = anyio.current_time() - _LINGER_SECONDS
         for task_id, watch in list(self._watches.items()):
-            is_idle = not watch.is_of_interest and not watch.waiters and not watch.is_looking
-            if is_idle and max(watch.left, watch.heard) < long_ago:
+            is_idle = not watch.is_of_interest and not watch.waiters and not watch.is_polling
+            if is_idle and max(watch.left, watch.updated_at) < long_ago:
                 del self._watches[task_id]
         self._forget_at = max(100, 2 * len(self._watches))
 
     # --- news -------------------------------------------------------------------------------
 
-    def hear(self, watch: Watch, snapshot: Snapshot, *, ago: float) -> None:
+    def receive(self, watch: Watch, snapshot: Snapshot, *, ago: float) -> None:
         """Take in what was seen `ago` seconds ago, by whomever; older news change nothing."""
         known = watch.snapshot
         if known is None or (known.seen_at < snapshot.seen_at and not watch.is_settled):
-            self._take_in(watch, snapshot, ago=ago)
-            watch.tell()
+            self._update(watch, snapshot, ago=ago)
+            watch.notify()
 
     async def refresh(self, watch: Watch) -> Snapshot:
         """Have a task looked at now, unless it was seen just now; within `waiting`.
@@ -193,13 +193,13 @@ class Poller:
         now = anyio.current_time()
         if watch.over and watch.failure is not None:  # refused just now
             raise watch.failure
-        if watch.snapshot and (watch.over or now - watch.heard < FRESH_SECONDS):
+        if watch.snapshot and (watch.over or now - watch.updated_at < FRESH_SECONDS):
             return watch.snapshot
         self._check_open(watch, now)
-        if not watch.is_looking:
+        if not watch.is_polling:
             self._queue.put(watch, max(now, watch.place))
         while True:
-            await watch.news()
+            await watch.changed()
             if watch.failure is not None:
                 raise watch.failure
             if watch.snapshot is not None:
@@ -233,21 +233,21 @@ class Poller:
     async def _poll(self, watch: Watch) -> None:
         """Poll once; whatever goes wrong, the process and this task's turns go on."""
         try:
-            await self._look_once(watch)
+            await self._poll_once(watch)
         except Exception:
             logger.exception("What was seen of %s could not be used", watch.task_id)
             if watch.is_of_interest:
                 self._queue.put(watch, anyio.current_time() + _UNEXPECTED_PAUSE)
-            watch.tell()
+            watch.notify()
 
-    async def _look_once(self, watch: Watch) -> None:
+    async def _poll_once(self, watch: Watch) -> None:
         anyway, watch.is_urgent = watch.is_urgent, False
         try:
             snapshot = await self._look(watch, anyway)
         except (ReadFailed, Unreachable) as error:
             self._failed(watch, error, anyway=anyway)
         except Wan25Error as error:
-            if error.code == "not_found" and _may_be_found(watch):
+            if error.code == "not_found" and _may_exist(watch):
                 self._failed(watch, error, anyway=anyway)
             else:
                 self._refused(watch, error)
@@ -255,21 +255,21 @@ class Poller:
             logger.exception("Looking at %s ended unexpectedly", watch.task_id)
             self._failed(watch, _unexpected(), anyway=anyway)
         else:
-            watch.is_looking = False
+            watch.is_polling = False
             if snapshot is None:  # another process is looking, and will have written what it saw
                 watch.is_urgent = watch.is_urgent or anyway
                 self._queue.put(watch, anyio.current_time() + _ELSEWHERE_PAUSE)
                 return
             self._queue.answered()
-            self._take_in(watch, snapshot)
+            self._update(watch, snapshot)
             self._count_callbacks(watch)
         finally:
-            watch.is_looking = False
+            watch.is_polling = False
             self._queue.done()
-        watch.tell()
+        watch.notify()
 
-    def _take_in(self, watch: Watch, snapshot: Snapshot, *, ago: float = 0.0) -> None:
-        watch.see(snapshot, ago=ago)
+    def _update(self, watch: Watch, snapshot: Snapshot, *, ago: float = 0.0) -> None:
+        watch.update(snapshot, ago=ago)
         if not watch.over:
             watch.is_followed = watch.is_followed and watch.age < _LONGEST_FOLLOWED
             self._schedule(watch)
@@ -288,7 +288,7 @@ class Poller:
 
     def _failed(self, watch: Watch, error: Wan25Error, *, anyway: bool) -> None:
         now = anyio.current_time()
-        asked = min(error.retry_after_seconds or 0.0, _LONGEST_ASKED)
+        asked = min(error.retry_after_seconds or 0.0, _MAX_WAIT_ASKED)
         watch.failure = error
         watch.failures += 1
         # What a callback has said is not forgotten because one look failed.
@@ -298,7 +298,7 @@ class Poller:
             watch.asked_until = now + asked
         if error.code == "rate_limit":
             self._queue.limited(asked)
-        watch.is_looking = False
+        watch.is_polling = False
         self._schedule(watch)
 
     def _refused(self, watch: Watch, error: Wan25Error) -> None:
@@ -307,14 +307,14 @@ class Poller:
         watch.refusals += 1
         watch.is_urgent = False
         is_young = watch.age < _LONGEST_FOLLOWED
-        watch.is_followed = watch.is_followed and is_young and not _was_never_there(watch)
-        watch.is_looking = False
+        watch.is_followed = watch.is_followed and is_young and not _never_existed(watch)
+        watch.is_polling = False
         self._schedule(watch)
 
     # --- when -------------------------------------------------------------------------------
 
     def _schedule(self, watch: Watch) -> None:
-        if watch.is_looking:
+        if watch.is_polling:
             return  # what it sees will decide
         when = self._when(watch) if watch.is_of_interest else math.inf
         self._queue.put(watch, max(when, watch.place))
@@ -342,16 +342,16 @@ class Poller:
         if not watch.waiters:
             return NOBODY_WAITS
         if watch.is_called_back and self._missed_callbacks < _MISSES:
-            return A_CALLBACK_WILL_TELL
+            return CALLBACK_EXPECTED
         return SOMEBODY_WAITS
 
 
-def _may_be_found(watch: Watch) -> bool:
+def _may_exist(watch: Watch) -> bool:
     """Whether a task that the provider does not know now is one that it knew."""
     return watch.snapshot is not None and watch.failures < _NOT_FOUND_TRIES - 1
 
 
-def _was_never_there(watch: Watch) -> bool:
+def _never_existed(watch: Watch) -> bool:
     """Whether the provider does not know it and never did, as far as is known here."""
     is_unknown = watch.failure is not None and watch.failure.code == "not_found"
     return is_unknown and watch.snapshot is None

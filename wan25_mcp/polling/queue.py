@@ -35,7 +35,7 @@ class DueQueue:
 
     def put(self, watch: Watch, when: float) -> None:
         """Have a task looked at then, and not when it was to be before."""
-        watch.next_look = when
+        watch.next_poll_at = when
         if when == math.inf:
             return
         entry = (when, next(self._numbers), watch)
@@ -47,7 +47,7 @@ class DueQueue:
 
     def _drop_outdated(self) -> None:
         """Forget the places of tasks that were given another since."""
-        due = {id(entry[2]): entry for entry in self._waiting if entry[0] == entry[2].next_look}
+        due = {id(entry[2]): entry for entry in self._waiting if entry[0] == entry[2].next_poll_at}
         self._waiting = list(due.values())
         heapq.heapify(self._waiting)
         self._most = max(_FEW, 2 * len(self._waiting))
@@ -57,10 +57,10 @@ class DueQueue:
         while True:
             await self._until_due()
             when, _, watch = heapq.heappop(self._waiting)
-            if when != watch.next_look:
+            if when != watch.next_poll_at:
                 continue  # it was given another moment since
-            watch.next_look = math.inf
-            is_wanted = watch.is_of_interest and not watch.is_looking
+            watch.next_poll_at = math.inf
+            is_wanted = watch.is_of_interest and not watch.is_polling
             if is_wanted and self._admits(watch):
                 await self._slots.acquire()
                 return watch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-_LEAST_GAP: Final = 0.005
+_MIN_GAP: Final = 0.005
 """Seconds between looks below which none is kept: the pace is free again."""
-_MOST_GAP: Final = 10.0
-_LEAST_CLOSING: Final = 1.0
+_MAX_GAP: Final = 10.0
+_MIN_CLOSING: Final = 1.0
 _RECOVERY: Final = 0.2
 """By how many looks a second the pace rises in each second of answers."""
 _SMOOTHING: Final = 0.05
@@ -41,7 +41,7 @@ class RateLimit:
         until then and finds the pace closed meanwhile asks again.
         """
         when = max(wanted, self.next_free if self.gap else 0.0, self.closed_until)
-        passed = min(max(when - self.next_free + self.gap, 0.0), _MOST_GAP)
+        passed = min(max(when - self.next_free + self.gap, 0.0), _MAX_GAP)
         usual = self.usual + _SMOOTHING * (passed - self.usual)
         after = max(when + self.gap, self.next_free)
         return replace(self, next_free=after, usual=usual), when
@@ -54,11 +54,11 @@ class RateLimit:
         """
         gap = self.gap
         if now >= self.closed_until:
-            gap = min(max(2 * (self.gap or self.usual), 4 * _LEAST_GAP), _MOST_GAP)
-        until = max(self.closed_until, now + max(asked or 0.0, gap, _LEAST_CLOSING))
+            gap = min(max(2 * (self.gap or self.usual), 4 * _MIN_GAP), _MAX_GAP)
+        until = max(self.closed_until, now + max(asked or 0.0, gap, _MIN_CLOSING))
         return replace(self, gap=gap, closed_until=until, next_free=max(self.next_free, until))
 
     def answered(self) -> RateLimit:
         """A look was answered."""
         gap = self.gap / (1 + _RECOVERY * self.gap * self.gap)
-        return replace(self, gap=gap if gap >= _LEAST_GAP else 0.0)
+        return replace(self, gap=gap if gap >= _MIN_GAP else 0.0)

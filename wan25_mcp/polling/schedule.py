@@ -41,7 +41,7 @@ class Pauses:
 
 
 SOMEBODY_WAITS: Final = Pauses(share=0.08, shortest=2.0, longest=60.0, follows_progress=True)
-A_CALLBACK_WILL_TELL: Final = Pauses(share=0.7, shortest=60.0, longest=300.0)
+CALLBACK_EXPECTED: Final = Pauses(share=0.7, shortest=60.0, longest=300.0)
 NOBODY_WAITS: Final = Pauses(share=1.0, shortest=60.0, longest=900.0)
 """An image nobody waits for must only be saved, and its link lives for a day."""
 

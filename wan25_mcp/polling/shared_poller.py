@@ -28,17 +28,17 @@ from wan25_mcp.provider.models import Task
 
 logger = logging.getLogger(__name__)
 
-LOOK_LEASE_SECONDS: Final = 15.0
+POLL_LEASE_SECONDS: Final = 15.0
 """A look that takes longer is made by another process too: its maker may have died."""
 
-HEAR_SECONDS: Final = 1.0
+REFRESH_SECONDS: Final = 1.0
 """How often a process with waiters reads what others have seen."""
 _SKEW: Final = 10.0
 """Seconds by which the clocks of machines that share a journal may differ for that."""
 
-_LAST_WORDS: Final = 1.0
+_FINAL_SECONDS: Final = 1.0
 _PAST_RUNS_FRESH: Final = 60.0
-_LEAST_RUNS: Final = 3
+_MIN_RUNS: Final = 3
 """From so many on, what is typical is told from this account's own runs."""
 
 
@@ -99,7 +99,7 @@ class SharedPoller:
         """Look when it is time, and hear what other processes see, until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._poller.run)
-            await self._hear()
+            await self._follow_others()
 
     # --- interest ---------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class SharedPoller:
     async def typical(self, intent: Intent | None) -> float | None:
         """How many seconds such edits took here, if there were a few."""
         runs = (await self._past_runs(intent)).runs
-        return statistics.median(runs) if len(runs) >= _LEAST_RUNS else None
+        return statistics.median(runs) if len(runs) >= _MIN_RUNS else None
 
     async def _open(self, task_id: str, intent: Intent | None) -> Watch:
         snapshot = await self._journal.last_seen(task_id)
@@ -153,7 +153,7 @@ class SharedPoller:
             watch = self._poller.open(task_id, began=began, expected=expected, speed=speed)
         watch.is_called_back = intent is not None and intent.callback is not None
         if snapshot is not None:
-            self._take_in(watch, snapshot)
+            self._update(watch, snapshot)
         return watch
 
     def _age(self, intent: Intent | None, snapshot: Snapshot | None) -> float:
@@ -161,8 +161,8 @@ class SharedPoller:
         now = self._clock()
         earliest = intent.created_at if intent else 0.0
         latest = snapshot.seen_at if snapshot else now
-        told = snapshot.task.created if snapshot else None
-        began = min(max(told or latest, earliest), latest)
+        reported = snapshot.task.created if snapshot else None
+        began = min(max(reported or latest, earliest), latest)
         return max(now - began, 0.0)
 
     async def _expected(self, intent: Intent | None, snapshot: Snapshot | None) -> Estimate:
@@ -191,8 +191,8 @@ class SharedPoller:
     async def _look(self, watch: Watch, anyway: bool) -> Snapshot | None:
         task_id, seen = watch.task_id, watch.snapshot
         known = None if anyway or seen is None else seen.seen_at
-        is_ours = await self._journal.take_look(
-            task_id, seen_at=known, now=self._clock(), lease=LOOK_LEASE_SECONDS
+        is_ours = await self._journal.acquire_poll(
+            task_id, seen_at=known, now=self._clock(), lease=POLL_LEASE_SECONDS
         )
         if not is_ours:
             latest = await self._journal.last_seen(task_id)
@@ -201,35 +201,35 @@ class SharedPoller:
         try:
             task = await self._query(task_id)
         except BaseException:
-            with anyio.move_on_after(_LAST_WORDS, shield=True):
-                await self._journal.end_look(task_id)
+            with anyio.move_on_after(_FINAL_SECONDS, shield=True):
+                await self._journal.release_poll(task_id)
             raise
         snapshot = await self._journal.record(task, now=self._clock())
         watch.speed = self._speed(snapshot)
-        self._date(watch, snapshot)
+        self._set_began(watch, snapshot)
         return snapshot
 
     async def _query(self, task_id: str) -> Task:
         """As long as the look is ours: it is free, and others wait for their turn."""
-        with anyio.move_on_after(LOOK_LEASE_SECONDS):
+        with anyio.move_on_after(POLL_LEASE_SECONDS):
             return await self._client.query(task_id)
         raise ReadFailed(
-            f"The provider has not answered within {LOOK_LEASE_SECONDS:.0f} seconds.",
+            f"The provider has not answered within {POLL_LEASE_SECONDS:.0f} seconds.",
             code="read_failed",
             fix=POLL_AGAIN,
             retryable=True,
         )
 
-    def _date(self, watch: Watch, snapshot: Snapshot) -> None:
+    def _set_began(self, watch: Watch, snapshot: Snapshot) -> None:
         """Of a task somebody else submitted, the first sighting tells when it began."""
         if watch.snapshot is None:
             watch.began = anyio.current_time() - self._age(None, snapshot)
 
     # --- what other processes see -----------------------------------------------------------
 
-    async def _hear(self) -> None:
+    async def _follow_others(self) -> None:
         while True:
-            await anyio.sleep(HEAR_SECONDS)
+            await anyio.sleep(REFRESH_SECONDS)
             watches = {watch.task_id: watch for watch in self._poller.waited_for()}
             if not watches:
                 self._waited_for = anyio.Event()
@@ -238,19 +238,19 @@ class SharedPoller:
             try:
                 seen = await self._journal.seen_since(self._clock() - _SKEW)
                 newer = [name for name, watch in watches.items() if _is_news(watch, seen.get(name))]
-                await self._take_in_all(newer)
+                await self._update_all(newer)
             except Exception:  # this process polls by itself, and may read it next time
                 logger.exception("Reading what other processes saw ended unexpectedly")
 
-    async def _take_in_all(self, task_ids: Iterable[str]) -> None:
+    async def _update_all(self, task_ids: Iterable[str]) -> None:
         found = await self._journal.snapshots(list(task_ids))
         for task_id, snapshot in found.items():
             if (watch := self._poller.get(task_id)) is not None:
-                self._date(watch, snapshot)
-                self._take_in(watch, snapshot)
+                self._set_began(watch, snapshot)
+                self._update(watch, snapshot)
 
-    def _take_in(self, watch: Watch, snapshot: Snapshot) -> None:
-        self._poller.hear(watch, snapshot, ago=max(self._clock() - snapshot.seen_at, 0.0))
+    def _update(self, watch: Watch, snapshot: Snapshot) -> None:
+        self._poller.receive(watch, snapshot, ago=max(self._clock() - snapshot.seen_at, 0.0))
 
 
 def _estimated(snapshot: Snapshot | None) -> float | None:

@@ -13,7 +13,7 @@ from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.schedule import Estimate, Polled
 from wan25_mcp.provider.statuses import is_settled
 
-_LEAST_AGE: Final = 1.0
+_MIN_AGE: Final = 1.0
 """What is known of a younger task is the answer to its submit, not a poll."""
 
 
@@ -36,7 +36,7 @@ class Watch:
 
     snapshot: Snapshot | None = None
     """What was seen last."""
-    heard: float = -math.inf
+    updated_at: float = -math.inf
     """The moment it was seen."""
     failure: Wan25Error | None = None
     """Why the last look failed, if it did."""
@@ -54,10 +54,10 @@ class Watch:
     left: float = -math.inf
     """The moment the last waiter left."""
 
-    next_look: float = math.inf
+    next_poll_at: float = math.inf
     is_urgent: bool = False
     """Whether the next look is made however short ago the last one was."""
-    is_looking: bool = False
+    is_polling: bool = False
     failures: int = 0
     """Looks in a row that failed."""
     not_before: float = -math.inf
@@ -75,7 +75,7 @@ class Watch:
     woken: float = -math.inf
     """The moment of the last of them."""
 
-    _news: anyio.Event = field(default_factory=anyio.Event)
+    _changed: anyio.Event = field(default_factory=anyio.Event)
 
     @property
     def is_of_interest(self) -> bool:
@@ -93,20 +93,20 @@ class Watch:
         """Seconds since the task began."""
         return max(anyio.current_time() - self.began, 0.0)
 
-    async def news(self) -> None:
+    async def changed(self) -> None:
         """Wait for the next look, whoever makes it."""
-        await self._news.wait()
+        await self._changed.wait()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake all who wait for news."""
-        news, self._news = self._news, anyio.Event()
-        news.set()
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
-    def see(self, snapshot: Snapshot, *, ago: float = 0.0) -> None:
+    def update(self, snapshot: Snapshot, *, ago: float = 0.0) -> None:
         """Take in what a look has shown `ago` seconds ago."""
         self.snapshot, self.failure, self.failures, self.refusals = snapshot, None, 0, 0
-        self.heard = anyio.current_time() - ago
+        self.updated_at = anyio.current_time() - ago
         self.over = self.is_settled
         age = (self.age - ago) * self.speed
-        if not self.over and age >= _LEAST_AGE:
+        if not self.over and age >= _MIN_AGE:
             self.polled = self.polled.then(age, snapshot.task.progress)
