@@ -234,7 +234,7 @@ async def test_what_was_made_at_another_address_is_nobodys_work_here(journal: Sq
 
 
 @pytest.mark.parametrize(
-    ("after", "window", "joined"),
+    ("after", "window", "deduplicated"),
     [(WINDOW - 0.1, WINDOW, True), (WINDOW, WINDOW, False), (0.0, 0.0, False), (5.0, 4.0, False)],
 )
 async def test_an_equal_claim_joins_inside_the_window_only(
@@ -265,7 +265,7 @@ async def test_a_refused_intent_does_not_block_a_new_try(
 
 
 @pytest.mark.parametrize(
-    ("status", "joined"),
+    ("status", "deduplicated"),
     [
         ("pending", True),
         ("processing", True),
@@ -295,7 +295,7 @@ async def test_an_unknown_outcome_is_joined_with_what_is_known_of_it(journal: Sq
     assert reported(again.intent.error) == reported(LOST)
 
 
-@pytest.mark.parametrize(("after", "joined"), [(-1, True), (1, False)])
+@pytest.mark.parametrize(("after", "deduplicated"), [(-1, True), (1, False)])
 async def test_an_unknown_outcome_is_joined_for_a_day_beyond_the_window(
     journal: SqlJournal, after: float, deduplicated: bool
 ) -> None:
@@ -322,14 +322,14 @@ MOVES: Final[dict[str, Callable[[SqlJournal], Awaitable[Any]]]] = {
     "pause": lambda journal: journal.pause("edit-1", now=T0, lease=LEASE),
     "accept": lambda journal: journal.accept("me", "edit-1", task("pending"), now=T0),
     "refuse": lambda journal: journal.refuse("edit-1", NO_CREDIT),
-    "lose": lambda journal: journal.mark_unknown("edit-1", LOST),
+    "mark_unknown": lambda journal: journal.mark_unknown("edit-1", LOST),
 }
 WAYS_TO: Final = {
     "intent": [],
     "sending": ["begin"],
     "accepted": ["begin", "accept"],
     "refused": ["begin", "refuse"],
-    "unknown": ["begin", "lose"],
+    "unknown": ["begin", "mark_unknown"],
 }
 ALLOWED: Final = {
     ("intent", "begin"): "sending",
@@ -337,7 +337,7 @@ ALLOWED: Final = {
     ("sending", "pause"): "intent",
     ("sending", "accept"): "accepted",
     ("sending", "refuse"): "refused",
-    ("sending", "lose"): "unknown",
+    ("sending", "mark_unknown"): "unknown",
     ("unknown", "accept"): "accepted",
 }
 
@@ -457,7 +457,7 @@ async def test_the_end_of_a_lease_is_noticed_by_a_claim_and_by_a_list_as_well(
         (["begin"], True),
         (["begin", "pause"], True),
         (["begin", "accept"], False),
-        (["begin", "lose"], False),
+        (["begin", "mark_unknown"], False),
         (["refuse"], False),
     ],
 )
@@ -785,7 +785,9 @@ async def test_a_run_that_was_never_seen_unfinished_is_known_only_if_the_provide
     assert list(await journal.past_runs("me")) == [12.5]
 
 
-@pytest.mark.parametrize(("told", "taken"), [(41, 41.0), (41_000, 52.0), (0.041, 48.0), (1, 48.0)])
+@pytest.mark.parametrize(
+    ("reported", "taken"), [(41, 41.0), (41_000, 52.0), (0.041, 48.0), (1, 48.0)]
+)
 async def test_what_the_provider_tells_of_a_run_is_believed_within_what_was_seen(
     journal: SqlJournal, reported: float, taken: float
 ) -> None:
@@ -844,7 +846,9 @@ async def test_an_end_is_counted_as_the_provider_says_or_as_reserved(
     assert await credits_of(journal) == counted
 
 
-@pytest.mark.parametrize(("move", "counted"), [("refuse", 0.0), ("lose", 1.5), ("pause", 1.5)])
+@pytest.mark.parametrize(
+    ("move", "counted"), [("refuse", 0.0), ("mark_unknown", 1.5), ("pause", 1.5)]
+)
 async def test_what_was_refused_is_not_counted_and_what_may_be_charged_is(
     journal: SqlJournal, move: str, counted: float
 ) -> None:
@@ -1079,7 +1083,7 @@ async def test_one_that_is_refused_and_one_of_another_account_stand_in_nobodys_w
     assert not (await claim(journal, ask("edit-3", "c"), allowance=limit)).deduplicated
 
 
-@pytest.mark.parametrize("end", ["lose", "accept"])
+@pytest.mark.parametrize("end", ["mark_unknown", "accept"])
 async def test_one_whose_end_nobody_learns_stands_in_the_way_for_an_hour_and_stays_counted(
     journal: SqlJournal, end: str
 ) -> None:

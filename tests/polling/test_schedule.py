@@ -328,7 +328,7 @@ def test_over_all_run_times_polls_are_few_and_the_end_is_noticed_soon(name: str)
     assert ours.late <= bar.late
 
 
-@pytest.mark.parametrize("tell", simulation.MISLEADING, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("notify", simulation.MISLEADING, ids=lambda one: one.__name__)
 def test_misleading_progress_costs_little(notify: simulation.Tell) -> None:
     row = simulation.row(simulation.lognormal, notify, warm=True, runs=60, seed="test")
     assert row.middle["ours"].polls <= 12

@@ -114,7 +114,7 @@ async def test_a_wait_outlives_an_exception_that_nobody_foresaw(
             place.is_broken = False
         assert done[0].status == "completed"
         assert (await stage.editor.edit(request("Another"))).status == "pending"
-    assert "Reading what other processes saw" in caplog.text
+    assert "snapshots of other processes" in caplog.text
 
 
 # --- questions -------------------------------------------------------------------------------
