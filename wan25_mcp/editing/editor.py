@@ -141,7 +141,6 @@ class Editor:
         until = anyio.current_time() + timeout - margin(timeout)
         account = await self._opened()
         found: Edit | None = None
-        intent: Intent | None = None
         with anyio.CancelScope(deadline=until):
             intent = await until_submitted(account, name, on_progress)
             if (task_id := _task_id(intent, name)) is not None:
@@ -150,11 +149,9 @@ class Editor:
                         await until_settled(account, watch, intent, on_progress)
                     finally:
                         found = seen_by(watch, intent)
-        if found is None:
-            found = await account.report(name)
-        return await account.results.saved_soon(
-            found, patience=max(until - anyio.current_time(), 0.0)
-        )
+        found = found or await account.report(name)
+        left = max(until - anyio.current_time(), 0.0)
+        return await account.results.saved_soon(found, patience=left)
 
     def knows_callback(self, handle: str, secret: str) -> bool:
         """Whether this process made that callback address, as far as known without the journal."""
