@@ -24,9 +24,9 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.conform import Conformed, check, conform
-from wan25_mcp.inputs.publisher import Publisher, publisher_error_when_none
+from wan25_mcp.inputs.publisher import Publisher
 from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
@@ -222,7 +222,7 @@ class ImagePreparer:
         now: float,
     ) -> Upload:
         if publisher is None:
-            raise publisher_error_when_none()
+            raise SettingsError(code="no_image_host")
         place = publisher.place
         try:
             known = await journal.uploaded(owner, image.sha256, place, now=now)
