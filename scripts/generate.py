@@ -32,8 +32,8 @@ from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verd
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import answer_of, text_of
-from wan25_mcp.settings import Settings
-from wan25_mcp.variables import VARIABLES, Variable
+from wan25_mcp.settings import SETTINGS, Settings
+from wan25_mcp.values import Setting
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "io.github.wan25-mcp/wan25-mcp"
@@ -99,13 +99,13 @@ def server_json() -> dict[str, Any]:
                 "version": about["Version"],
                 "runtimeHint": "uvx",
                 "transport": {"type": "stdio"},
-                "environmentVariables": [_published(variable) for variable in VARIABLES],
+                "environmentVariables": [_published(variable) for variable in SETTINGS],
             }
         ],
     }
 
 
-def _published(variable: Variable) -> dict[str, Any]:
+def _published(variable: Setting) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": variable.name,
         "description": _plain(variable.meaning),
@@ -117,7 +117,7 @@ def _published(variable: Variable) -> dict[str, Any]:
     return entry
 
 
-def _can_be_set(variable: Variable) -> bool:
+def _can_be_set(variable: Setting) -> bool:
     """Whether the default as documented is a value, and not a description of one."""
     try:
         Settings.from_mapping({variable.name: variable.default})
@@ -218,7 +218,7 @@ def _settings() -> str:
             variable.meaning,
             f"`{variable.default}`" if _can_be_set(variable) else variable.default,
         )
-        for variable in VARIABLES
+        for variable in SETTINGS
     ]
     return _table(("Variable", "Meaning", "Default"), rows)
 

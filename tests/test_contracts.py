@@ -12,8 +12,7 @@ import jsonschema
 import pytest
 
 from scripts import generate
-from wan25_mcp.settings import Settings
-from wan25_mcp.variables import VARIABLES
+from wan25_mcp.settings import SETTINGS, Settings
 
 CONTRACTS: Final = Path(__file__).parent / "contracts"
 MOST_TOKENS: Final = 1200
@@ -89,7 +88,7 @@ def test_server_json_names_every_setting_and_which_are_secret(server_json: dict[
     published = [
         (variable["name"], variable["isSecret"]) for variable in package["environmentVariables"]
     ]
-    assert published == [(variable.name, variable.secret) for variable in VARIABLES]
+    assert published == [(variable.name, variable.secret) for variable in SETTINGS]
     assert [name for name, secret in published if secret] == [
         "WAN25_API_KEY",
         "WAN25_DATABASE_URL",
@@ -113,7 +112,7 @@ def test_the_defaults_of_server_json_are_values_that_change_nothing(
 def test_every_variable_that_is_read_is_documented() -> None:
     source = (generate.ROOT / "wan25_mcp" / "settings.py").read_text(encoding="utf-8")
     read = set(re.findall(r"\bWAN25_[A-Z_]+", source))
-    assert read == {variable.name for variable in VARIABLES}
+    assert read == {variable.name for variable in SETTINGS}
 
 
 def test_the_readme_names_the_server_as_the_registry_does(server_json: dict[str, Any]) -> None:

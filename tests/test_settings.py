@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wan25_mcp.errors import SettingsError
-from wan25_mcp.settings import Settings
-from wan25_mcp.variables import DEFAULT_BASE_URL, VARIABLES, nearest
+from wan25_mcp.settings import DEFAULT_BASE_URL, SETTINGS, Settings, nearest
 
 SECRET = "sk-live-SECRET0123456789"
 
@@ -32,7 +31,7 @@ def test_nothing_set_is_a_working_default_without_a_key() -> None:
 
 
 def test_an_empty_variable_is_an_unset_one() -> None:
-    assert read(**{variable.name: " " for variable in VARIABLES}) == Settings()
+    assert read(**{variable.name: " " for variable in SETTINGS}) == Settings()
 
 
 def test_every_value_is_read() -> None:
@@ -64,10 +63,10 @@ def test_every_value_is_read() -> None:
     assert (settings.credit_limit, settings.credits_per_image) == (20.5, 1.2)
     assert settings.max_in_flight == 3
     assert settings.callback_url == "https://edits.example.com/wan25-callbacks"
-    assert settings.unread == ()
+    assert settings.unknown == ()
     assert settings.allowed_hosts == ("a.example", "b.example")
     assert (settings.log_level, settings.emulator) == ("DEBUG", False)
-    assert settings.secrets == (SECRET, "a-token", "postgresql://u:p@h/d")
+    assert set(settings.secrets) == {SECRET, "a-token", "postgresql://u:p@h/d"}
 
 
 def test_secrets_are_not_in_the_text_of_the_settings() -> None:
@@ -196,7 +195,7 @@ def test_the_emulator_may_be_one_that_runs_already() -> None:
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
 
 
-@given(st.dictionaries(st.sampled_from([variable.name for variable in VARIABLES]), TEXT))
+@given(st.dictionaries(st.sampled_from([variable.name for variable in SETTINGS]), TEXT))
 def test_any_environment_is_read_or_refused_without_quoting_secrets(
     values: dict[str, str],
 ) -> None:
@@ -249,7 +248,7 @@ def test_the_longest_callback_address_leaves_room_for_handle_and_secret() -> Non
 
 def test_names_nobody_reads_are_kept_to_be_told() -> None:
     settings = read(WAN25_API_KYE=SECRET, wan25_credit_limit="1", WAN25_SAVE="off", PATH="/bin")
-    assert settings.unread == ("WAN25_API_KYE", "wan25_credit_limit")
+    assert settings.unknown == ("WAN25_API_KYE", "wan25_credit_limit")
     assert SECRET not in repr(settings)
 
 

@@ -156,6 +156,15 @@ def _ipv4(host: str) -> ipaddress.IPv4Address | None:
         raise NotPublic("has a host that is not a valid address") from None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by name or by address."""
+    try:
+        address = read_address(host)
+    except NotPublic:
+        return False
+    return host == "localhost" if address is None else address.is_loopback
+
+
 def is_public(address: IPAddress) -> bool:
     """Whether an address can be reached from the internet, looking through embedded IPv4."""
     if isinstance(address, ipaddress.IPv4Address):

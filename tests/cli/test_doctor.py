@@ -66,10 +66,10 @@ async def test_names_nobody_reads_are_found(tmp_path: Path, emulator: Emulator) 
     assert [finding for finding in findings if not finding.good] == [
         Finding(
             False,
-            "Nothing reads WAN25_SAVES.",
+            "Unknown setting WAN25_SAVES.",
             "Set WAN25_SAVE instead, if that is what you meant.",
         ),
-        Finding(False, "Nothing reads WAN25_XYZZY.", "Unset it."),
+        Finding(False, "Unknown setting WAN25_XYZZY.", "Unset it."),
     ]
 
 

@@ -88,12 +88,12 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
 def _warn_of_unread(settings: Settings) -> None:
     import logging
 
-    from wan25_mcp.variables import nearest
+    from wan25_mcp.settings import nearest
 
-    names = ((name, nearest(name)) for name in settings.unread)
+    names = ((name, nearest(name)) for name in settings.unknown)
     told = [f"{name} ({meant}?)" if meant else name for name, meant in names]
     if told:
-        logging.getLogger(__name__).warning("Nothing reads %s.", ", ".join(told))
+        logging.getLogger(__name__).warning("Unknown setting %s.", ", ".join(told))
 
 
 @main.command()
