@@ -13,7 +13,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import metadata
 from pathlib import Path
@@ -28,8 +28,10 @@ from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import STATUS_ADVICE, SettingsError
+from wan25_mcp.journal.stages import STAGES
 from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
 from wan25_mcp.provider.models import Usage
+from wan25_mcp.provider.statuses import STATUSES
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.settings import SETTINGS, Settings
@@ -144,6 +146,8 @@ def documents(tools: list[Tool]) -> dict[Path, str]:
         "commands": _commands(),
         "money": _money(),
         "rooms": _rooms(),
+        "statuses": _text(drawn(STATUSES)),
+        "stages": _text(drawn(STAGES)),
     }
     for name, content in regions.items():
         begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
@@ -166,7 +170,7 @@ def _example_answer() -> str:
         saved=("/home/me/Pictures/wan25/2025-09-06-put-a-starry-sky-behind-cg5zqt-1.png",),
         usage=Usage(credits_used=1.5),
     )
-    return f"```text\n{text_of(answer_of(completed))}\n```"
+    return _text(text_of(answer_of(completed)))
 
 
 def _tool(tool: Tool) -> str:
@@ -263,10 +267,26 @@ def _rooms() -> str:
     ]
     rows = [list(layer.items()) for layer in layers if "__main__" not in layer]
     lines = [f"{name:<12}{meaning}" for row in rows for name, meaning in row]
-    return "```text\n" + "\n".join([*lines, f"{'emulator':<12}{_EMULATOR}"]) + "\n```"
+    return _text("\n".join([*lines, f"{'emulator':<12}{_EMULATOR}"]))
 
 
 _EMULATOR: Final = "plays the provider; imports nothing of the others"
+
+
+def drawn(following: Mapping[Any, frozenset[Any]]) -> str:
+    """A table of what may follow what, drawn; what the same may follow shares a line."""
+    order = list(following)
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for name, after in following.items():
+        lines.setdefault(tuple(sorted(after, key=order.index)), []).append(name)
+    return "\n".join(
+        f"{' | '.join(names)}\n  ─→ {' | '.join(after) or '(final)'}"
+        for after, names in lines.items()
+    )
+
+
+def _text(lines: str) -> str:
+    return f"```text\n{lines}\n```"
 
 
 def _money() -> str:
