@@ -29,6 +29,7 @@ from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import STATUS_ADVICE, SettingsError
 from wan25_mcp.journal.stages import STAGES
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import STATUSES
@@ -90,8 +91,7 @@ def server_json() -> dict[str, Any]:
         "name": NAME,
         "title": "Wan 2.5 image editing",
         "description": (
-            "Edit images with wan2.5-image-to-image; "
-            "a repeated call joins the edit and pays nothing."
+            f"Edit images with {MODEL}; a repeated call joins the edit and pays nothing."
         ),
         "version": about["Version"],
         "packages": [

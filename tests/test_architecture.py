@@ -35,8 +35,8 @@ LAYERS: Final[tuple[dict[str, str], ...]] = (
         "outputs": "from a result link to a file on this machine",
     },
     {"journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)"},
-    {"provider": "the vendor's API: client, models, statuses, what is charged"},
     {"settings": "every setting once: name, meaning, default, check"},
+    {"provider": "the vendor's API: client, models, statuses, what is charged"},
     {"values": "how the text of a setting becomes a value"},
     {
         "errors": "every way an edit can fail",

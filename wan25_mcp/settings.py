@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from wan25_mcp import values
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.url_safety import NotPublic, check_public, is_loopback
 from wan25_mcp.values import Setting, Wrong, setting
 
@@ -141,7 +142,7 @@ class Settings:
         "WAN25_CREDITS_PER_IMAGE",
         "Price assumed until the provider has reported one.",
         values.price,
-        1.5,
+        DEFAULT.credits_per_image,
     )
     max_in_flight: int | None = setting(
         "WAN25_MAX_IN_FLIGHT",

@@ -20,7 +20,7 @@ from wan25_mcp.errors import InvalidRequest, SettingsError
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.outputs.archiver import LEASE_SECONDS
-from wan25_mcp.provider.models import MODEL
+from wan25_mcp.provider.catalogue import MODEL
 
 pytestmark = pytest.mark.anyio
 

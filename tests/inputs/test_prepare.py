@@ -27,7 +27,7 @@ from wan25_mcp.inputs.publisher import Published, published_name
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.journal import Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.provider.models import MODEL
+from wan25_mcp.provider.catalogue import MODEL
 
 pytestmark = pytest.mark.anyio
 

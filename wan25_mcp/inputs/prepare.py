@@ -30,7 +30,8 @@ from wan25_mcp.inputs.publisher import Publisher, publisher_error_when_none
 from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
-from wan25_mcp.provider.models import EditRequest, ModelName
+from wan25_mcp.provider.catalogue import ModelName
+from wan25_mcp.provider.models import EditRequest
 
 MOST_CONVERTED: Final = 2
 """Images converted at one time; a large one may take a few hundred megabytes, and goes alone."""

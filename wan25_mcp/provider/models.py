@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -28,17 +28,17 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from wan25_mcp import url_safety
+from wan25_mcp.provider.catalogue import DEFAULT, MODEL, MODELS, ModelName
 from wan25_mcp.provider.statuses import Status, read_status
 from wan25_mcp.redaction import Redactor, one_line
 
-ModelName = Literal["wan2.5-image-to-image"]
-MODEL: Final[ModelName] = get_args(ModelName)[0]
-MAX_PROMPT_CHARACTERS: Final = 2000
-MAX_IMAGES_IN: Final = 2
-MAX_IMAGES_OUT: Final = 4
+# Of any model: a schema is read before a model is chosen. A request is held to its own.
+MAX_PROMPT_CHARACTERS: Final = max(model.max_prompt_characters for model in MODELS.values())
+MAX_IMAGES_IN: Final = max(model.max_images_in for model in MODELS.values())
+MAX_IMAGES_OUT: Final = max(model.max_images_out for model in MODELS.values())
+LINK_LIFE_SECONDS: Final = DEFAULT.link_life_seconds
 MAX_CALLBACK_CHARACTERS: Final = 2048
 MAX_LINK_CHARACTERS: Final = 8192
-LINK_LIFE_SECONDS: Final = 24 * 3600
 
 # --- the request ----------------------------------------------------------------------------
 
@@ -98,7 +98,9 @@ ImageUrls = Annotated[
         min_length=1,
         max_length=MAX_IMAGES_IN,
         strict=False,  # a JSON array arrives as a list
-        description="1-2 direct public links. The last one sets the aspect of the result.",
+        description=(
+            f"1-{MAX_IMAGES_IN} direct public links. The last one sets the aspect of the result."
+        ),
     ),
 ]
 ImageCount = Annotated[
@@ -132,6 +134,20 @@ class EditRequest(BaseModel):
     n: ImageCount = 1
     callback_url: CallbackUrl | None = None
     model: ModelName = MODEL
+
+    @model_validator(mode="after")
+    def _fits_its_model(self) -> EditRequest:
+        model = MODELS[self.model]
+        for name, size, most, what in (
+            ("prompt", len(self.prompt), model.max_prompt_characters, "characters"),
+            ("image_urls", len(self.image_urls), model.max_images_in, "images"),
+            ("n", self.n, model.max_images_out, "images"),
+        ):
+            if size > most:
+                told = {"name": name, "size": size, "most": most, "what": what, "model": model.name}
+                text = "{name} is {size} {what}; {model} takes at most {most}"
+                raise PydanticCustomError("model_limit", text, told)
+        return self
 
     def wire(self) -> dict[str, Any]:
         """The JSON body of the submit."""
