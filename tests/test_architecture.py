@@ -63,7 +63,6 @@ PARAMETERS: Final = 7
 LONG_MODULES: Final = {
     "editing/editor.py",
     "editing/submitter.py",
-    "inputs/decode.py",
     "inputs/read.py",
     "journal/intents.py",
     "journal/records.py",

@@ -179,7 +179,7 @@ def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
 
 _RULES: Final = {
     "prompt": f"text of 1 to {MAX_PROMPT_CHARACTERS} characters",
-    "image_urls": f"a list of 1 to {MAX_IMAGES_IN} images",
+    "image_urls": f"a list of {' or '.join(map(str, range(1, MAX_IMAGES_IN + 1)))} images",
     "n": f"a whole number from 1 to {MAX_IMAGES_OUT}",
     "callback_url": f"a public https:// link of at most {MAX_CALLBACK_CHARACTERS} characters",
     "model": f"{' or '.join(MODELS)}",
@@ -208,7 +208,7 @@ def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
 
 def _innermost(wrongs: list[ErrorDetails]) -> list[ErrorDetails]:
     """Without the complaints about a list that only repeat one about its item."""
-    parents = {wrong["loc"][:-1] for wrong in wrongs}
+    parents = {wrong["loc"][:-1] for wrong in wrongs if wrong["loc"]}
     return [wrong for wrong in wrongs if wrong["loc"] not in parents]
 
 

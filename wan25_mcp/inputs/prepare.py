@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from wan25_mcp.inputs.publisher import Publisher, publisher_error_when_none
 from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
-from wan25_mcp.provider.catalogue import ModelName
+from wan25_mcp.provider.catalogue import DEFAULT, MODEL, MODELS, Model, ModelName
 from wan25_mcp.provider.models import EditRequest
 
 MOST_CONVERTED: Final = 2
@@ -165,7 +166,9 @@ class ImagePreparer:
         self._uploads = anyio.CapacityLimiter(MOST_UPLOADED)
         self.held = Held(MOST_HELD_BYTES)
 
-    async def read(self, sources: Sequence[str]) -> tuple[str | Local, ...]:
+    async def read(
+        self, sources: Sequence[str], model: ModelName = MODEL
+    ) -> tuple[str | Local, ...]:
         """What a caller named: links as they are, local images as they were found.
 
         Raises:
@@ -173,20 +176,21 @@ class ImagePreparer:
             InvalidRequest: An image cannot be read, or shows at once that it is of no use;
                 nothing was uploaded.
         """
-        return tuple([await self._read(source) for source in sources])
+        judge = partial(check, model=MODELS[model])
+        return tuple([await self._read(source, judge) for source in sources])
 
-    async def _read(self, source: str) -> str | Local:
+    async def _read(self, source: str, judge: Callable[..., int]) -> str | Local:
         if is_link(source):
             return source
         # Checked here, so that what is refused for a reason this plain is never an edit in the
         # journal.
         if not is_data(source):
             async with self._readers:
-                file: LocalFile = await self._run(find_file, source, self._allowed, check)
+                file: LocalFile = await self._run(find_file, source, self._allowed, judge)
                 return file
         async with self._parser:
             picture: Picture = await self._run(read_source, source, ())
-            await self._run(check, picture)
+            await self._run(judge, picture)
         await self.held.hold(picture)
         return picture
 
@@ -214,7 +218,8 @@ class ImagePreparer:
             if isinstance(image, str):
                 links.append(image)
                 continue
-            upload = await self._upload(image, publisher, journal, owner, now)
+            model = MODELS[wish.model]
+            upload = await self._upload(image, model, publisher, journal, owner, now)
             links.append(upload.url)
             if upload.changes:
                 changes.append(f"Image {number}: {', '.join(upload.changes)}.")
@@ -223,6 +228,7 @@ class ImagePreparer:
     async def _upload(
         self,
         image: Local,
+        model: Model,
         publisher: Publisher | None,
         journal: Journal,
         owner: str,
@@ -230,7 +236,8 @@ class ImagePreparer:
     ) -> Upload:
         if publisher is None:
             raise publisher_error_when_none()
-        place = publisher.place
+        # An image is converted for its model, so another model may need another upload of it.
+        place = publisher.place if model == DEFAULT else f"{publisher.place} for {model.name}"
         try:
             known = await journal.uploaded(owner, image.sha256, place, now=now)
         except JournalUnusable:
@@ -238,24 +245,25 @@ class ImagePreparer:
         if known is not None:
             return known
         async with self._uploads:
-            conformed = await self._conformed(image)
+            conformed = await self._conformed(image, model)
             published = await publisher.publish(conformed, image.name)
         upload = Upload(published.url, published.expires_at, conformed.changes)
         await journal.note_upload(owner, image.sha256, place, upload)
         return upload
 
-    async def _conformed(self, image: Local) -> Conformed:
+    async def _conformed(self, image: Local, model: Model) -> Conformed:
         if isinstance(image, LocalFile):
             pixels = image.pixels
         else:
             pixels = await self._run(check, image)
         is_large = pixels > LARGE_PIXELS
         async with self._converters.taken(MOST_CONVERTED if is_large else 1):
-            made: Conformed = await self._run(self._made, image, is_large)
+            made: Conformed = await self._run(self._made, image, model, is_large)
             return made
 
-    def _made(self, image: Local, is_large: bool) -> Conformed:
-        made = conform(image.read(self._allowed) if isinstance(image, LocalFile) else image)
+    def _made(self, image: Local, model: Model, is_large: bool) -> Conformed:
+        picture = image.read(self._allowed) if isinstance(image, LocalFile) else image
+        made = conform(picture, model)
         if is_large:
             _return_free_memory()
         return made

@@ -1,11 +1,10 @@
-"""What travels between us and the provider: the request, the task, its usage, the errors.
+"""What is sent to the provider and what it answers: the request, the task, its usage, the errors.
 
-Every rule of the provider's contract stands here once; tool schemas, validation and the README
-derive from it. Requests are strict, because a wrong one costs money or a round trip. Answers are
-read leniently, because every enum of the provider is open and a paid result must survive a field
-that is missing, new or nonsense. Where a rule of the contract came from is noted as in
-docs/provider-api.md: [S] specification, [V] vendor documentation, [R] recorded, [C] vendor client,
-[I] inferred.
+Tool schemas, validation and the README derive from these types, and they take their numbers from
+the catalogue. Requests are strict, because a wrong one costs money or a round trip. Answers are
+read leniently, because every enum of the provider is open and a paid result must survive a field that is
+missing, new or nonsense. Sources as in docs/provider-api.md: [S] specification, [V] vendor
+documentation, [R] recorded, [C] vendor client, [I] inferred.
 """
 
 from __future__ import annotations
@@ -43,14 +42,10 @@ MAX_LINK_CHARACTERS: Final = 8192
 # --- the request ----------------------------------------------------------------------------
 
 
-def _trusted(info: ValidationInfo) -> frozenset[str]:
-    trusted: frozenset[str] = (info.context or {}).get("trusted", frozenset())
-    return trusted
-
-
 def _public(link: str, info: ValidationInfo, schemes: tuple[str, ...]) -> str:
+    trusted: frozenset[str] = (info.context or {}).get("trusted", frozenset())
     try:
-        url_safety.check_public(link, schemes=schemes, trusted=_trusted(info))
+        url_safety.check_public(link, schemes=schemes, trusted=trusted)
     except url_safety.NotPublic as reason:
         raise PydanticCustomError("link", "{reason}", {"reason": str(reason)}) from None
     return link
@@ -155,7 +150,7 @@ class EditRequest(BaseModel):
 
 
 TASK_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:-]{0,199}")
-"""The ids we send on; the slash, the query and the dot segments of a URL are not among them."""
+"""The ids that are sent on: no slash, query or dot segment of a URL is one."""
 
 # --- the answers ----------------------------------------------------------------------------
 
@@ -168,29 +163,25 @@ def _none_if_invalid(value: object, parse: ValidatorFunctionWrapHandler) -> Any:
 
 
 _Lenient = WrapValidator(_none_if_invalid)
-
-
-_MOST_CHARACTERS: Final = 4000
+_MAX_TEXT: Final = 4000
 _LOOKALIKES_ONLY: Final = Redactor()
 
 
 def _fit_to_quote(said: str | None, info: ValidationInfo) -> str | None:
-    """The provider's words on one line and without secrets: from here they go everywhere."""
+    """The provider's words on one line and without secrets."""
     if said is None:
         return None
     redact: Redactor = (info.context or {}).get("redact", _LOOKALIKES_ONLY)
-    return one_line(redact(said), _MOST_CHARACTERS)
+    return one_line(redact(said), _MAX_TEXT)
 
 
-Text = Annotated[
-    str | None, Field(max_length=_MOST_CHARACTERS), AfterValidator(_fit_to_quote), _Lenient
-]
+Text = Annotated[str | None, Field(max_length=_MAX_TEXT), AfterValidator(_fit_to_quote), _Lenient]
 Credits = Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False), _Lenient]
 Seconds = Annotated[float | None, Field(ge=0, le=1e10, allow_inf_nan=False), _Lenient]
 
 
 class Lenient(BaseModel):
-    """Something the provider said: unknown fields pass, unreadable ones count as not said.
+    """An answer of the provider: unknown fields are ignored, unreadable ones count as missing.
 
     Validate with `context={"redact": Redactor(secrets)}` to hide secrets in its words.
     """
