@@ -67,9 +67,7 @@ LONG_MODULES: Final = {
     "journal/intents.py",
     "journal/records.py",
     "journal/sql.py",
-    "outputs/download.py",
     "polling/poller.py",
-    "provider/client.py",
 }
 LONG_FUNCTIONS: Final = {
     "editing/editor.py:_hold",
@@ -78,7 +76,6 @@ LONG_FUNCTIONS: Final = {
     "emulator/openapi.py:_paths",
     "hosting/app.py:create_app",
     "journal/intents.py:claim",
-    "provider/client.py:_send",
     "server/resources.py:add_resources",
 }
 MANY_PARAMETERS: Final = {"emulator/emulator.py:__init__"}

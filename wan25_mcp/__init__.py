@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         Unreachable,
         Wan25Error,
     )
-    from wan25_mcp.provider.client import Client, open_http
+    from wan25_mcp.provider.client import Client
+    from wan25_mcp.provider.exchange import open_http
     from wan25_mcp.provider.models import EditRequest, Task, Usage
     from wan25_mcp.settings import Settings
 
@@ -54,7 +55,7 @@ _HOMES: Final = {
     "Wan25Error": "errors",
     "open_configured_editor": "editing.connect",
     "open_editor": "editing.editor",
-    "open_http": "provider.client",
+    "open_http": "provider.exchange",
 }
 
 __all__ = [

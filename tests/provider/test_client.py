@@ -30,7 +30,8 @@ from wan25_mcp.errors import (
     Unreachable,
     Wan25Error,
 )
-from wan25_mcp.provider.client import MAX_BODY_BYTES, USER_AGENT, Client, open_http
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.exchange import MAX_BODY_BYTES, USER_AGENT, open_http
 from wan25_mcp.provider.models import Balance, CreditReport, Usage
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.outputs.save import default_directory
-from wan25_mcp.provider.client import open_http
+from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.provider.models import CreditReport
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings, nearest
 from wan25_mcp.url_safety import NotPublic, check_public

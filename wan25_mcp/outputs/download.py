@@ -11,7 +11,7 @@ judged would not be what is reached. SSL_CERT_FILE and SSL_CERT_DIR are honoured
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urljoin
@@ -21,7 +21,7 @@ import httpx2
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.pinned_transport import TRUSTED_ORIGIN, Internal, PinnedTransport
-from wan25_mcp.provider.client import USER_AGENT
+from wan25_mcp.provider.exchange import USER_AGENT, TooLarge, cause_of, read_bounded, wait_asked
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
@@ -125,7 +125,7 @@ def _told() -> Iterator[None]:
         raise _refused(f"its link {reason}") from None
     except httpx2.HTTPError as error:
         raise NotDownloaded(
-            f"The image could not be downloaded: {_cause(error)}.",
+            f"The image could not be downloaded: {cause_of(error)}.",
             retryable=not isinstance(error, httpx2.UnsupportedProtocol),
             fix="Check the network (downloads use no proxy), then try again before the link "
             "expires, or open it in a browser.",
@@ -172,15 +172,13 @@ async def _body(response: httpx2.Response, most: int) -> bytes:
     declared = _declared(response)
     if declared is not None and declared > most:
         raise _too_large()
-    body = bytearray()
-    async with aclosing(response.aiter_raw()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > most:
-                raise _too_large()
+    try:
+        body = await read_bounded(response.aiter_raw(), most)
+    except TooLarge:
+        raise _too_large() from None
     if declared is not None and len(body) != declared:
         raise _cut_short()
-    return bytes(body)
+    return body
 
 
 def _declared(response: httpx2.Response) -> int | None:
@@ -203,13 +201,8 @@ def _answered(response: httpx2.Response) -> NotDownloaded:
     return NotDownloaded(
         f"The image could not be downloaded: its server answered HTTP {status}.",
         retryable=status >= 500 or status in (408, 425, 429),
-        retry_after_seconds=_wait_asked(response),
+        retry_after_seconds=wait_asked(response.headers),
     )
-
-
-def _wait_asked(response: httpx2.Response) -> float | None:
-    said = response.headers.get("retry-after", "").strip()
-    return float(said) if said.isascii() and said.isdigit() and len(said) < 6 else None
 
 
 def _too_large() -> NotDownloaded:
@@ -218,25 +211,6 @@ def _too_large() -> NotDownloaded:
 
 def _cut_short() -> NotDownloaded:
     return NotDownloaded("The image arrived incomplete: its end is missing.", retryable=True)
-
-
-_CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (httpx2.ConnectTimeout, "connecting took too long"),
-    (httpx2.TimeoutException, "its server fell silent"),
-    (httpx2.ConnectError, "no connection to its server"),
-    (httpx2.RemoteProtocolError, "the answer broke off"),
-    (httpx2.UnsupportedProtocol, "the address cannot be used"),
-)
-
-
-def _cause(error: BaseException) -> str:
-    """A few words of ours: a library's text may quote addresses."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if type(chain).__name__ == "SSLCertVerificationError":
-            return "its server's certificate could not be verified"
-        chain = chain.__cause__ or chain.__context__
-    return next((words for kind, words in _CAUSES if isinstance(error, kind)), "it broke off")
 
 
 # --- what is an image ------------------------------------------------------------------------

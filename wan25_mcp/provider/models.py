@@ -2,8 +2,8 @@
 
 Tool schemas, validation and the README derive from these types, and they take their numbers from
 the catalogue. Requests are strict, because a wrong one costs money or a round trip. Answers are
-read leniently, because every enum of the provider is open and a paid result must survive a field that is
-missing, new or nonsense. Sources as in docs/provider-api.md: [S] specification, [V] vendor
+read leniently, because every enum of the provider is open and a paid result must survive a field
+that is missing, new or nonsense. Sources as in docs/provider-api.md: [S] specification, [V] vendor
 documentation, [R] recorded, [C] vendor client, [I] inferred.
 """
 
