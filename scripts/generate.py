@@ -27,7 +27,8 @@ from mcp_types import Tool
 from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import STATUS_ADVICE, SettingsError
+from wan25_mcp.error_codes import HTTP_ROWS, OWN_ROWS, TASK_ROWS, ErrorCode
+from wan25_mcp.errors import SettingsError
 from wan25_mcp.journal.stages import STAGES
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
@@ -145,6 +146,7 @@ def documents(tools: list[Tool]) -> dict[Path, str]:
         "settings": _settings(),
         "commands": _commands(),
         "money": _money(),
+        "errors": _errors(),
         "rooms": _rooms(),
         "statuses": _text(drawn(STATUSES)),
         "stages": _text(drawn(STAGES)),
@@ -266,8 +268,8 @@ def _rooms() -> str:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "LAYERS" and node.value
     ]
     rows = [list(layer.items()) for layer in layers if "__main__" not in layer]
-    lines = [f"{name:<12}{meaning}" for row in rows for name, meaning in row]
-    return _text("\n".join([*lines, f"{'emulator':<12}{_EMULATOR}"]))
+    lines = [f"{name:<13}{meaning}" for row in rows for name, meaning in row]
+    return _text("\n".join([*lines, f"{'emulator':<13}{_EMULATOR}"]))
 
 
 _EMULATOR: Final = "plays the provider; imports nothing of the others"
@@ -294,12 +296,12 @@ def _money() -> str:
     cut = sorted(BY_STATUS.keys() - OWN_WORDS)
     refused = sorted(
         status
-        for status in STATUS_ADVICE
+        for status in ERROR_STATUSES
         if status not in BY_STATUS and verdict(sent=True, status=status).charged == "no"
     )
     broken = sorted(
         status
-        for status in STATUS_ADVICE
+        for status in ERROR_STATUSES
         if status not in BY_STATUS and verdict(sent=True, status=status).charged == "unknown"
     )
     rows = [
@@ -318,6 +320,31 @@ def _money() -> str:
         _end("no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)),
     ]
     return _table(("How the submit ended", "Sent again?", "Charged"), rows)
+
+
+def _errors() -> str:
+    """Every error code, by who decides it."""
+    groups = (
+        ("The provider refuses a request", HTTP_ROWS),
+        ("The provider accepts an edit and then fails it", TASK_ROWS),
+        ("wan25-mcp decides", OWN_ROWS),
+    )
+    return "\n\n".join(f"## {title}\n\n{_codes(rows)}" for title, rows in groups)
+
+
+def _codes(rows: Sequence[ErrorCode]) -> str:
+    head = ("Code", "What happened", "What to do", "Retry?", "Charged?")
+    lines = [
+        (
+            f"`{row.code}`",
+            f"{row.sentence}.",
+            row.fix,
+            "yes" if row.retryable else "no",
+            row.charged,
+        )
+        for row in rows
+    ]
+    return _table(head, lines)
 
 
 def _statuses(numbers: list[int]) -> str:

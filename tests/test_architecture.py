@@ -40,6 +40,9 @@ LAYERS: Final[tuple[dict[str, str], ...]] = (
     {"values": "how the text of a setting becomes a value"},
     {
         "errors": "every way an edit can fail",
+    },
+    {
+        "error_codes": "each error code: what happened, what to do, what it cost",
         "url_safety": "which links may be fetched or passed on",
         "redaction": "what others say, without secrets",
     },
@@ -200,7 +203,7 @@ def test_the_lists_of_what_is_too_large_only_shrink() -> None:
     assert {name for name, count in parameters.items() if count > PARAMETERS} == MANY_PARAMETERS
 
 
-@pytest.mark.parametrize("part", ["errors", "url_safety", "redaction"])
+@pytest.mark.parametrize("part", ["error_codes", "url_safety", "redaction"])
 def test_the_lowest_row_imports_nothing_of_ours(part: str) -> None:
     assert _of(part).ours() == set()
 

@@ -181,9 +181,7 @@ async def test_a_bucket_without_credentials_is_found(
 ) -> None:
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="az://pictures"))
     assert not finding.good
-    assert finding.what == (
-        "The bucket's links cannot be signed: its credentials are not set, or incomplete."
-    )
+    assert "credentials are missing" in finding.what
     assert "WAN25_BUCKET_URL" in finding.fix
 
 
@@ -214,7 +212,8 @@ async def test_a_bucket_without_what_speaks_to_it_is_found(
 async def test_what_is_no_bucket_is_found(tmp_path: Path) -> None:
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL=f"s3://id:{KEY}@pictures"))
     assert not finding.good
-    assert finding.what == "WAN25_BUCKET_URL is not a bucket's URL (without user name and query)."
+    assert "WAN25_BUCKET_URL is not the URL of a bucket" in finding.what
+    assert KEY not in finding.what
 
 
 async def test_a_file_service_is_asked_whether_it_answers_and_given_nothing(

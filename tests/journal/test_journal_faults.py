@@ -437,9 +437,9 @@ def broken(
     path = tmp_path / "journal.sqlite3"
     give: dict[str, Callable[[], Broken]] = {
         "disk full": lambda: _on_disk(request.getfixturevalue("small_disk")),
-        "no quota": lambda: Broken(path, _no_quota, "the disk fails"),
+        "no quota": lambda: Broken(path, _no_quota, "the disk failed"),
         "file locked": lambda: Broken(
-            path, lambda: _locked(path), "another process holds it", takes_turns=False
+            path, lambda: _locked(path), "another process has locked it", takes_turns=False
         ),
         "database stopped": lambda: _in_database(request, _stopped),
         "database locked": lambda: _in_database(request, None),
@@ -460,7 +460,7 @@ def _in_database(
     server: Postgres = request.getfixturevalue("postgres_server")
     if harm is None:
         return Broken(
-            url, lambda: _locked_database(url), "another process holds it", takes_turns=False
+            url, lambda: _locked_database(url), "another process has locked it", takes_turns=False
         )
     return Broken(url, lambda: harm(server), "the database cannot be reached", takes_turns=False)
 

@@ -15,8 +15,9 @@ import anyio
 import httpx2
 from pydantic import SecretStr
 
+from wan25_mcp.errors import NotPublished
 from wan25_mcp.inputs.conform import Conformed
-from wan25_mcp.inputs.publisher import MARGIN_SECONDS, NotPublished, Published, published_name
+from wan25_mcp.inputs.publisher import MARGIN_SECONDS, Published, published_name
 from wan25_mcp.provider.exchange import Exchange, send, wait_asked
 from wan25_mcp.redaction import Redactor, one_line
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
@@ -106,9 +107,8 @@ class FileService:
             check_public(link, trusted=frozenset(filter(None, [origin_of(self._url)])))
         except NotPublic as reason:
             raise NotPublished(
-                f'The file service took the image "{name}", but the link it gave {reason}.',
-                code="unreadable_answer",
-                fix="Check WAN25_FILES_URL, or give a public https:// link.",
+                f'The file service took the image "{name}", but the link it returned {reason}.',
+                code="upload_unreadable",
                 request_id=answer.request_id,
             ) from None
         return Published(link, _end(described.get("expires_at"), began) - MARGIN_SECONDS)
@@ -139,15 +139,14 @@ def _moment(said: object) -> float | None:
     return None
 
 
-_LATER: Final = "Call again later, or give a public https:// link."
-
-
 def _broke(name: str, error: httpx2.HTTPError) -> NotPublished:
     slow = isinstance(error, httpx2.TimeoutException)
-    why = "took too long" if slow else "could not be reached, or broke off"
+    why = "took too long" if slow else "could not be reached, or closed the connection"
     return NotPublished(
         f'The image "{name}" was not uploaded: the file service {why}.',
-        fix=f"Check the network and WAN25_FILES_URL. {_LATER}",
+        code="upload_failed",
+        fix="Check the network and WAN25_FILES_URL. Call again later, or give a public https:// "
+        "link.",
         retryable=not isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError),
     )
 
@@ -163,8 +162,7 @@ def _refused(name: str, answer: Exchange) -> NotPublished:
     if status in _TRANSIENT:
         return NotPublished(
             said,
-            fix=_LATER,
-            retryable=True,
+            code="upload_failed",
             retry_after_seconds=wait_asked(answer.headers),
             request_id=answer.request_id,
         )
@@ -174,5 +172,5 @@ def _refused(name: str, answer: Exchange) -> NotPublished:
     elif status in (400, 413, 415, 422):
         fix = "Give another image, or a public https:// link to this one."
     elif 200 <= status < 400:
-        code = "unreadable_answer"
+        code = "upload_unreadable"
     return NotPublished(said, code=code, fix=fix, request_id=answer.request_id)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.inputs.sources import refused
@@ -27,7 +28,7 @@ _READABLE: Final[tuple[tuple[re.Pattern[bytes], Format], ...]] = (
     (re.compile(rb"II\x2a\0(?!.{4}CR)|MM\0\x2a", re.DOTALL), "TIFF"),
 )
 
-_EXPORT: Final = "Export or convert it to JPEG or PNG and give that file."
+_EXPORT: Final = CODES["image_unusable"].fix
 _AVIF: Final = frozenset((b"avif", b"avis"))
 _HEIC: Final = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -69,7 +70,7 @@ def recognise(picture: Picture) -> Format:
         if brands & _HEIC:
             return "HEIC"
     if not head:
-        raise unusable(picture, "is empty", "Save or copy it anew and give that file.")
+        raise unusable(picture, "is empty", "Save or copy it again and give that file.")
     raise unusable(picture, f"is {_named(head)}, which cannot be used", _EXPORT)
 
 
@@ -93,7 +94,7 @@ def _named(head: bytes) -> str:
 
 def unusable(picture: Picture, why: str, fix: str) -> InvalidRequest:
     """For an image that is whole, and not fit."""
-    return refused(f'The image "{picture.name}" {why}.', "image_unusable", fix)
+    return refused(f'The image "{picture.name}" {why}.', code="image_unusable", fix=fix)
 
 
 def damaged(
@@ -102,8 +103,8 @@ def damaged(
     """For an image that is not whole."""
     return refused(
         f'The image "{picture.name}" {why}.',
-        "image_unreadable",
-        "Open it in an image program, save it anew as JPEG or PNG, and give that file.",
+        code="image_unreadable",
+        fix=CODES["image_unreadable"].fix,
     )
 
 

@@ -133,13 +133,7 @@ class Held:
             self._bytes += size
             weakref.finalize(picture, self._let_go.append, size).atexit = False
             return
-        raise Wan25Error(
-            "Too many images inside calls wait to be uploaded; nothing was sent or charged.",
-            code="busy",
-            fix="Call again later, or give a public https:// link or the path of a local image.",
-            retryable=True,
-            retry_after_seconds=10.0,
-        )
+        raise Wan25Error(code="busy", retry_after_seconds=10.0)
 
     @property
     def bytes(self) -> int:

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final, TypeVar
 
 import platformdirs
 
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.open_safely import (
     NotAFile,
@@ -75,9 +76,9 @@ class LocalFile:
         picture = read_source(self.source, allowed)
         if picture.sha256 != self.sha256:
             raise refused(
-                f'The image "{self.name}" was changed while it waited to be uploaded.',
-                "image_unreadable",
-                "Call again once nothing writes to it any more.",
+                f'The image "{self.name}" was changed before it was uploaded.',
+                code="image_unreadable",
+                fix="Call again when no program writes to it.",
             )
         return picture
 
@@ -165,9 +166,9 @@ def _sha256(found: OpenFile, path: str) -> str:
 def _path_of(source: str, allowed: Sequence[Path]) -> str:
     if not allowed:
         raise refused(
-            "Local files are switched off on this server.",
-            "image_not_allowed",
-            "Set WAN25_INPUT_DIRS in its environment to the folders it may read images from, or "
+            "This server reads no local files.",
+            code="image_not_allowed",
+            fix="Set WAN25_INPUT_DIRS in the server's environment to the folders it may read, or "
             "give a public https:// link or a data: URI.",
         )
     return path_of(source)
@@ -209,9 +210,9 @@ class _Folders:
         places = ", ".join(dict.fromkeys(self.configured)) or "a folder it may read (none exists)"
         return refused(
             f'The image "{_display_name(path)}" is not in a folder this server may read.',
-            "image_not_allowed",
-            f"Copy it into one of these: {places}. Or add its folder to WAN25_INPUT_DIRS, or give "
-            "a public https:// link.",
+            code="image_not_allowed",
+            fix=f"Copy it into one of these: {places}. Or add its folder to WAN25_INPUT_DIRS, or "
+            "give a public https:// link.",
         )
 
 
@@ -287,9 +288,9 @@ def _refused_file(
     why: str,
     *,
     code: str = "image_not_allowed",
-    fix: str = "Copy the image itself into an ordinary folder and give that path.",
+    fix: str = CODES["image_not_allowed"].fix,
 ) -> InvalidRequest:
-    return refused(f'The image "{_display_name(path)}" {why}.', code, fix)
+    return refused(f'The image "{_display_name(path)}" {why}.', code=code, fix=fix)
 
 
 def _too_large(path: str, size: int) -> InvalidRequest:
@@ -297,10 +298,10 @@ def _too_large(path: str, size: int) -> InvalidRequest:
     megabytes = math.ceil(size / 100_000) / 10
     return _refused_file(
         path,
-        f"has {megabytes:.1f} MB, and files above {MAX_FILE_BYTES // 1_000_000} MB are not read",
+        f"is {megabytes:.1f} MB; the limit is {MAX_FILE_BYTES // 1_000_000} MB",
         code="image_unusable",
-        fix="Save a smaller copy of it, such as a JPEG of at most 5000 pixels on each side (more "
-        "the model does not take), and give that.",
+        fix="Save a smaller copy, such as a JPEG of at most 5000 pixels on each side, which is the "
+        "model's limit, and give that.",
     )
 
 
@@ -317,14 +318,14 @@ def _not_read(path: str, error: Exception) -> InvalidRequest:
             path,
             "does not exist",
             code="image_not_found",
-            fix="Check the path; it is looked up on the computer this server runs on.",
+            fix="Check the path. It must exist on the computer that this server runs on.",
         )
-    reason = os.strerror(number).lower() if number else "the system does not say why"
+    reason = os.strerror(number).lower() if number else "for an unknown reason"
     return _refused_file(
         path,
         f"cannot be read ({reason})",
         code="image_unreadable",
-        fix="Check that the file is whole and that you may read it, or give another.",
+        fix="Check that the file is complete and that this server may read it, or give another.",
     )
 
 

@@ -15,10 +15,8 @@ from urllib.parse import quote
 import httpx2
 from pydantic import SecretStr, ValidationError
 
+from wan25_mcp.error_codes import CODES, ErrorCode
 from wan25_mcp.errors import (
-    LOOK_FIRST,
-    POLL_AGAIN,
-    Advice,
     InvalidRequest,
     OutcomeUnknown,
     ReadFailed,
@@ -32,8 +30,8 @@ from wan25_mcp.provider.exchange import Exchange, cause_of, send
 from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, Task
 from wan25_mcp.redaction import Redactor, one_line
 
-Advise = Callable[[int], Advice]
-"""What a status asks of the caller, by what was asked for."""
+Advise = Callable[[int], ErrorCode]
+"""What an HTTP status means, by what was asked for."""
 
 # What these exceptions have in common: the request had not begun to leave.
 _NEVER_SENT: Final = (
@@ -111,7 +109,7 @@ class Client:
         """
         if not TASK_ID.fullmatch(task_id):
             raise InvalidRequest(
-                "task_id is not a task id.",
+                "task_id is not the id of a task.",
                 fix="Pass the task_id exactly as edit_image returned it.",
             )
         exchange = await self._read(f"/v1/tasks/{quote(task_id, safe='')}", query_advice)
@@ -169,11 +167,9 @@ def _created(exchange: Exchange) -> Task:
         return Task.model_validate(exchange.json, context=exchange.context)
     except ValidationError:
         raise OutcomeUnknown(
-            "The provider answered the submit with something that holds no task id.",
+            "The provider's answer to the submit holds no task id.",
             code="unreadable_answer",
-            fix=LOOK_FIRST,
             request_id=exchange.request_id,
-            charged="unknown",
         ) from None
 
 
@@ -185,9 +181,7 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
         f"The connection failed after the edit was sent ({cause_of(error)}), so it may or may "
         "not have been accepted.",
         code="outcome_unknown",
-        fix=LOOK_FIRST,
         request_id=exchange.request_id,
-        charged="unknown",
     )
 
 
@@ -201,9 +195,7 @@ def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     return OutcomeUnknown(
         f"{_what_was_said(exchange, advice)} The edit may or may not have been accepted.",
         code="outcome_unknown",
-        fix=LOOK_FIRST,
         request_id=exchange.request_id,
-        charged="unknown",
     )
 
 
@@ -213,19 +205,17 @@ def _read_broke(exchange: Exchange, error: httpx2.HTTPError) -> NoReturn:
     raise ReadFailed(
         f"The provider's answer did not arrive ({cause_of(error)}).",
         code="read_failed",
-        fix=POLL_AGAIN,
-        retryable=True,
         request_id=exchange.request_id,
     ) from error
 
 
-def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
+def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
     status = exchange.status or 0
     if status >= 500 or status in (408, 429):
         raise ReadFailed(
             _what_was_said(exchange, advice),
             code=advice.code,
-            fix=POLL_AGAIN,
+            fix=CODES["read_failed"].fix,
             retryable=True,
             retry_after_seconds=exchange.wait_asked,
             request_id=exchange.request_id,
@@ -243,11 +233,12 @@ def _names_another(said: object, task_id: str) -> bool:
 
 def _unreadable(exchange: Exchange) -> ReadFailed:
     return ReadFailed(
-        "The provider answered with something that is not its API's.",
+        "The provider's answer is not one of its API.",
         code="unreadable_answer",
-        fix="Ask again; if it stays so, check WAN25_BASE_URL.",
+        fix="Call again. If this repeats, check WAN25_BASE_URL.",
         retryable=True,
         request_id=exchange.request_id,
+        charged="no",
     )
 
 
@@ -255,12 +246,10 @@ def _unreachable(error: httpx2.HTTPError) -> Unreachable:
     return Unreachable(
         f"The provider could not be reached ({cause_of(error)}); nothing was sent.",
         code="unreachable",
-        fix="Check the network and WAN25_BASE_URL, then call again.",
-        retryable=True,
     )
 
 
-def _refusal(exchange: Exchange, advice: Advice, *, retryable: bool) -> Refused:
+def _refusal(exchange: Exchange, advice: ErrorCode, *, retryable: bool) -> Refused:
     return Refused(
         _what_was_said(exchange, advice),
         code=advice.code,
@@ -271,7 +260,7 @@ def _refusal(exchange: Exchange, advice: Advice, *, retryable: bool) -> Refused:
     )
 
 
-def _what_was_said(exchange: Exchange, advice: Advice) -> str:
+def _what_was_said(exchange: Exchange, advice: ErrorCode) -> str:
     """Our sentence for the status, with the provider's own words where it had any."""
     said = exchange.error
     sentence = f"{advice.sentence} (HTTP {exchange.status})"
