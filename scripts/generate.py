@@ -28,6 +28,7 @@ from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.error_codes import HTTP_ROWS, OWN_ROWS, TASK_ROWS, ErrorCode
+from wan25_mcp.errors import STATUSES as ERROR_STATUSES
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.journal.stages import STAGES
 from wan25_mcp.provider.catalogue import MODEL
