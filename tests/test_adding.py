@@ -172,7 +172,7 @@ def test_images_and_requests_are_held_to_the_limits_of_the_model_they_are_for(co
     assert told["sizes"] == [["image/png", 1000, 800], ["image/jpeg", 512, 410]]
     assert told["fits"] == ["small-edit", "wan2.5-image-to-image"]
     for name, most in (("prompt", "100"), ("n", "2"), ("images", "1")):
-        assert "small-edit takes at most " + most in told[name]
+        assert f"the limit of small-edit is {most}" in told[name]
 
 
 def test_the_schema_of_the_tool_offers_it(copy: Path) -> None:

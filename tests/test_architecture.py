@@ -66,7 +66,6 @@ PARAMETERS: Final = 7
 LONG_MODULES: Final = {
     "editing/editor.py",
     "editing/submitter.py",
-    "inputs/read.py",
     "journal/intents.py",
     "journal/records.py",
     "journal/sql.py",

@@ -1,9 +1,8 @@
 """What an operator may configure: one frozen value, read from a mapping.
 
 Each setting is declared once, as an attribute of `Settings`: its variable, its meaning, how its
-text is read, its default. README's table, `server.json` and the search for unknown settings derive
-from these rows (`SETTINGS`). A wrong value is reported with the variable's name and what would be
-right, never with the value itself, which may be a secret. Only the key's file is opened here.
+text is read, its default. To add one, add its row and use it. README's table, `server.json` and the
+search for unknown settings derive from the rows (`SETTINGS`). Only the key's file is opened here.
 """
 
 # ruff: noqa: RUF009  the calls in the class body declare its fields
@@ -185,14 +184,14 @@ class Settings:
     key_problem: str | None = None
     """Why there is no key, when one was set that cannot be one."""
     unknown: tuple[str, ...] = ()
-    """Names with the prefix that are no settings: misspelt, most likely."""
+    """Names with the prefix that are no settings, probably misspelt."""
 
     @classmethod
     def from_mapping(cls, environ: Mapping[str, str], *, emulator: bool = False) -> Settings:
         """Read the settings from environment-like names; an empty one counts as unset.
 
         Args:
-            emulator: Run against the emulator, whatever `WAN25_EMULATOR` says.
+            emulator: Run against the emulator, also without `WAN25_EMULATOR`.
 
         Raises:
             SettingsError: A value cannot work; the message names the variable.
@@ -228,7 +227,7 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that no log line may hold."""
+        """Texts that no log line may contain."""
         found = (getattr(self, row.attribute) for row in SETTINGS if row.secret)
         return tuple(value.get_secret_value() for value in found if value is not None)
 
@@ -260,7 +259,11 @@ def _key_in_file(path: str) -> dict[str, Any]:
 
 
 def _check_together(settings: Settings) -> None:
-    """The rules that more than one setting is needed for."""
+    """The rules between settings.
+
+    Raises:
+        SettingsError: Two of them contradict each other.
+    """
     longest = settings.max_wait_seconds
     if settings.wait_seconds > longest:
         raise SettingsError(
@@ -281,8 +284,8 @@ def _check_together(settings: Settings) -> None:
 
 def _unknown(names: Iterable[str]) -> tuple[str, ...]:
     known = {row.name for row in SETTINGS}
-    ours = (name for name in names if name.upper().startswith(PREFIX))
-    return tuple(sorted(name for name in ours if name not in known))
+    prefixed = (name for name in names if name.upper().startswith(PREFIX))
+    return tuple(sorted(name for name in prefixed if name not in known))
 
 
 def nearest(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """One setting, and how its text becomes a value. Nothing is opened here.
 
-A text that is no value is answered with what is wrong and what would be right, never with itself:
-it may be a secret.
+An error says what is wrong and what would be right. It never quotes the text, which may be a
+secret.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CALLBACK_WANTED: Final = (
 
 
 class Wrong(ValueError):
-    """A text that is no value of its setting.
+    """A text that its setting cannot have.
 
     Args:
         problem: Completes "WAN25_X …".
@@ -61,7 +61,7 @@ class Setting:
         """The value of a text.
 
         Raises:
-            SettingsError: The text is no value of this setting.
+            SettingsError: The setting cannot have it.
         """
         try:
             return self.parse(text)
@@ -81,7 +81,7 @@ def setting(
     shown: str = "",
     secret: bool = False,
 ) -> T:
-    """A field of `Settings` with its row. `shown`: the default in words, where it is no text."""
+    """A field of `Settings` with its row. `shown` describes a default that is no plain text."""
     if not shown and default:
         shown = f"{default:g}" if isinstance(default, float) else str(default)
     return field(default=default, metadata={"row": Setting(name, meaning, parse, shown, secret)})
@@ -122,7 +122,7 @@ def callback_url(text: str) -> str:
     if len(link) > _MAX_CALLBACK_CHARACTERS:
         problem = f"is longer than {_MAX_CALLBACK_CHARACTERS} characters"
         raise Wrong(problem, CALLBACK_WANTED)
-    # What a proxy might rewrite on the way would no longer be the path that we expect.
+    # A proxy might rewrite any other character, and the path would no longer be recognised.
     if not _CALLBACK_PATH.fullmatch(urlsplit(link).path):
         problem = "has no path of its own of letters, digits, '.', '_', '~' and '-'"
         raise Wrong(problem, CALLBACK_WANTED)
@@ -148,7 +148,7 @@ def database_url(text: str) -> SecretStr:
 def _folder(text: str) -> Path:
     try:
         path = Path(text).expanduser()
-    except RuntimeError:  # the home directory of nobody
+    except RuntimeError:  # a user that does not exist
         path = Path()
     if not path.is_absolute():
         raise Wrong(
@@ -209,7 +209,7 @@ def credit_amount(text: str) -> float:
 
 def price(text: str) -> float:
     price = credit_amount(text)
-    if price == 0:  # no limit would hold if images were taken to be free
+    if price == 0:  # no credit limit would work if images counted as free
         raise Wrong("is 0, but every image costs credits", "a number above 0")
     return price
 

@@ -1,9 +1,9 @@
-"""What an image's headers say: whether it can be used, and how to decode it within bounds.
+"""Checks by an image's headers whether it can be used, and bounds the memory of decoding it.
 
 Memory is bounded before anything is decoded. At most 50 million pixels are ever decoded, at four
 bytes each; a larger JPEG (a telephone's 108 or 200 megapixels) is decoded at a half, quarter or
-eighth of its size, which its format allows. Decoders are made by name: the bytes have said what
-they are, so no other decoder is tried, and Pillow's process-wide limits stay as its user set them.
+eighth of its size, which its format allows. The decoder follows
+from the first bytes, so no other is tried, and Pillow's process-wide limits stay as they were set.
 """
 
 from __future__ import annotations
@@ -94,22 +94,22 @@ def bound(image: Any, given: Given) -> None:
 def _bound_jpeg(image: Any, given: Given) -> None:
     layout = read_jpeg(given.picture.content)
     # In several scans, the decoder holds the coefficients of the whole image beside the pixels.
-    most, most_decoded = MAX_JPEG_PIXELS, MAX_DECODED
+    limit, limit_decoded = MAX_JPEG_PIXELS, MAX_DECODED
     if layout.is_buffered:
-        most, most_decoded = MAX_DECODED, _MAX_BUFFERED
-    _check_size(given, image.size, most)
+        limit, limit_decoded = MAX_DECODED, _MAX_BUFFERED
+    _check_size(given, image.size, limit)
     if layout.is_hollow:
         raise Malformed
     width, height = image.size
-    # As far as nothing is lost, and further if it must be.
+    # As small as nothing is lost by, and smaller where memory demands it.
     steps = (1, 2, 4, 8)
     lossless = [step for step in steps if max(image.size) >= step * given.model.max_side]
-    bounded = [step for step in steps if width * height <= step * step * most_decoded]
+    bounded = [step for step in steps if width * height <= step * step * limit_decoded]
     divisor = max(max(lossless, default=1), min(bounded, default=8))
     image.draft(image.mode, (width // divisor, height // divisor))
 
 
-def _check_size(given: Given, size: Size, most: int) -> None:
+def _check_size(given: Given, size: Size, limit: int) -> None:
     width, height = size
     low, high = given.model.min_side, given.model.max_side
     if min(size) < 1:
@@ -121,10 +121,11 @@ def _check_size(given: Given, size: Size, most: int) -> None:
             f"{low} to {high} pixels",
             f"Crop it so that the long side is at most {high // low} times the short one.",
         )
-    if width * height > most:
+    if width * height > limit:
         raise unusable(
             given.picture,
-            f"is {width}×{height} pixels; the limit for this format is {most // 1_000_000} million",
+            f"is {width}×{height} pixels; the limit for this format is "
+            f"{limit // 1_000_000} million",
             _LARGER,
         )
 

@@ -57,8 +57,8 @@ class Bucket:
     async def publish(self, image: Conformed, name: str) -> Published:
         """See `Publisher`."""
         began = self._clock()
-        # Blocking, in a thread: obstore's own async functions know asyncio only. An upload that
-        # nobody waits for any more may finish by itself.
+        # In a thread, because obstore's own async functions know asyncio only. An abandoned upload
+        # may finish.
         link = await anyio.to_thread.run_sync(
             partial(self._put, image, name), abandon_on_cancel=True
         )
@@ -67,8 +67,8 @@ class Bucket:
     async def check(self) -> None:
         """See that the `buckets` extra is installed and finds credentials to sign links with.
 
-        The bucket itself is not spoken to: looking may be forbidden where writing is not, and
-        writing would leave an object. A cloud's service for credentials may be asked.
+        The bucket itself is not used: reading may be forbidden where writing is not, and writing
+        would leave an object. A cloud's service for credentials may be asked.
 
         Raises:
             NotPublished: With what to install or set.

@@ -1,12 +1,12 @@
-"""Makes any image one that its model takes, changed as little as possible, or says why it cannot.
+"""Makes an image conform to its model, changed as little as possible, or says why it cannot.
 
-An image that already conforms stays as it is, byte for byte, unless there is more in its file:
-metadata (where a photo was taken, by whom, a preview of what was cropped away) or anything behind
-its end. Then it is written again, PNG without loss and JPEG at its own quality. An image is at a
-public address for a while, and what is not picture does not belong there.
+An image that already conforms stays as it is, byte for byte, unless its file holds more: metadata
+(where a photo was taken, by whom, a preview of what was cropped away) or anything after its end.
+Then it is written again, PNG without loss and JPEG at its own quality, because for a while an image
+is at a public address.
 
-Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
-take about 300); `prepare` makes one large image at a time, or two small ones.
+Memory: below 640 MB for the largest image allowed, measured by the tests (24 megapixels of a phone
+take about 300). `prepare` converts one large image at a time, or two small ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPES: Final[dict[Format, tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class Conformed:
-    """An image the provider takes. `changes` are plain words; none when it is byte for byte."""
+    """An image the provider takes. `changes` are in words; empty when it is byte for byte."""
 
     content: bytes
     mime_type: str
@@ -58,7 +58,7 @@ def conform(picture: Picture, model: Model = DEFAULT) -> Conformed:
 
 
 def check(picture: Picture, file: BinaryIO | None = None, *, model: Model = DEFAULT) -> int:
-    """Refuse, in milliseconds, what is known not to conform before anything is decoded.
+    """Refuse, in milliseconds, what its headers show to be of no use.
 
     What passes may still turn out damaged in `conform`.
 

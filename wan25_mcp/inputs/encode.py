@@ -29,13 +29,13 @@ class Encoded:
 def encode(
     image: Image, model: Model, *, is_lossy: bool, tables: Mapping[str, Any] | None = None
 ) -> Encoded:
-    """PNG for what lost nothing so far, if it fits; else JPEG, coarser and then smaller.
+    """PNG where nothing was lost so far, if it fits; else JPEG, coarser and then smaller.
 
     No side becomes smaller than the model takes; an image so small always fits.
 
     Args:
         image: RGB. Only its pixels are written.
-        tables: How the JPEG it was decoded from was written: to write it so again loses the least.
+        tables: How the JPEG it was decoded from was written; writing it the same way loses little.
     """
     image.info.clear()  # or Pillow would write a comment and a colour profile again
     write = partial(_written, image, model.max_bytes)
@@ -58,7 +58,7 @@ def encode(
 
 
 class _Full(Exception):
-    """The image does not fit; the encoder stops where it is."""
+    """The image does not fit; raised to stop the encoder."""
 
 
 class _Sheet(io.BytesIO):

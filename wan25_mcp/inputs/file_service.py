@@ -1,7 +1,7 @@
 """The provider's file service (provider-api.md §5): takes an image, gives a link for 72 hours.
 
-The key goes to the configured address only. Answers are read suspiciously: an error may come under
-a 200, a moment may come without its time zone, and a link may lead anywhere.
+The key goes to the configured address only. Answers are not trusted: an error may have status 200,
+a moment may lack its time zone, and a link may lead anywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 LIFE_SECONDS: Final = 72 * 3600.0
 _MAX_ANSWER_BYTES: Final = 100_000
 _PAUSES: Final = (0.5, 2.0)
-"""An upload is free, so what failed for no fault of ours is sent again, as often as stands here."""
+"""Seconds before an upload is sent again. It is free, so a transient failure is retried."""
 
 _MAX_PAUSE: Final = 10.0
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -39,8 +39,8 @@ class FileService:
         url: The service's address, such as `https://files.example.com`.
         key: The API key.
         clock: Epoch seconds.
-        lives: Tells this life of a service from others, if it forgets everything at its end.
-        secrets: What else than the key must not be quoted, should the service say it.
+        lives: Distinguishes one run of a service from others, if it forgets everything at its end.
+        secrets: More texts to hide in what the service says.
     """
 
     def __init__(
@@ -115,25 +115,25 @@ class FileService:
 
 
 def _body_of(answer: Exchange) -> dict[str, Any]:
-    said = answer.json
-    return said if isinstance(said, dict) else {}
+    body = answer.json
+    return body if isinstance(body, dict) else {}
 
 
-def _end(said: object, began: float) -> float:
-    """When a link dies (epoch seconds): as said, and never later than the documented 72 hours.
+def _end(stated: object, began: float) -> float:
+    """When a link expires (epoch seconds): at most the documented 72 hours from now.
 
     A moment without a time zone may be Beijing's: read as UTC, it would be eight hours too late.
     """
-    return min(_moment(said) or math.inf, began + LIFE_SECONDS)
+    return min(_moment(stated) or math.inf, began + LIFE_SECONDS)
 
 
-def _moment(said: object) -> float | None:
+def _moment(value: object) -> float | None:
     try:
-        if isinstance(said, str):
-            moment = datetime.fromisoformat(said.strip())
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value.strip())
             return moment.timestamp() if moment.tzinfo else moment.replace(tzinfo=UTC).timestamp()
-        if isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said):
-            return said / 1000 if said > 1e11 else float(said)  # milliseconds
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value / 1000 if value > 1e11 else float(value)  # milliseconds
     except (ValueError, OverflowError):
         pass
     return None
@@ -153,15 +153,15 @@ def _broke(name: str, error: httpx2.HTTPError) -> NotPublished:
 
 def _refused(name: str, answer: Exchange) -> NotPublished:
     body = _body_of(answer)
-    status, said_code, words = answer.status or 0, body.get("code"), body.get("msg")
-    if status == 200 and isinstance(said_code, int) and said_code > 299:
-        status = said_code  # an error under a 200
+    status, code_in_body, words = answer.status or 0, body.get("code"), body.get("msg")
+    if status == 200 and isinstance(code_in_body, int) and code_in_body > 299:
+        status = code_in_body  # an error under a 200
     words = one_line(answer.redact(words), 200).rstrip(".") if isinstance(words, str) else ""
-    said = f'The file service did not take the image "{name}" (HTTP {status})'
-    said = f"{said}: {words}." if words else f"{said}."
+    message = f'The file service did not take the image "{name}" (HTTP {status})'
+    message = f"{message}: {words}." if words else f"{message}."
     if status in _TRANSIENT:
         return NotPublished(
-            said,
+            message,
             code="upload_failed",
             retry_after_seconds=wait_asked(answer.headers),
             request_id=answer.request_id,
@@ -173,4 +173,4 @@ def _refused(name: str, answer: Exchange) -> NotPublished:
         fix = "Give another image, or a public https:// link to this one."
     elif 200 <= status < 400:
         code = "upload_unreadable"
-    return NotPublished(said, code=code, fix=fix, request_id=answer.request_id)
+    return NotPublished(message, code=code, fix=fix, request_id=answer.request_id)

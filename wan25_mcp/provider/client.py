@@ -1,8 +1,8 @@
-"""One method per endpoint of the provider, over an HTTP client that is handed in. No policy.
+"""One method for each endpoint of the provider, over an injected HTTP client. No policy.
 
-Nothing is retried, awaited or remembered here. Each call either returns what the provider said or
-raises an error that says what happened, what it cost, and whether the same request can succeed
-later. Runs under anyio on asyncio and trio alike.
+Nothing is retried or remembered here. Each call returns what the provider answered, or raises an
+error that says what happened, what it cost, and whether the same request can succeed later. Runs on
+asyncio and trio.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from wan25_mcp.redaction import Redactor, one_line
 Advise = Callable[[int], ErrorCode]
 """What an HTTP status means, by what was asked for."""
 
-# What these exceptions have in common: the request had not begun to leave.
+# With these, the request had not begun to leave.
 _NEVER_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -51,7 +51,7 @@ class Client:
         http: The HTTP client to use; the caller opens and closes it.
         base_url: The base of the API, path included, such as `https://ai.odkkk.com/apiv1`.
         key: The API key; sent to `base_url` only.
-        secrets: What else must not be quoted, should the provider say it.
+        secrets: More texts to hide in what the provider says.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Client:
         if _names_another(body.get("id"), task_id):
             raise _unreadable(exchange)
         try:
-            # The id is the one asked for: a result must not be lost to an odd echo of it.
+            # With the id that was asked for: an odd echo of it must not lose a result.
             return Task.model_validate({**body, "id": task_id}, context=exchange.context)
         except ValidationError:
             raise _unreadable(exchange) from None
@@ -150,7 +150,7 @@ class Client:
 
 
 def read_callback(body: bytes) -> str | None:
-    """The task id that a callback's body names. A hint: nothing else it says is believed."""
+    """The task id in a callback's body. It is a hint, and nothing else in the body is used."""
     try:
         said: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -227,7 +227,7 @@ def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
 
 
 def _names_another(said: object, task_id: str) -> bool:
-    """Whether an answer is about another task: somebody mixed up two answers."""
+    """Whether an answer is about another task: two answers were mixed up."""
     return isinstance(said, str) and TASK_ID.fullmatch(said) is not None and said != task_id
 
 

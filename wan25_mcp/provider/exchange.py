@@ -1,7 +1,7 @@
-"""One HTTP exchange with the vendor: sent once, read within bounds, and noted as it happens.
+"""One HTTP exchange with the vendor: sent once, read within limits, recorded as it happens.
 
-What is needed wherever HTTP is spoken stands here once: the deadline, the bounded body, the wait
-that an answer asks for, the causes of a failed connection in words. Nothing is retried here.
+Also what every use of HTTP shares: the deadline, the bounded body, `Retry-After`, the causes of a
+failed connection in words. Nothing is retried here.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _MAX_WAIT_ASKED: Final = 24 * 3600.0
 def open_http() -> httpx2.AsyncClient:
     """An HTTP client fit for paid submits. The caller closes it.
 
-    Idle connections are not kept: the provider may close one at the moment a submit is written to
-    it, and nothing tells that end from an accepted submit whose answer was lost.
+    Idle connections are not kept. The provider may close one at the moment a submit is written to
+    it, and that is indistinguishable from an accepted submit whose answer was lost.
     """
     return httpx2.AsyncClient(
         timeout=TIMEOUTS,
@@ -62,9 +62,9 @@ class Exchange:
     body: bytes = b""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the moment the request begins to leave; the transport reports each phase.
+        """Record when the request begins to leave; the transport reports each phase.
 
-        A proxy is first asked for a tunnel: that CONNECT is not the request.
+        The CONNECT that asks a proxy for a tunnel is not the request.
         """
         if event.endswith("send_request_headers.started"):
             self.sent = getattr(info.get("request"), "method", None) != b"CONNECT"
@@ -110,7 +110,7 @@ async def send(
     max_bytes: int = MAX_BODY_BYTES,
     **content: Any,
 ) -> None:
-    """Send and read one request, noting each step in `exchange` as it happens.
+    """Send and read one request, recording each step in `exchange` as it happens.
 
     `content` is given as httpx takes it: `json`, `data`, `files`.
 
@@ -133,9 +133,9 @@ async def send(
 
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
-    """An end to the whole exchange: the timeouts by phase never end an answer that drips.
+    """A limit to the whole exchange: timeouts by phase never end an answer that drips.
 
-    An address that cannot be used ends it too, on trio as an error of the name's encoding.
+    An unusable address becomes an HTTPError too; on trio it is an error of the name's encoding.
     """
     try:
         with anyio.fail_after(MAX_EXCHANGE_SECONDS):

@@ -133,15 +133,15 @@ class EditRequest(BaseModel):
     @model_validator(mode="after")
     def _fits_its_model(self) -> EditRequest:
         model = MODELS[self.model]
-        for name, size, most, what in (
+        for name, size, limit, what in (
             ("prompt", len(self.prompt), model.max_prompt_characters, "characters"),
             ("image_urls", len(self.image_urls), model.max_images_in, "images"),
             ("n", self.n, model.max_images_out, "images"),
         ):
-            if size > most:
-                told = {"name": name, "size": size, "most": most, "what": what, "model": model.name}
-                text = "{name} is {size} {what}; {model} takes at most {most}"
-                raise PydanticCustomError("model_limit", text, told)
+            if size > limit:
+                text = "{name} is {size} {what}; the limit of {model} is {limit}"
+                facts = {"name": name, "size": size, "what": what, "limit": limit}
+                raise PydanticCustomError("model_limit", text, {**facts, "model": model.name})
         return self
 
     def wire(self) -> dict[str, Any]:
@@ -167,12 +167,12 @@ _MAX_TEXT: Final = 4000
 _LOOKALIKES_ONLY: Final = Redactor()
 
 
-def _fit_to_quote(said: str | None, info: ValidationInfo) -> str | None:
+def _fit_to_quote(text: str | None, info: ValidationInfo) -> str | None:
     """The provider's words on one line and without secrets."""
-    if said is None:
+    if text is None:
         return None
     redact: Redactor = (info.context or {}).get("redact", _LOOKALIKES_ONLY)
-    return one_line(redact(said), _MAX_TEXT)
+    return one_line(redact(text), _MAX_TEXT)
 
 
 Text = Annotated[str | None, Field(max_length=_MAX_TEXT), AfterValidator(_fit_to_quote), _Lenient]

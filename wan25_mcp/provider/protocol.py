@@ -1,9 +1,9 @@
-"""What the product needs of a provider: the seam for another one. `Client` is the one there is.
+"""What the product needs of a provider. `Client` is the only implementation.
 
-What an error means is part of the promise: whatever goes wrong is a `Wan25Error` whose `code`,
+The meaning of an error is part of the protocol: every failure is a `Wan25Error` whose `code`,
 `charged` and `retryable` say what happened, what it cost, and whether the same call can succeed
-later. Who calls this never sees a status of HTTP. The models that a provider offers are rows of the
-`catalogue`, and what a callback names is told by `client.read_callback`, which needs no connection.
+later. Callers never see an HTTP status. The models are rows of `catalogue`. Callbacks are read by
+`client.read_callback`, which needs no connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wan25_mcp.provider.models import CreditReport, EditRequest, Task
 
 
 class Provider(Protocol):
-    """Sends one request for each call, and never a second."""
+    """Sends exactly one request for each call."""
 
     async def submit(self, request: EditRequest, *, idempotency_key: str) -> Task:
         """Start an edit. This is the call that costs money.
