@@ -57,7 +57,7 @@ def conform(picture: Picture, model: Model = DEFAULT) -> Conformed:
     return _encoded(given, decoded)
 
 
-def check(picture: Picture, file: BinaryIO | None = None, *, model: Model = DEFAULT) -> int:
+def check(picture: Picture, file: BinaryIO | None = None, model: Model = DEFAULT) -> int:
     """Refuse, in milliseconds, what its headers show to be of no use.
 
     What passes may still turn out damaged in `conform`.

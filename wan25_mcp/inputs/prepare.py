@@ -168,20 +168,20 @@ class ImagePreparer:
             InvalidRequest: An image cannot be read, or shows at once that it is of no use;
                 nothing was uploaded.
         """
-        judge = partial(check, model=MODELS[model])
-        return tuple([await self._read(source, judge) for source in sources])
+        return tuple([await self._read(source, MODELS[model]) for source in sources])
 
-    async def _read(self, source: str, judge: Callable[..., int]) -> str | Local:
+    async def _read(self, source: str, model: Model) -> str | Local:
         if is_link(source):
             return source
         # Checked here, so that an edit refused for so plain a reason never enters the journal.
         if not is_data(source):
             async with self._readers:
+                judge = partial(check, model=model)
                 file: LocalFile = await self._run(find_file, source, self._allowed, judge)
                 return file
         async with self._parser:
             picture: Picture = await self._run(read_source, source, ())
-            await self._run(judge, picture)
+            await self._run(check, picture, None, model)
         await self.in_memory.add(picture)
         return picture
 
@@ -246,7 +246,7 @@ class ImagePreparer:
         if isinstance(image, LocalFile):
             pixels = image.pixels
         else:
-            pixels = await self._run(partial(check, model=model), image)
+            pixels = await self._run(check, image, None, model)
         is_large = pixels > LARGE_PIXELS
         async with self._converters.taken(MAX_CONVERTED if is_large else 1):
             made: Conformed = await self._run(self._made, image, model, is_large)

@@ -38,7 +38,7 @@ def refused(message: str, *, code: str, fix: str = _FORMS) -> InvalidRequest:
 
 
 def display_name(path: str) -> str:
-    """The file's own name, fit to stand in a sentence."""
+    """A file's own name, fit for a sentence."""
     plain = path.replace("\\", "/") if os.sep == "\\" else path
     name = plain.rstrip("/").rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
     printable = "".join(letter if letter.isprintable() else "?" for letter in name) or "(no name)"
@@ -134,7 +134,7 @@ def _not_absolute(text: str) -> InvalidRequest:
 
 
 def data_of(uri: str) -> bytes:
-    """The bytes in a `data:` URI, of either form. What they are, the bytes themselves decide.
+    """The bytes in a `data:` URI, of either form. Its media type is ignored.
 
     Raises:
         InvalidRequest: `image_unusable` when they are too many, `image_unreadable` when the text
@@ -144,7 +144,7 @@ def data_of(uri: str) -> bytes:
     if not comma:
         raise refused("The data: URI has no comma before its content.", code="image_unreadable")
     is_base64 = _BASE64.match(head) is not None
-    # Judged on the text, before anything is decoded: each form can only shrink.
+    # Checked on the text: decoding a large one with many escapes takes minutes.
     if len(body) > MAX_DATA_BYTES * (4 / 3 if is_base64 else 1) + 1000 and _too_large(
         body, is_base64
     ):
