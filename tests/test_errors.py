@@ -139,6 +139,11 @@ def test_an_error_that_a_submit_ends_with_is_read_as_it_was(error: Wan25Error) -
     assert (type(read), str(read), vars(read)) == (type(error), str(error), vars(error))
 
 
+def test_every_kind_is_a_class_or_never_in_the_journal() -> None:
+    elsewhere = {"read_failed", "task_failed", "journal", "result", "other"}
+    assert {row.kind for row in CODES.values()} == set(records._CLASSES) | elsewhere
+
+
 def test_a_row_holds_the_code_and_no_class() -> None:
     kept = error_to_json(Refused(code="permission"))
     assert kept["code"] == "permission"

@@ -1,7 +1,8 @@
-"""What a person may configure, and what a wrong value is told."""
+"""What a person may configure, and how a wrong value is reported."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,11 @@ def test_nothing_set_is_a_working_default_without_a_key() -> None:
     assert settings.credit_limit is None
     assert (settings.credits_per_image, settings.max_in_flight) == (1.5, None)
     assert (settings.emulator, settings.log_level) == (False, "WARNING")
+
+
+def test_a_setting_without_a_default_is_an_attribute_that_may_be_none() -> None:
+    unset = {one.name for one in fields(Settings) if one.default is None}
+    assert {one.name for one in fields(Settings) if str(one.type).endswith("| None")} == unset
 
 
 def test_an_empty_variable_is_an_unset_one() -> None:
@@ -110,7 +116,7 @@ WRONG: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:
+def test_a_wrong_value_is_reported_by_the_name_of_its_variable(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as refused:
         read(**{name: value})
     error = refused.value
@@ -167,7 +173,7 @@ def test_a_key_file_that_cannot_be_used_says_why(
     assert settings.key_problem == f"The file named by WAN25_API_KEY_FILE {problem}"
 
 
-def test_a_key_file_of_nobody_is_told_too() -> None:
+def test_a_key_file_of_an_unknown_user_is_reported_too() -> None:
     settings = read(WAN25_API_KEY_FILE="~nobody-of-that-name/key")
     assert settings.key is None
     assert settings.key_problem
@@ -243,10 +249,10 @@ def test_the_longest_callback_address_leaves_room_for_handle_and_secret() -> Non
         read(WAN25_CALLBACK_URL=url + "c")
 
 
-# --- names nobody reads ----------------------------------------------------------------------
+# --- unknown names ---------------------------------------------------------------------------
 
 
-def test_names_nobody_reads_are_kept_to_be_told() -> None:
+def test_unknown_names_are_kept_to_be_reported() -> None:
     settings = read(WAN25_API_KYE=SECRET, wan25_credit_limit="1", WAN25_SAVE="off", PATH="/bin")
     assert settings.unknown == ("WAN25_API_KYE", "wan25_credit_limit")
     assert SECRET not in repr(settings)

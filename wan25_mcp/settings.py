@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -41,11 +41,10 @@ class Settings:
         "WAN25_API_KEY",
         "The provider's API key, from its dashboard (/dashboard/keys).",
         values.secret,
-        None,
         secret=True,
     )
     key_file: str | None = setting(
-        "WAN25_API_KEY_FILE", "A file that holds the key, in place of `WAN25_API_KEY`.", str, None
+        "WAN25_API_KEY_FILE", "A file that holds the key, in place of `WAN25_API_KEY`.", str
     )
     base_url: str = setting(
         "WAN25_BASE_URL", "Base URL of the API, path included.", values.http_url, DEFAULT_BASE_URL
@@ -55,27 +54,20 @@ class Settings:
         "Any name for the account, so that its edits and limits outlive the key. Without one, a "
         "new key that can read the old key's tasks counts as the same account.",
         str,
-        None,
     )
     data_dir: Path | None = setting(
-        "WAN25_DATA_DIR",
-        "Folder of the journal.",
-        values.own_folder,
-        None,
-        shown="your user data folder",
+        "WAN25_DATA_DIR", "Folder of the journal.", values.own_folder, shown="your user data folder"
     )
     database_url: SecretStr | None = setting(
         "WAN25_DATABASE_URL",
         "A PostgreSQL database for the journal, shared by several machines (extra `postgres`).",
         values.database_url,
-        None,
         secret=True,
     )
     output_dir: Path | None = setting(
         "WAN25_OUTPUT_DIR",
         "Folder where finished images are saved.",
         values.own_folder,
-        None,
         shown="`wan25` in your pictures folder",
     )
     save: bool = setting(
@@ -90,20 +82,17 @@ class Settings:
         "Folders that local images may be read from, separated as in PATH. Over HTTP: none unless "
         "set.",
         values.folders,
-        None,
         shown="your pictures, downloads, desktop and documents, and the output folder",
     )
     files_url: str | None = setting(
         "WAN25_FILES_URL",
         "The provider's file service, which gives local images an address for 72 hours.",
         values.http_url,
-        None,
     )
     bucket_url: str | None = setting(
         "WAN25_BUCKET_URL",
         "Your own bucket for local images: s3://, gs:// or az:// (extra `buckets`).",
         values.bucket_url,
-        None,
     )
     preview: Preview = setting(
         "WAN25_PREVIEW",
@@ -134,7 +123,6 @@ class Settings:
         "Credits that may be spent in any 24 hours. An edit above the limit is refused before it "
         "is sent.",
         values.credit_amount,
-        None,
         shown="no limit",
     )
     credits_per_image: float = setting(
@@ -147,7 +135,6 @@ class Settings:
         "WAN25_MAX_IN_FLIGHT",
         "Edits that may run at the same time.",
         values.count,
-        None,
         shown="no limit",
     )
     callback_url: str | None = setting(
@@ -155,13 +142,11 @@ class Settings:
         "The public https address, path included, where the provider reaches this server when an "
         "edit is done. With an HTTP transport only.",
         values.callback_url,
-        None,
     )
     server_token: SecretStr | None = setting(
         "WAN25_SERVER_TOKEN",
         "Bearer token callers must send over HTTP; required beyond loopback.",
         values.secret,
-        None,
         secret=True,
     )
     allowed_hosts: tuple[str, ...] = setting(
@@ -173,12 +158,13 @@ class Settings:
     log_level: LogLevel = setting(
         "WAN25_LOG_LEVEL", "What is logged to stderr.", values.choice(get_args(LogLevel)), "WARNING"
     )
-    emulated: bool | str = setting(
+    emulated: str = setting(
         "WAN25_EMULATOR",
         "`1`: run against the built-in emulator. A URL: an emulator already running.",
         values.switch_or_url,
-        cast("bool | str", False),
+        "",
     )
+    """Empty, `on`, or the URL of an emulator that runs already."""
 
     # What follows from them:
     key_problem: str | None = None
@@ -207,7 +193,7 @@ class Settings:
                 found["key_problem"] = error.message  # without a key the tools are still listed
         if "key_file" in found and not found.keys() & {"key", "key_problem"}:
             found |= _key_in_file(found["key_file"])
-        found["emulated"] = found.get("emulated") or emulator
+        found["emulated"] = found.get("emulated") or ("on" if emulator else "")
         settings = cls(**found, unknown=_unknown(environ))
         if "wait_seconds" not in found:
             wait = min(settings.wait_seconds, settings.max_wait_seconds)
@@ -223,7 +209,7 @@ class Settings:
     @property
     def emulator_url(self) -> str | None:
         """The base URL of an emulator that runs already."""
-        return self.emulated if isinstance(self.emulated, str) else None
+        return self.emulated if "://" in self.emulated else None
 
     @property
     def secrets(self) -> tuple[str, ...]:

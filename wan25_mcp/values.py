@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -76,7 +76,7 @@ def setting(
     name: str,
     meaning: str,
     parse: Callable[[str], T],
-    default: T,
+    default: T | None = None,
     *,
     shown: str = "",
     secret: bool = False,
@@ -84,7 +84,8 @@ def setting(
     """A field of `Settings` with its row. `shown` describes a default that is no plain text."""
     if not shown and default:
         shown = f"{default:g}" if isinstance(default, float) else str(default)
-    return field(default=default, metadata={"row": Setting(name, meaning, parse, shown, secret)})
+    row = Setting(name, meaning, parse, shown, secret)
+    return field(default=cast("T", default), metadata={"row": row})
 
 
 def secret(text: str) -> SecretStr:
@@ -224,11 +225,11 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def switch_or_url(text: str) -> bool | str:
+def switch_or_url(text: str) -> str:
     if "://" in text:
         return http_url(text)
     if text.lower() in ("1", "true", "yes", "on"):
-        return True
+        return "on"
     if text.lower() in ("0", "false", "no", "off"):
-        return False
+        return ""
     raise Wrong("is neither on nor off nor a URL", "1 or 0, or to the URL of an emulator")

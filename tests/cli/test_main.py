@@ -221,7 +221,7 @@ def test_without_a_key_the_list_says_why_it_needs_one(environ: dict[str, str | N
         (["https://127.0.0.1/x", "--prompt", "p"], "points to an internal or reserved address"),
         (["https://a.example/b", "--prompt", ""], "prompt must be text"),
         (["https://a.example/b", "--prompt", "p", "-n", "5"], "n must be a whole number"),
-        (["https://a.example/b"] * 3 + ["--prompt", "p"], "image_urls must be a list of 1 or 2"),
+        (["https://a.example/b"] * 3 + ["--prompt", "p"], "IMAGE must be 1 or 2 images"),
     ],
 )
 def test_an_edit_that_cannot_work_is_refused_before_it_costs(

@@ -24,6 +24,12 @@ def test_no_remedy_speaks_of_tools_to_a_person(code: str) -> None:
         ("n must be a whole number.", "-n must be a whole number."),
         ("prompt has 2001 characters.", "--prompt has 2001 characters."),
         ("Ask for fewer images (n).", "Ask for fewer images (-n)."),
+        ("image_urls[0] is a link.", "IMAGE is a link."),
+        ("image_urls[1] is a link.", "IMAGE2 is a link."),
+        (
+            "Pass the task_id exactly as edit_image returned it.",
+            "Pass the TASK_ID exactly as `wan25-mcp edit` printed it.",
+        ),
     ],
 )
 def test_a_persons_words_are_the_commands(tool: str, person: str) -> None:

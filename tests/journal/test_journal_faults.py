@@ -44,6 +44,7 @@ from tests.stage import (
 )
 from wan25_mcp.editing.edit import Edit, unseen
 from wan25_mcp.emulator import Emulator
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable
@@ -57,10 +58,7 @@ from wan25_mcp.server import create_server
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 NOBODY: Final = 65534
-FIX: Final = (
-    "Make room, correct the permissions, or set WAN25_DATA_DIR (or WAN25_DATABASE_URL) to a place "
-    "that can be written; then call again."
-)
+FIX: Final = CODES["journal_unusable"].fix
 
 
 @pytest.fixture

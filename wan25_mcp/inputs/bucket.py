@@ -1,8 +1,8 @@
-"""A bucket of the user's own (S3, Google Cloud Storage, Azure), with signed links of limited life.
+"""The user's own bucket (S3, Google Cloud Storage, Azure), with signed links that expire.
 
-Objects are named by their content, so the same image is the same object; nothing is ever listed or
-deleted (a life-cycle rule of the bucket does that). Credentials and endpoints are obstore's
-business: it reads `AWS_…`, `GOOGLE_…` and `AZURE_…` from the environment.
+Objects are named by their content, so an identical image is the same object. Nothing is listed or
+deleted; a life-cycle rule of the bucket can do that. obstore reads credentials and endpoints from
+the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, RetryConfig, S3Store
 
 LIFE_SECONDS: Final = 24 * 3600.0
-"""Of a signed link. The provider downloads within minutes, so this only decides how long the same
-image need not be uploaded again, against how long a link that leaked stays good; the results of an
-edit live as long."""
+"""Of a signed link. The provider downloads within minutes. A longer life saves uploads of the same
+image, a shorter one limits the use of a leaked link; the links of results live as long."""
 
 SCHEMES: Final = ("s3", "gs", "az")
 _RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}

@@ -46,7 +46,7 @@ class Decoded:
 
 
 def decode(given: Given) -> Decoded:
-    """Decode and bring to the model's terms.
+    """Decode an image and make its pixels conform to its model.
 
     Raises:
         InvalidRequest: `image_unusable` for too many pixels or too narrow a shape,
@@ -69,7 +69,7 @@ def fitting(size: Size, model: Model) -> Size:
 
 
 def in_srgb(decoded: Decoded) -> Image:
-    """The image in the colours that a file without a profile means; what changed is noted."""
+    """The image in sRGB, which a file without a profile means; adds what changed to `changes`."""
     image, changes = decoded.image, decoded.changes
     if image.mode != "RGB":
         changes.append(f"converted from {_MODES.get(image.mode, image.mode)} to RGB")
@@ -130,7 +130,7 @@ def _opened(given: Given) -> ImageFile:
 
 
 def _is_animated(given: Given) -> bool:
-    """Asked of a decoder of its own: a broken second frame must not spoil the first."""
+    """Checked with a second decoder: a broken second frame must not affect the first."""
     try:
         return bool(getattr(_opened(given), "is_animated", False))
     except Exception:  # noqa: BLE001 - as in `decode`; the first frame decides
@@ -138,7 +138,7 @@ def _is_animated(given: Given) -> bool:
 
 
 def _orientation(image: Image) -> int:
-    """How the picture is turned, 1 to 8 as in EXIF."""
+    """The orientation, 1 to 8 as in EXIF."""
     try:
         turn = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - broken metadata is no reason to refuse the picture
@@ -150,7 +150,7 @@ def _orientation(image: Image) -> int:
 
 
 def _in_eight_bits(image: Image, given: Given, changes: list[str]) -> Image:
-    """With at most 8 bits per channel, and a transparent colour in the same terms."""
+    """With at most 8 bits per channel; a transparent colour is scaled alike."""
     depth = given.picture.content[24] if given.kind == "PNG" else 8
     key = image.info.get("transparency")
     if image.mode.startswith(("I", "F")):
@@ -169,7 +169,7 @@ def _in_eight_bits(image: Image, given: Given, changes: list[str]) -> Image:
 
 
 def _range(image: Image) -> tuple[float, float]:
-    """What black and white are in numbers of 32 bits, which no file says."""
+    """The values of black and white in 32 bits, which files do not state."""
     low, high = (float(level) for level in image.getextrema())  # type: ignore[arg-type]
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Malformed
@@ -181,7 +181,7 @@ def _range(image: Image) -> tuple[float, float]:
 
 
 def _narrowed(image: Image, low: float, high: float) -> Image:
-    """Grey in 8 bits, in bands: a whole copy in 32 bits would be the largest thing in memory."""
+    """Grey in 8 bits, in bands: a whole copy in 32 bits would take the most memory."""
     import PIL.Image
 
     width, height = image.size
@@ -234,7 +234,7 @@ def _turned(image: Image, turn: int) -> Image:
 
 
 def _colour_managed(image: Image, profile: bytes | None) -> Image | None:
-    """In sRGB by the embedded profile; None where there is none, or none that can be used."""
+    """In sRGB by the embedded profile; None without a usable one."""
     if not profile:
         return None
     from PIL import ImageCms

@@ -1,7 +1,7 @@
 """The folders that local images may be read from, and whether a path lies in one.
 
-A path must pass twice: by its text before anything is touched, so that an answer never tells
-whether a file elsewhere exists, and by its real path, wherever symlinks lead.
+A path is checked twice: by its text before the file system is touched, so that an answer does not
+reveal whether a file elsewhere exists, and by its real path, with symlinks resolved.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _is_below(folder: str, path: str) -> bool:
 
 
 def _folded(path: str) -> str:
-    """As the file system compares names: macOS and Windows ignore case, macOS also composition."""
+    """A path for comparison: macOS and Windows ignore case, macOS also Unicode composition."""
     if sys.platform == "darwin":
         return unicodedata.normalize("NFC", path).casefold()
     return os.path.normcase(path)

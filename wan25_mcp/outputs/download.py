@@ -167,7 +167,7 @@ async def _follow(
 async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     _check_status(response)
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise _never("its server compressed it without being asked to")
+        raise _never("its server sent it compressed although that was not requested")
     declared = _declared_length(response)
     too_large = _never("it is larger than any result of this model")
     if declared is not None and declared > max_bytes:

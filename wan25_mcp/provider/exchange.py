@@ -186,7 +186,7 @@ _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (httpx2.ConnectError, "no connection"),
     (httpx2.UnsupportedProtocol, "the address cannot be used"),
     (httpx2.LocalProtocolError, "the request could not be formed"),
-    (httpx2.ProtocolError, "the answer broke off"),
+    (httpx2.ProtocolError, "the connection closed before the answer was complete"),
     (httpx2.NetworkError, "the connection broke"),
 )
 
@@ -198,4 +198,6 @@ def cause_of(error: httpx2.HTTPError) -> str:
         if type(chain).__name__ == "SSLCertVerificationError":
             return "the server's certificate could not be verified"
         chain = chain.__cause__ or chain.__context__
-    return next((words for kind, words in _CAUSES if isinstance(error, kind)), "it broke off")
+    return next(
+        (words for kind, words in _CAUSES if isinstance(error, kind)), "the connection failed"
+    )
