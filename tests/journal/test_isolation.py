@@ -87,20 +87,20 @@ Question = Callable[[Editor, str], Awaitable[Any]]
 async def _answer(question: Question, editor: Editor, name: str) -> Any:
     """What is told, with the name asked for taken out."""
     try:
-        told = await question(editor, name)
+        reported = await question(editor, name)
     except Wan25Error as error:
-        told = {"kind": type(error).__name__, **vars(error)}
-    return _plain(told, name)
+        reported = {"kind": type(error).__name__, **vars(error)}
+    return _plain(reported, name)
 
 
-def _plain(told: Any, name: str) -> Any:
-    if isinstance(told, Edit):
-        told = {field.name: getattr(told, field.name) for field in fields(told)}
-        if (error := told["error"]) is not None:
-            told["error"] = {"kind": type(error).__name__, **vars(error), "request_id": None}
-    if isinstance(told, dict) and "request_id" in told:
-        told["request_id"] = None  # each answer of the provider has its own
-    return json.loads(json.dumps(told, default=str).replace(name, "<name>"))
+def _plain(reported: Any, name: str) -> Any:
+    if isinstance(reported, Edit):
+        reported = {field.name: getattr(reported, field.name) for field in fields(reported)}
+        if (error := reported["error"]) is not None:
+            reported["error"] = {"kind": type(error).__name__, **vars(error), "request_id": None}
+    if isinstance(reported, dict) and "request_id" in reported:
+        reported["request_id"] = None  # each answer of the provider has its own
+    return json.loads(json.dumps(reported, default=str).replace(name, "<name>"))
 
 
 QUESTIONS: Final[dict[str, Question]] = {
@@ -196,7 +196,7 @@ async def test_the_same_edit_by_two_accounts_is_made_paid_and_uploaded_twice(
             images = await editor.read_images([str(tmp_path / "f" / "cat.png")])
             edits.append(await editor.edit(EditInput("Make it day", images, 1, None, MODEL)))
             await anyio.sleep(5)
-        assert [edit.joined for edit in edits] == [False, False]
+        assert [edit.deduplicated for edit in edits] == [False, False]
         links = [submit.body["image_urls"][0] for submit in stage.emulator.submits[-2:]]
         assert links[0] != links[1]
 

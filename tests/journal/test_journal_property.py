@@ -24,8 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import SecretStr
 
 from tests.stage import KEY, OWNER, T0, JumpingLoop, request
+from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
@@ -98,11 +100,11 @@ class _CutJournal(SqlJournal):
             raise JournalUnusable("the process was killed")
         return super()._transact(kind, step, to_send=to_send)
 
-    async def claim(self, ask: Any, *, window: float, **rest: Any) -> Any:
+    async def claim(self, request: Any, *, window: float, **rest: Any) -> Any:
         if window == 0:
-            self._forced.add(ask.handle)
-        self._claimed[ask.handle] = rest["now"]
-        return await super().claim(ask, window=window, **rest)
+            self._forced.add(request.handle)
+        self._claimed[request.handle] = rest["now"]
+        return await super().claim(request, window=window, **rest)
 
 
 class _Process:
@@ -132,11 +134,11 @@ class _Process:
 
         rules = Options(
             duplicate_window=WINDOW,
-            allowance=Allowance(credit_limit=LIMIT, credits_per_image=PRICE),
             clock=machine.clock,
-            chance=lambda: 0.5,
+            random=lambda: 0.5,
         )
-        async with open_editor(connect, open_journal, rules) as self.editor:
+        account = Account(allowance=Allowance(credit_limit=LIMIT, credits_per_image=PRICE))
+        async with open_editor(connect, open_journal, rules, account) as self.editor:
             await self._stop.wait()
         self.journal.close()
 
@@ -223,7 +225,7 @@ class OneIntentOneCharge(RuleBasedStateMachine):
         began, quiet = self.loop.time(), not self.emulator.faults
         edit = self.run(self._edit(which, prompt, n, force_new=force_new))
         assert self.loop.time() - began < 4
-        if quiet and edit and not edit.joined:
+        if quiet and edit and not edit.deduplicated:
             assert edit.task_id == self.emulator.submits[-1].task_id
 
     @rule(which=which, prompt=prompts, n=counts, fate=st.sampled_from((None, *FATES)))

@@ -198,10 +198,10 @@ def listener_of(chance: random.Random) -> OnProgress | None:
     """Who hears how it stands, some of them slowly."""
     seconds = chance.choice([None, 0, 0.1, 1.5, 4])
 
-    async def hear(_: Progress) -> None:
+    async def receive(_: Progress) -> None:
         await anyio.sleep(seconds or 0)
 
-    return hear if seconds is not None else None
+    return receive if seconds is not None else None
 
 
 async def call_back_untruly(trial: Trial, chance: random.Random) -> None:

@@ -25,7 +25,7 @@ from wan25_mcp.outputs.save import output_directory
 from wan25_mcp.provider.statuses import is_settled
 from wan25_mcp.settings import Settings
 
-_editor: Final = partial(open_configured_editor, attends=False)
+_editor: Final = partial(open_configured_editor, background=False)
 
 PATIENCE: Final = 3600.0
 """Seconds a person's command waits at the most; the edit itself is not bound by it."""
@@ -161,7 +161,7 @@ def _say_if_emulated(editor: Editor) -> None:
 
 
 async def _finish(editor: Editor, edit: Edit) -> int:
-    if edit.joined:
+    if edit.deduplicated:
         say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
     told = edit.notes
     for note in told:

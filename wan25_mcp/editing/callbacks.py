@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 
+from wan25_mcp.editing.shared import Shared
 from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import DegradedJournal, Intent
 from wan25_mcp.polling.schedule import pause_after_failure
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _TRIES: Final = 6
 """How often the API is asked about a task that a callback names, and a journal that is away."""
 
-_MOST_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED: Final = 10_000
 
 _NO_HASH: Final = "0" * 64
 
@@ -58,15 +58,14 @@ def _digest(secret: str) -> str:
 
 
 class Callbacks:
-    """What callbacks do in one process.
+    """What callbacks do for one account in this process.
 
     Args:
-        client: Whom to ask what is true.
+        client: Confirms what callbacks say.
         journal: What was sent, and with which address.
-        poller: What to wake.
-        submitted: Waits until the submit of a handle has ended, and says what came of it.
-        tasks: The task group that outlives the callback.
-        clock: Epoch seconds.
+        poller: Polls the tasks that callbacks name.
+        submitted: Waits until the submit of a handle has ended, and returns its intent.
+        shared: The task group that outlives the callback.
     """
 
     def __init__(
@@ -75,23 +74,21 @@ class Callbacks:
         journal: DegradedJournal,
         poller: SharedPoller,
         submitted: Callable[[str], Awaitable[Intent | None]],
-        tasks: TaskGroup,
-        *,
-        clock: Callable[[], float],
+        shared: Shared,
     ) -> None:
         self._client = client
         self._journal = journal
         self._poller = poller
         self._submitted = submitted
-        self._tasks = tasks
-        self._clock = clock
+        self._tasks = shared.tasks
+        self._clock = shared.options.clock
         self._under_way: set[str] = set()
         self._digests: dict[str, str] = {}
 
     def note(self, handle: str, address: Address) -> None:
         """Remember an address of this process's, so that it is known without the journal."""
         self._digests[handle] = address.digest
-        if len(self._digests) > _MOST_REMEMBERED:
+        if len(self._digests) > _MAX_REMEMBERED:
             del self._digests[next(iter(self._digests))]
 
     def knows(self, handle: str, secret: str) -> bool:
@@ -116,10 +113,10 @@ class Callbacks:
                 return False
         if handle not in self._under_way:
             self._under_way.add(handle)
-            self._tasks.start_soon(self._heed, handle, hint)
+            self._tasks.start_soon(self._process, handle, hint)
         return True
 
-    async def _heed(self, handle: str, hint: str | None) -> None:
+    async def _process(self, handle: str, hint: str | None) -> None:
         try:
             intent = await self._ended(handle)
             if intent is not None and intent.stage == "unknown" and hint is not None:

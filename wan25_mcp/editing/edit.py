@@ -40,7 +40,7 @@ class Edit:
     saved: tuple[str, ...] = ()
     usage: Usage | None = None
     estimated_seconds: float | None = None
-    joined: bool = False
+    deduplicated: bool = False
     notes: tuple[str, ...] = ()
     """Sentences about what was done to the images, or could not be."""
     error: Wan25Error | None = None

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from wan25_mcp.journal import schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
-from wan25_mcp.journal.schema import MADE_BY, files, intents, tasks, uploads
+from wan25_mcp.journal.schema import MADE_BY, files, intents, is_at, tasks, uploads
 from wan25_mcp.journal.tasks import snapshot_of, to_save
 
 
@@ -49,7 +49,9 @@ def saved(connection: Connection, owner: str, task_id: str) -> dict[int, str]:
     return {row.number: row.path for row in rows}
 
 
-def take_on(connection: Connection, owner: str, task_id: str, *, now: float, lease: float) -> bool:
+def acquire_save(
+    connection: Connection, owner: str, task_id: str, *, now: float, lease: float
+) -> bool:
     taken = connection.execute(
         update(tasks)
         .where(
@@ -62,7 +64,7 @@ def take_on(connection: Connection, owner: str, task_id: str, *, now: float, lea
     return taken.rowcount == 1
 
 
-def let_go(connection: Connection, owner: str, task_id: str) -> None:
+def release_save(connection: Connection, owner: str, task_id: str) -> None:
     connection.execute(update(tasks).where(*_of(tasks, owner, task_id)).values(followed_until=0.0))
 
 
@@ -73,13 +75,16 @@ def renew_save(
     connection.execute(held.values(followed_until=now + lease))
 
 
-def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> list[str]:
+def unsaved(
+    connection: Connection, owner: str, *, now: float, address: str | None, limit: int
+) -> list[str]:
     given_up = or_(schema.unsaved.c.retry_at.is_(None), schema.unsaved.c.retry_at > now)
     rows = connection.execute(
         select(tasks.c.task_id)
         .join(intents, MADE_BY)
         .where(
             intents.c.owner == owner,
+            is_at(address),
             tasks.c.expires_at > now,
             tasks.c.followed_until < now,
             # No more than was asked for, whatever was returned.
@@ -88,7 +93,7 @@ def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> lis
         )
         # Those never tried come first: what fails must not hold them up.
         .order_by(case((_count(schema.unsaved) > 0, 1), else_=0), tasks.c.expires_at)
-        .limit(most)
+        .limit(limit)
     )
     return list(rows.scalars())
 

@@ -49,7 +49,7 @@ _FIRST_TRY_SECONDS: Final = 30.0
 """How long a download may take at the first try that nobody waits for; doubled at each later one. A
 server that drips must not hold up the images of others."""
 
-MOST_PROBLEMS: Final = 1000
+MAX_PROBLEMS: Final = 1000
 """Tasks of which this process remembers why they are not saved; of others the next try tells."""
 
 _SELDOM: Final = 3600.0
@@ -73,16 +73,31 @@ class Wanted:
     is_asked_for: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How images are saved.
+
+    Args:
+        directory: Where to; None for the default folder.
+        slots: One for each image that the process downloads at one time; each is held in memory.
+        clock: Epoch seconds.
+        run: Where blocking work runs.
+    """
+
+    directory: Path | None
+    slots: anyio.Semaphore
+    clock: Callable[[], float]
+    run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
+
+
 class Archiver:
     """Saves the images of one account in one process.
 
     Args:
         fetch: Downloads the image of a link, within so many seconds.
-        journal: Where it is written which image is where.
-        owner: Whose images they are.
+        journal: Where the path of each image is written.
+        owner: The account as the journal names it.
         tasks: The task group the saving runs in.
-        directory: Where to save; None for the default folder.
-        run: Where blocking work runs.
     """
 
     def __init__(
@@ -91,22 +106,19 @@ class Archiver:
         journal: Journal,
         owner: Callable[[], Awaitable[str]],
         tasks: TaskGroup,
-        *,
-        directory: Path | None,
-        clock: Callable[[], float],
-        run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync,
+        saving: Saving,
     ) -> None:
         self._fetch = fetch
         self._journal = journal
         self._owner = owner
         self._tasks = tasks
-        self._directory = directory
-        self._clock = clock
-        self._run = run
+        self._directory = saving.directory
+        self._slots = saving.slots
+        self._clock = saving.clock
+        self._run = saving.run
         self._saving: dict[str, anyio.Event] = {}
         self._problems: dict[str, str] = {}
         """Why a task's images are not saved, where the journal does not say it; the latest."""
-        self._slots = anyio.Semaphore(IMAGES_AT_ONCE)
 
     async def saved(self, task_id: str, count: int) -> tuple[str, ...]:
         """Where the first `count` images of a task are, in order, as far as they are saved."""
@@ -173,7 +185,7 @@ class Archiver:
                     await self._save_leased(wanted)
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await self._journal.let_go(await self._owner(), task_id)
+                        await self._journal.release_save(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.info("Images of %s are not saved: %s", task_id, error.state)
             self._remember(task_id, f"{error.state} {error.fix}")
@@ -188,7 +200,7 @@ class Archiver:
         """Take a task on. Where somebody waits, until whoever saves it has ended or is dead."""
         pause, task_id = _FIRST_PAUSE, wanted.task_id
         owner = await self._owner()
-        while not await self._journal.take_on(
+        while not await self._journal.acquire_save(
             owner, task_id, now=self._clock(), lease=LEASE_SECONDS
         ):
             if not wanted.is_asked_for:
@@ -261,7 +273,7 @@ class Archiver:
 
     def _remember(self, task_id: str, problem: str) -> None:
         self._problems[task_id] = problem
-        if len(self._problems) > MOST_PROBLEMS:
+        if len(self._problems) > MAX_PROBLEMS:
             del self._problems[next(iter(self._problems))]
 
 
