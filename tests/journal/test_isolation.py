@@ -108,8 +108,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "wait": lambda editor, name: editor.wait(name, timeout=5.0),
     "wait without a time": lambda editor, name: editor.wait(name, timeout=0.0),
     "image": lambda editor, name: editor.image(name, 1),
-    "keep": lambda editor, name: editor.keep(_of(name, "completed")),
-    "keep running": lambda editor, name: editor.keep(_of(name, "processing")),
+    "save": lambda editor, name: editor.save(_of(name, "completed")),
+    "save running": lambda editor, name: editor.save(_of(name, "processing")),
     "previews": lambda editor, name: editor.previews(_of(name, "completed")),
     "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
 }
@@ -160,7 +160,7 @@ async def test_the_bytes_of_anothers_image_are_not_told_even_to_who_has_its_edit
     """As by a link that somebody was shown: what the disk has is the account's."""
     async with made_by_the_first(journal, tmp_path / "f", seconds=120.0) as (_, made, stranger):
         shown = replace(made.edit, saved=())
-        assert (await stranger.keep(shown)).saved == ()
+        assert (await stranger.save(shown)).saved == ()
         await anyio.Path(made.edit.saved[0]).write_bytes(b"what only the disk has")
         assert await stranger.image(shown, 1) != b"what only the disk has"
 
