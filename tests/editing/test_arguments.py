@@ -81,7 +81,7 @@ PROMPT = "prompt must be text of 1 to 2000 characters."
 LIST = "image_urls must be a list of 1 or 2 images."
 COUNT = "n must be a whole number from 1 to 4."
 FLAG = "force_new must be true or false."
-MODEL = "model must be wan2.5-image-to-image, the only model supported."
+MODEL = "model must be wan2.5-image-to-image."
 CALLBACK = "callback_url must be a public https:// link of at most 2048 characters."
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": None}, PROMPT),

@@ -34,7 +34,7 @@ from wan25_mcp.inputs.publisher import (
     Publisher,
     published_name,
 )
-from wan25_mcp.provider.client import USER_AGENT
+from wan25_mcp.provider.exchange import USER_AGENT
 
 IMAGE: Final = conform(picture(saved(quarters(), "JPEG")))
 NAME: Final = "passport of Jane.jpg"

@@ -51,7 +51,8 @@ from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.provider.models import MODEL, Task
+from wan25_mcp.provider.catalogue import MODEL
+from wan25_mcp.provider.models import Task
 from wan25_mcp.server import create_server
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from tests.outputs.internet import PNG, PUBLIC, Answer, Stream, answer, moved, p
 from tests.stage import virtual
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.outputs.download import NotDownloaded, download, extension_of, open_downloads
-from wan25_mcp.provider.client import USER_AGENT
+from wan25_mcp.provider.exchange import USER_AGENT
 from wan25_mcp.url_safety import is_public
 
 pytestmark = pytest.mark.anyio
@@ -167,7 +167,7 @@ async def test_a_server_that_falls_silent_is_given_up(at: bytes) -> None:
 
     async with world(stall) as internet:
         error = await internet.fails(read=0.1)
-    assert error.message == "The image could not be downloaded: its server stopped sending."
+    assert error.message == "The image could not be downloaded: it took too long to answer."
     assert error.retryable
 
 

@@ -31,8 +31,10 @@ from wan25_mcp.errors import (
     Unreachable,
     Wan25Error,
 )
-from wan25_mcp.provider.client import MAX_BODY_BYTES, USER_AGENT, Client, open_http
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.exchange import MAX_BODY_BYTES, USER_AGENT, open_http
 from wan25_mcp.provider.models import Balance, CreditReport, Usage
+from wan25_mcp.provider.protocol import Provider
 
 pytestmark = pytest.mark.anyio
 CHECK_DASHBOARD = CODES["outcome_unknown"].fix
@@ -626,3 +628,8 @@ async def test_a_client_does_not_keep_idle_connections_or_follow_redirects() -> 
     async with open_http() as http:
         assert http.follow_redirects is False
         assert http.headers["user-agent"] == USER_AGENT
+
+
+def test_the_client_is_what_the_product_needs_of_a_provider() -> None:
+    provider: Provider = Client(open_http(), base_url="https://a.example", key=SecretStr("k"))
+    assert {"submit", "query", "credits"} <= {*dir(provider)}

@@ -1,8 +1,8 @@
-"""A bucket of the user's own (S3, Google Cloud Storage, Azure), with signed links of limited life.
+"""The user's own bucket (S3, Google Cloud Storage, Azure), with signed links that expire.
 
-Objects are named by their content, so the same image is the same object; nothing is ever listed or
-deleted (a life-cycle rule of the bucket does that). Credentials and endpoints are obstore's
-business: it reads `AWS_…`, `GOOGLE_…` and `AZURE_…` from the environment.
+Objects are named by their content, so an identical image is the same object. Nothing is listed or
+deleted; a life-cycle rule of the bucket can do that. obstore reads credentials and endpoints from
+the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, RetryConfig, S3Store
 
 LIFE_SECONDS: Final = 24 * 3600.0
-"""Of a signed link. The provider downloads within minutes, so this only decides how long the same
-image need not be uploaded again, against how long a link that leaked stays good; the results of an
-edit live as long."""
+"""Of a signed link. The provider downloads within minutes. A longer life saves uploads of the same
+image, a shorter one limits the use of a leaked link; the links of results live as long."""
 
 SCHEMES: Final = ("s3", "gs", "az")
 _RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
@@ -57,8 +56,8 @@ class Bucket:
     async def publish(self, image: Conformed, name: str) -> Published:
         """See `Publisher`."""
         began = self._clock()
-        # Blocking, in a thread: obstore's own async functions know asyncio only. An upload that
-        # nobody waits for any more may finish by itself.
+        # In a thread, because obstore's own async functions know asyncio only. An abandoned upload
+        # may finish.
         link = await anyio.to_thread.run_sync(
             partial(self._put, image, name), abandon_on_cancel=True
         )
@@ -67,8 +66,8 @@ class Bucket:
     async def check(self) -> None:
         """See that the `buckets` extra is installed and finds credentials to sign links with.
 
-        The bucket itself is not spoken to: looking may be forbidden where writing is not, and
-        writing would leave an object. A cloud's service for credentials may be asked.
+        The bucket itself is not used: reading may be forbidden where writing is not, and writing
+        would leave an object. A cloud's service for credentials may be asked.
 
         Raises:
             NotPublished: With what to install or set.

@@ -29,7 +29,7 @@ class Publisher(Protocol):
 
     @property
     def place(self) -> str:
-        """What tells this place from others, without secrets: part of a cache's key."""
+        """Distinguishes this place from others, without secrets: part of a cache's key."""
 
     async def publish(self, image: Conformed, name: str) -> Published:
         """Put an image there. `name` is for error messages: it never appears in the link.
@@ -40,5 +40,5 @@ class Publisher(Protocol):
 
 
 def published_name(image: Conformed) -> str:
-    """A name of ours: the user's own ("passport-jane.jpg") has no place in a public link."""
+    """A name by content: the user's own ("passport-jane.jpg") must not be in a public link."""
     return f"{hashlib.sha256(image.content).hexdigest()[:40]}{image.extension}"

@@ -1,7 +1,7 @@
 """How a caller may spell a local image: a path, a `file:` URI, a `data:` URI. No files.
 
-A spelling is turned into one absolute path, or refused with the reason. Dots are resolved in the
-text, as a browser does with a link, so that `/a/b/../c` says nothing about whether `/a/b` exists.
+A spelling becomes one absolute path, or is refused with the reason. Dots are resolved in the text,
+so that `/a/b/../c` does not reveal whether `/a/b` exists.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ _FORMS: Final = CODES["image_not_found"].fix
 def refused(message: str, *, code: str, fix: str = _FORMS) -> InvalidRequest:
     """The refusal of an image. Each says that it cost nothing."""
     return InvalidRequest(message, code=code, fix=f"{fix} Nothing was sent or charged.")
+
+
+def display_name(path: str) -> str:
+    """A file's own name, fit for a sentence."""
+    plain = path.replace("\\", "/") if os.sep == "\\" else path
+    name = plain.rstrip("/").rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name) or "(no name)"
+    return printable if len(printable) <= 60 else f"{printable[:40]}…{printable[-15:]}"
 
 
 # --- paths ----------------------------------------------------------------------------------
@@ -126,7 +134,7 @@ def _not_absolute(text: str) -> InvalidRequest:
 
 
 def data_of(uri: str) -> bytes:
-    """The bytes in a `data:` URI, of either form. What they are, the bytes themselves decide.
+    """The bytes in a `data:` URI, of either form. Its media type is ignored.
 
     Raises:
         InvalidRequest: `image_unusable` when they are too many, `image_unreadable` when the text
@@ -136,7 +144,7 @@ def data_of(uri: str) -> bytes:
     if not comma:
         raise refused("The data: URI has no comma before its content.", code="image_unreadable")
     is_base64 = _BASE64.match(head) is not None
-    # Judged on the text, before anything is decoded: each form can only shrink.
+    # Checked on the text: decoding a large one with many escapes takes minutes.
     if len(body) > MAX_DATA_BYTES * (4 / 3 if is_base64 else 1) + 1000 and _too_large(
         body, is_base64
     ):

@@ -12,7 +12,7 @@ honoured.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urljoin
@@ -22,7 +22,7 @@ import httpx2
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.pinned_transport import TRUSTED_ORIGIN, Internal, PinnedTransport
-from wan25_mcp.provider.client import USER_AGENT
+from wan25_mcp.provider.exchange import USER_AGENT, TooLarge, cause_of, read_bounded, wait_asked
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
@@ -123,7 +123,7 @@ def _as_not_downloaded() -> Iterator[None]:
         raise _never(f"its link {reason}") from None
     except httpx2.HTTPError as error:
         raise NotDownloaded(
-            f"The image could not be downloaded: {_cause(error)}.",
+            f"The image could not be downloaded: {cause_of(error)}.",
             retryable=not isinstance(error, httpx2.UnsupportedProtocol),
             fix="Check the network (downloads use no proxy), then try again before the link "
             "expires, or open it in a browser.",
@@ -169,18 +169,16 @@ async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise _never("its server sent it compressed although that was not requested")
     declared = _declared_length(response)
-    body = bytearray()
-    async with aclosing(response.aiter_raw()) as chunks:
-        if declared is None or declared <= max_bytes:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > max_bytes:
-                    break
-    if max(len(body), declared or 0) > max_bytes:
-        raise _never("it is larger than any result of this model")
+    too_large = _never("it is larger than any result of this model")
+    if declared is not None and declared > max_bytes:
+        raise too_large
+    try:
+        body = await read_bounded(response.aiter_raw(), max_bytes)
+    except TooLarge:
+        raise too_large from None
     if declared is not None and len(body) != declared:
         raise _incomplete()
-    return bytes(body)
+    return body
 
 
 def _declared_length(response: httpx2.Response) -> int | None:
@@ -200,39 +198,15 @@ def _check_status(response: httpx2.Response) -> None:
             f"The image's link has expired (HTTP {status}). Links expire after 24 hours.",
             code="link_gone",
         )
-    wait = response.headers.get("retry-after", "").strip()
     raise NotDownloaded(
         f"The image could not be downloaded: its server answered HTTP {status}.",
         retryable=status >= 500 or status in (408, 425, 429),
-        retry_after_seconds=float(wait)
-        if wait.isascii() and wait.isdigit() and len(wait) < 6
-        else None,
+        retry_after_seconds=wait_asked(response.headers),
     )
 
 
 def _incomplete() -> NotDownloaded:
     return NotDownloaded("The image arrived incomplete: its end is missing.", retryable=True)
-
-
-_CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (httpx2.ConnectTimeout, "connecting took too long"),
-    (httpx2.TimeoutException, "its server stopped sending"),
-    (httpx2.ConnectError, "no connection to its server"),
-    (httpx2.RemoteProtocolError, "the connection closed before the answer was complete"),
-    (httpx2.UnsupportedProtocol, "the address cannot be used"),
-)
-
-
-def _cause(error: BaseException) -> str:
-    """Our own words: a library's text may quote addresses."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if type(chain).__name__ == "SSLCertVerificationError":
-            return "its server's certificate could not be verified"
-        chain = chain.__cause__ or chain.__context__
-    return next(
-        (words for kind, words in _CAUSES if isinstance(error, kind)), "the connection failed"
-    )
 
 
 # --- what is an image ------------------------------------------------------------------------

@@ -1,23 +1,17 @@
-"""One method per endpoint of the provider, over an HTTP client that is handed in. No policy.
+"""One method for each endpoint of the provider, over an injected HTTP client. No policy.
 
-Nothing is retried, awaited or remembered here. Each call either returns what the provider said or
-raises an error that says what happened, what it cost, and whether the same request can succeed
-later. Runs under anyio on asyncio and trio alike.
+Nothing is retried or remembered here. Each call returns what the provider answered, or raises an
+error that says what happened, what it cost, and whether the same request can succeed later. Runs on
+asyncio and trio.
 """
 
 from __future__ import annotations
 
-import email.utils
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
-import anyio
 import httpx2
 from pydantic import SecretStr, ValidationError
 
@@ -32,38 +26,14 @@ from wan25_mcp.errors import (
     status_advice,
 )
 from wan25_mcp.provider import charging
-from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, ErrorBody, Task
+from wan25_mcp.provider.exchange import Exchange, cause_of, send
+from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, Task
 from wan25_mcp.redaction import Redactor, one_line
-
-USER_AGENT: Final = f"wan25-mcp/{version('wan25-mcp')}"
-"""The result CDN refuses the default names of HTTP libraries."""
-
-TIMEOUTS: Final = httpx2.Timeout(connect=10, write=30, read=60, pool=10)
-"""Seconds by phase. Reading is long: giving up on a submit's answer loses a paid task's id."""
-
-MAX_EXCHANGE_SECONDS: Final = 120.0
-MAX_BODY_BYTES: Final = 1_000_000
-_MAX_WAIT_ASKED: Final = 24 * 3600.0
 
 Advise = Callable[[int], ErrorCode]
 """What an HTTP status means, by what was asked for."""
 
-
-def open_http() -> httpx2.AsyncClient:
-    """An HTTP client fit for paid submits. The caller closes it.
-
-    Idle connections are not kept: the provider may close one at the moment a submit is written to
-    it, and nothing tells that end from an accepted submit whose answer was lost.
-    """
-    return httpx2.AsyncClient(
-        timeout=TIMEOUTS,
-        limits=httpx2.Limits(max_connections=100, max_keepalive_connections=0),
-        headers={"User-Agent": USER_AGENT},
-        follow_redirects=False,
-    )
-
-
-# What these exceptions have in common: the request had not begun to leave.
+# With these, the request had not begun to leave.
 _NEVER_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -74,52 +44,6 @@ _NEVER_SENT: Final = (
 )
 
 
-@dataclass(slots=True)
-class Exchange:
-    """What was really sent and read of one request.
-
-    Args:
-        redact: Hides secrets in what the provider says.
-    """
-
-    redact: Redactor
-    sent: bool = False
-    status: int | None = None
-    headers: httpx2.Headers = field(default_factory=httpx2.Headers)
-    body: bytes = b""
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the moment the request begins to leave; the transport reports each phase.
-
-        A proxy is first asked for a tunnel: that CONNECT is not the request.
-        """
-        if event.endswith("send_request_headers.started"):
-            self.sent = getattr(info.get("request"), "method", None) != b"CONNECT"
-
-    @property
-    def request_id(self) -> str | None:
-        found = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
-        return one_line(self.redact(found), 200) if found else None
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON, or None when it is none."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-
-    @property
-    def error(self) -> ErrorBody:
-        """The body as an error; an empty one when it is none."""
-        return ErrorBody.model_validate(self.json, context=self.context)
-
-    @property
-    def context(self) -> dict[str, Any]:
-        """What the provider's words are validated with."""
-        return {"redact": self.redact}
-
-
 class Client:
     """The provider's API.
 
@@ -127,7 +51,7 @@ class Client:
         http: The HTTP client to use; the caller opens and closes it.
         base_url: The base of the API, path included, such as `https://ai.odkkk.com/apiv1`.
         key: The API key; sent to `base_url` only.
-        secrets: What else must not be quoted, should the provider say it.
+        secrets: More texts to hide in what the provider says.
     """
 
     def __init__(
@@ -156,12 +80,15 @@ class Client:
         """
         exchange = Exchange(self._redact)
         try:
-            await self._send(
+            await send(
+                self._http,
                 exchange,
                 "POST",
-                "/v1/images/generations",
-                json=request.wire(),
+                # Joined as text: urljoin would drop the path of the base.
+                self._base + "/v1/images/generations",
+                key=self._key,
                 headers={"Idempotency-Key": idempotency_key},
+                json=request.wire(),
             )
         except httpx2.HTTPError as error:
             # A status line is an answer, even when the body after it breaks off.
@@ -192,7 +119,7 @@ class Client:
         if _names_another(body.get("id"), task_id):
             raise _unreadable(exchange)
         try:
-            # The id is the one asked for: a result must not be lost to an odd echo of it.
+            # With the id that was asked for: an odd echo of it must not lose a result.
             return Task.model_validate({**body, "id": task_id}, context=exchange.context)
         except ValidationError:
             raise _unreadable(exchange) from None
@@ -214,70 +141,22 @@ class Client:
     async def _read(self, path: str, advise: Advise = status_advice) -> Exchange:
         exchange = Exchange(self._redact)
         try:
-            await self._send(exchange, "GET", path)
+            await send(self._http, exchange, "GET", self._base + path, key=self._key)
         except httpx2.HTTPError as error:
             _read_broke(exchange, error)
         if exchange.status is None or not 200 <= exchange.status < 300:
             _read_answered(exchange, advise(exchange.status or 0))
         return exchange
 
-    async def _send(
-        self,
-        exchange: Exchange,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        json: Any = None,
-    ) -> None:
-        """Send and read one request, noting each step in `exchange` as it happens."""
-        async with (
-            _deadline(),
-            self._http.stream(
-                method,
-                # Joined as text: urljoin would drop the path of the base.
-                self._base + path,
-                json=json,
-                headers={
-                    "Authorization": f"Bearer {self._key.get_secret_value()}",
-                    "Accept": "application/json",
-                    "User-Agent": USER_AGENT,
-                    **(headers or {}),
-                },
-                extensions={"trace": exchange.trace},
-                follow_redirects=False,
-            ) as response,
-        ):
-            exchange.sent = True
-            exchange.status = response.status_code
-            exchange.headers = response.headers
-            exchange.body = await _bounded(response)
 
-
-@asynccontextmanager
-async def _deadline() -> AsyncIterator[None]:
-    """An end to the whole exchange: the timeouts by phase never end an answer that drips.
-
-    An address that cannot be used ends it too, on trio as an error of the name's encoding.
-    """
+def read_callback(body: bytes) -> str | None:
+    """The task id in a callback's body. It is a hint, and nothing else in the body is used."""
     try:
-        with anyio.fail_after(MAX_EXCHANGE_SECONDS):
-            yield
-    except TimeoutError:
-        raise httpx2.ReadTimeout("The exchange took too long") from None
-    except (httpx2.InvalidURL, UnicodeError):
-        raise httpx2.UnsupportedProtocol("The address cannot be used") from None
-
-
-async def _bounded(response: httpx2.Response) -> bytes:
-    """The body, up to a size no honest answer of this API has."""
-    body = bytearray()
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise httpx2.RemoteProtocolError("The answer is too large")
-    return bytes(body)
+        said: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    name = said.get("id") if isinstance(said, dict) else None
+    return name if isinstance(name, str) and TASK_ID.fullmatch(name) else None
 
 
 # --- how an exchange becomes an answer or an error -------------------------------------------
@@ -299,7 +178,7 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
     if charging.verdict(sent=sent, status=None).charged == "no":
         return _unreachable(error)
     return OutcomeUnknown(
-        f"The connection failed after the edit was sent ({_plain_cause(error)}), so it may or may "
+        f"The connection failed after the edit was sent ({cause_of(error)}), so it may or may "
         "not have been accepted.",
         code="outcome_unknown",
         request_id=exchange.request_id,
@@ -324,7 +203,7 @@ def _read_broke(exchange: Exchange, error: httpx2.HTTPError) -> NoReturn:
     if isinstance(error, _NEVER_SENT) and not exchange.sent:
         raise _unreachable(error) from error
     raise ReadFailed(
-        f"The provider's answer did not arrive ({_plain_cause(error)}).",
+        f"The provider's answer did not arrive ({cause_of(error)}).",
         code="read_failed",
         request_id=exchange.request_id,
     ) from error
@@ -338,7 +217,7 @@ def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
             code=advice.code,
             fix=CODES["read_failed"].fix,
             retryable=True,
-            retry_after_seconds=_wait_asked(exchange),
+            retry_after_seconds=exchange.wait_asked,
             request_id=exchange.request_id,
         )
     refusal = _refusal(exchange, advice, retryable=False)
@@ -348,7 +227,7 @@ def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
 
 
 def _names_another(said: object, task_id: str) -> bool:
-    """Whether an answer is about another task: somebody mixed up two answers."""
+    """Whether an answer is about another task: two answers were mixed up."""
     return isinstance(said, str) and TASK_ID.fullmatch(said) is not None and said != task_id
 
 
@@ -365,7 +244,7 @@ def _unreadable(exchange: Exchange) -> ReadFailed:
 
 def _unreachable(error: httpx2.HTTPError) -> Unreachable:
     return Unreachable(
-        f"The provider could not be reached ({_plain_cause(error)}); nothing was sent.",
+        f"The provider could not be reached ({cause_of(error)}); nothing was sent.",
         code="unreachable",
     )
 
@@ -376,7 +255,7 @@ def _refusal(exchange: Exchange, advice: ErrorCode, *, retryable: bool) -> Refus
         code=advice.code,
         fix=advice.fix,
         retryable=retryable,
-        retry_after_seconds=_wait_asked(exchange),
+        retry_after_seconds=exchange.wait_asked,
         request_id=exchange.request_id,
     )
 
@@ -388,34 +267,3 @@ def _what_was_said(exchange: Exchange, advice: ErrorCode) -> str:
     words = one_line(said.message, 300).rstrip(".")
     about = f" [{one_line(said.param, 40)}]" if said.param else ""
     return f"{sentence}: {words}{about}." if words else f"{sentence}."
-
-
-def _wait_asked(exchange: Exchange) -> float | None:
-    """Seconds the provider asked us to wait: `Retry-After` in either form, else its suggestion."""
-    header = exchange.headers.get("retry-after", "").strip()
-    if header.isascii() and header.isdigit() and len(header) < 10:
-        return min(float(header), _MAX_WAIT_ASKED)
-    try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return exchange.error.wait_seconds
-    return min(max(moment.timestamp() - time.time(), 0.0), _MAX_WAIT_ASKED)
-
-
-_CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (httpx2.ConnectTimeout, "connecting took too long"),
-    (httpx2.ReadTimeout, "it took too long to answer"),
-    (httpx2.WriteTimeout, "sending took too long"),
-    (httpx2.PoolTimeout, "too many requests at once"),
-    (httpx2.ProxyError, "the proxy refused"),
-    (httpx2.ConnectError, "no connection"),
-    (httpx2.UnsupportedProtocol, "the address cannot be used"),
-    (httpx2.LocalProtocolError, "the request could not be formed"),
-    (httpx2.ProtocolError, "the answer broke off"),
-    (httpx2.NetworkError, "the connection broke"),
-)
-
-
-def _plain_cause(error: httpx2.HTTPError) -> str:
-    """A few words of ours: a library's text may quote addresses or headers."""
-    return next((words for kind, words in _CAUSES if isinstance(error, kind)), "it broke off")
