@@ -12,11 +12,11 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from wan25_mcp.cli.console import Progress, complain, say, show
-from wan25_mcp.editing import arguments, edit
+from wan25_mcp.cli.console import ProgressLine, complain, progress_line, say, show
+from wan25_mcp.editing import arguments
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.editing.edit import Edit
+from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.inputs.prepare import EditInput
@@ -38,7 +38,8 @@ async def edit_and_save(
     await anyio.to_thread.run_sync(_check_writable, directory or settings.output_dir)
     images = [_named(image) for image in asked["image_urls"]]
     async with _editor(_for_a_person(settings, images, directory)) as editor:
-        trusted = (await editor.connection()).trusted
+        async with progress_line("starting"):
+            trusted = (await editor.connection()).trusted
         given = arguments.read(EditArguments, {**asked, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
         wish = given.wish(await editor.read_images(given.image_urls))
@@ -88,15 +89,24 @@ def _for_a_person(
 
 async def _start(editor: Editor, wish: EditInput, *, force_new: bool) -> Edit:
     try:
-        return await editor.edit(wish, force_new=force_new, patience=PATIENCE)
+        async with progress_line("submitting") as line:
+            return await editor.edit(
+                wish, force_new=force_new, patience=PATIENCE, on_progress=partial(_report, line)
+            )
     except anyio.get_cancelled_exc_class():
         # Ctrl-C before there is a task id: the edit may be paid for, so its id is not lost.
-        say("\nStopping; waiting up to 5 seconds to learn the task id")
+        say("\nStopping; waiting up to 5 seconds for the task id")
         with anyio.CancelScope(shield=True):
             await editor.finish()
             for past in await editor.recent(1):
                 _say_it_goes_on(past.edit)
         raise
+
+
+async def _report(line: ProgressLine, progress: Progress) -> None:
+    edit = progress.edit
+    state = "waiting" if edit.status == "unknown" else edit.status  # unknown before the first poll
+    line.report(state, edit.progress, elapsed=progress.elapsed, note=progress.note)
 
 
 def _say_it_goes_on(edit: Edit) -> None:
@@ -113,7 +123,7 @@ async def show_task(settings: Settings, name: str, directory: Path | None, *, wa
         task_id = arguments.read(TaskArguments, {"task_id": name}).task_id
         _say_if_emulated(editor)
         edit = await editor.get(task_id)
-        return await _finish(editor, edit) if wait else _tell(edit)
+        return await _finish(editor, edit) if wait else _show(edit)
 
 
 async def list_tasks(settings: Settings, most: int) -> None:
@@ -162,36 +172,30 @@ def _say_if_emulated(editor: Editor) -> None:
 
 async def _finish(editor: Editor, edit: Edit) -> int:
     if edit.joined:
-        say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
-    told = edit.notes
-    for note in told:
+        say("Reusing an identical earlier edit at no charge (--force-new pays for a new one).")
+    reported = edit.notes
+    for note in reported:
         say(note)
-    if edit.task_id and not is_settled(edit.status) and not edit.error:
+    is_running = edit.task_id and not is_settled(edit.status) and not edit.error
+    if is_running:
         say(f"Task id: {edit.task_id}")
-        edit = await _wait(editor, edit)
-    if edit.image_urls:
-        say("Saving")
-        edit = await editor.keep(edit)
-    return _tell(edit, told) or int(len(edit.saved) < len(edit.image_urls))
+    try:
+        async with progress_line(edit.status if is_running else "saving") as line:
+            if is_running:
+                edit = await editor.wait(
+                    edit, timeout=PATIENCE, on_progress=partial(_report, line)
+                )
+            if edit.image_urls:
+                line.report("saving", edit.progress)
+                edit = await editor.keep(edit)
+    except anyio.get_cancelled_exc_class():
+        _say_it_goes_on(edit)
+        raise
+    return _show(edit, reported) or int(len(edit.saved) < len(edit.image_urls))
 
 
-async def _wait(editor: Editor, started: Edit) -> Edit:
-    with Progress() as progress:
-
-        async def tell(news: edit.Progress) -> None:
-            progress.tell(news.edit.status, news.edit.progress, news.elapsed)
-
-        try:
-            edit = await editor.wait(started.task_id or "", timeout=PATIENCE, on_progress=tell)
-        except anyio.get_cancelled_exc_class():
-            _say_it_goes_on(started)
-            raise
-        progress.tell(edit.status, edit.progress)
-        return edit
-
-
-def _tell(edit: Edit, told: Sequence[str] = ()) -> int:
-    """Show an edit, with the notes that were not told before. Returns the exit status."""
+def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
+    """Show an edit, with the notes that were not reported before. Returns the exit status."""
     percent = f", {edit.progress} %" if edit.progress is not None else ""
     show(f"Status: {edit.status}{percent}")
     if edit.error and edit.task_id:
@@ -204,12 +208,12 @@ def _tell(edit: Edit, told: Sequence[str] = ()) -> int:
         show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
     show(f"Charged: {edit.charged}{_credits(edit)}")
     for note in edit.notes:
-        if note not in told:
+        if note not in reported:
             say(note)
     if edit.error:
         complain(edit.error)
     elif edit.task_id and not is_settled(edit.status):
-        show(f"It goes on; to wait for it: wan25-mcp task {edit.task_id} --wait")
+        show(f"Still running. To wait for it: wan25-mcp task {edit.task_id} --wait")
     return 1 if edit.error else 0
 
 

@@ -25,7 +25,7 @@ from wan25_mcp.editing.edit import Edit, PastEdit, Progress, seen, unread, unsee
 from wan25_mcp.editing.options import Connect, Connection, OpenJournal, Options
 from wan25_mcp.editing.ownership import Ownership
 from wan25_mcp.editing.results import Results
-from wan25_mcp.editing.submitter import LEASE_SECONDS, Submitter
+from wan25_mcp.editing.submitter import LEASE_SECONDS, Submit, Submitter
 from wan25_mcp.errors import POLL_AGAIN, InvalidRequest, ReadFailed, TaskFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
 from wan25_mcp.inputs.publisher import publisher_error_when_none
@@ -156,6 +156,7 @@ class Editor:
         *,
         force_new: bool = False,
         patience: float = SUBMIT_PATIENCE,
+        on_progress: OnProgress | None = None,
     ) -> Edit:
         """Start an edit, or join the one that an equal call started.
 
@@ -165,6 +166,7 @@ class Editor:
 
         Args:
             force_new: Start, and pay for, another edit even if an equal one exists.
+            on_progress: Called every second while the edit is being submitted.
 
         Raises:
             Withheld: A limit of the operator's has no room; nothing was sent.
@@ -188,7 +190,7 @@ class Editor:
         if claim.joined:
             return await self._join(host, claim.intent, until)
         with anyio.CancelScope(deadline=until):
-            await submit.ended.wait()
+            await _ended(submit, on_progress)
         intent = submit.intent
         edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
         return replace(edit, notes=(*submit.changes, *edit.notes))
@@ -412,7 +414,8 @@ class Editor:
                 return await self._submitted(host, name, in_hope=True)
             if on_progress is not None:
                 known = await self._report(host, name)
-                await on_progress(Progress(known, anyio.current_time() - began))
+                elapsed = anyio.current_time() - began
+                await on_progress(Progress(known, elapsed, note=host.submitter.note(name)))
 
     def _may_tell(self, intent: Intent) -> bool:
         is_unknown = intent.stage == "unknown" and intent.callback is not None
@@ -622,6 +625,17 @@ async def open_editor(
             tasks.cancel_scope.cancel()
     if failure is not None:  # as it was, not in the exception group a task group would make of it
         raise failure
+
+
+async def _ended(submit: Submit, on_progress: OnProgress | None) -> None:
+    """Wait until a submit has ended, and report meanwhile what delays it."""
+    began = anyio.current_time()
+    while not submit.ended.is_set():
+        if on_progress is not None:
+            elapsed = anyio.current_time() - began
+            await on_progress(Progress(unseen(submit.intent), elapsed, note=submit.note))
+        with anyio.move_on_after(1.0 if on_progress else None):
+            await submit.ended.wait()
 
 
 def margin(timeout: float) -> float:

@@ -55,6 +55,7 @@ class Submit:
         snapshot: The task as the provider accepted it.
         changes: What was changed about its images, in sentences.
         refusal: Why it was not accepted when it was last sent.
+        note: Why it takes longer, while it waits to be sent again.
         over: Whether what came of it is journaled, or kept to be.
         ended: Set when nothing more will be done about it.
     """
@@ -63,6 +64,7 @@ class Submit:
     snapshot: Snapshot | None = None
     changes: tuple[str, ...] = ()
     refusal: Wan25Error | None = None
+    note: str | None = None
     on_the_wire: bool = False
     over: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -123,6 +125,11 @@ class Submitter:
         submit = self._under_way[intent.handle] = Submit(intent)
         self._tasks.start_soon(self._bring_to_end, submit, prepare)
         return submit
+
+    def note(self, handle: str) -> str | None:
+        """Why a submit of this process takes longer, if it does."""
+        submit = self._under_way.get(handle)
+        return submit.note if submit else None
 
     async def ended(self, handle: str) -> None:
         """Wait until a submit of this process has ended."""
@@ -232,7 +239,9 @@ class Submitter:
                 submit.intent = await self._degraded.refuse(submit.intent, error)
                 return
             await self._journal.pause(handle, now=self._clock(), lease=LEASE_SECONDS)
+            submit.note = _resend_note(attempt, error)
             await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._chance()))
+            submit.note = None
 
     async def _send_once(self, submit: Submit, request: EditRequest) -> Wan25Error | None:
         """Send, and journal what came of it. Returns the error of a submit surely not accepted."""
@@ -276,6 +285,16 @@ def resend_pause(attempt: int, asked: float | None, chance: float) -> float:
         chance: A random number in [0, 1), for full jitter.
     """
     return (asked or 0.0) + min(math.ldexp(1.0, attempt), 30.0) * chance
+
+
+def _resend_note(attempt: int, refusal: Wan25Error) -> str:
+    asked = refusal.retry_after_seconds
+    reason = (
+        f"the provider asks to wait {asked:.0f} s"
+        if asked
+        else f"the provider did not accept it ({refusal.code}); it will be sent again"
+    )
+    return f"{reason} (attempt {attempt + 2} of {MOST_RESENDS + 1})"
 
 
 def _broke(error: Exception) -> OutcomeUnknown:
