@@ -638,7 +638,7 @@ def test_serve_warns_once_of_names_nobody_reads(environ: dict[str, str]) -> None
     assert (ran.returncode, ran.stdout) == (0, b"")
     [line] = ran.stderr.decode().splitlines()
     assert re.sub(r"^\S+ \S+ ", "", line) == (
-        "WARNING wan25_mcp.cli.main: Nothing reads WAN25_API_KYE (WAN25_API_KEY?), WAN25_XYZZY."
+        "WARNING wan25_mcp.cli.main: Unknown setting WAN25_API_KYE (WAN25_API_KEY?), WAN25_XYZZY."
     )
 
 

@@ -182,9 +182,7 @@ async def _finish(editor: Editor, edit: Edit) -> int:
     try:
         async with progress_line(edit.status if is_running else "saving") as line:
             if is_running:
-                edit = await editor.wait(
-                    edit, timeout=PATIENCE, on_progress=partial(_report, line)
-                )
+                edit = await editor.wait(edit, timeout=PATIENCE, on_progress=partial(_report, line))
             if edit.image_urls:
                 line.report("saving", edit.progress)
                 edit = await editor.keep(edit)

@@ -36,7 +36,21 @@ class _Path(click.Path):
         super().__init__(path_type=Path, **rules)
 
 
-@click.group(invoke_without_command=True, context_settings=_HELP)
+class _Command(click.Group):
+    """The group of commands; Ctrl-C ends it with 130 at any moment, where click's own is 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from wan25_mcp.cli.console import prepare_streams, wants_colour
+
+        prepare_streams()
+        ctx.color = wants_colour()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Command, invoke_without_command=True, context_settings=_HELP)
 @click.version_option(version("wan25-mcp"), prog_name="wan25-mcp")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -79,12 +93,23 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
     if transport == "stdio":
         from wan25_mcp.server.stdio import serve_stdio
 
+        if sys.stdin.isatty():
+            _say_what_stdio_waits_for()
         beside = partial(_receive_callbacks, settings) if settings.callback_url else None
         _run(partial(serve_stdio, settings, beside))
         return
     from wan25_mcp.hosting import serve_http
 
     sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
+
+
+def _say_what_stdio_waits_for() -> None:
+    from wan25_mcp.cli.console import say
+
+    say("Waiting for MCP messages on stdin. An assistant starts this command by its own settings.")
+    say(
+        "To try it here: wan25-mcp demo. To check your settings: wan25-mcp doctor. To stop: Ctrl-C."
+    )
 
 
 async def _receive_callbacks(settings: Settings, editor: Editor) -> None:
@@ -101,9 +126,9 @@ def _warn_of_unread(settings: Settings) -> None:
     from wan25_mcp.variables import nearest
 
     names = ((name, nearest(name)) for name in settings.unread)
-    told = [f"{name} ({meant}?)" if meant else name for name, meant in names]
-    if told:
-        logging.getLogger(__name__).warning("Nothing reads %s.", ", ".join(told))
+    names_shown = [f"{name} ({meant}?)" if meant else name for name, meant in names]
+    if names_shown:
+        logging.getLogger(__name__).warning("Unknown setting %s.", ", ".join(names_shown))
 
 
 @main.command()
@@ -116,7 +141,11 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
     Starts the emulator and the MCP server on this machine and drives the server as an assistant
     would. IMAGE: one or two of your pictures; without any, one that comes with this program.
     """
-    from wan25_mcp.cli.demo import run_demo
+    from wan25_mcp.cli.console import say
+
+    say("The emulator plays the provider: no key, no cost. The result is a stand-in picture, not")
+    say("an edit by the model.\n")
+    from wan25_mcp.cli.demo import run_demo  # takes a second, and nobody is left without a word
 
     directory = output or _settings().output_dir
     sys.exit(_run(partial(run_demo, list(images), prompt, directory)))
@@ -176,7 +205,8 @@ def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
 
     Prints its base URL; use that as WAN25_EMULATOR.
     """
-    _run(partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback))
+    job = partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback)
+    sys.exit(_run(job))
 
 
 @main.command()
@@ -185,7 +215,7 @@ def doctor() -> None:
     sys.exit(_run(partial(_examine, _settings())))
 
 
-async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> None:
+async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> int:
     import signal
 
     from wan25_mcp.cli.console import say, show
@@ -197,27 +227,31 @@ async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback:
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 show(emulator.base_url)
                 say(f"The emulator takes any key. Use it with: WAN25_EMULATOR={emulator.base_url}")
-                async for _ in signals:
-                    break
+                async for number in signals:
+                    return INTERRUPTED if number == signal.SIGINT else 0
     except OSError as error:
         raise SettingsError(
             f"Cannot listen on {host} port {port} ({(error.strerror or 'unknown').lower()}).",
             fix="Choose another --port (0 takes a free one) or --host.",
         ) from None
+    return 0
 
 
 async def _examine(settings: Settings) -> int:
     from wan25_mcp.cli.console import show
     from wan25_mcp.cli.doctor import examine
 
-    bad = 0
+    counts = {"FAIL": 0, "WARN": 0}
     async for finding in examine(settings):
-        show(f"{'ok  ' if finding.good else 'BAD '} {finding.what}")
-        if not finding.good:
+        show(f"{finding.verdict:<4} {finding.what}")
+        if finding.verdict != "ok":
             show(f"     {finding.fix}")
-            bad += 1
-    show("Everything an edit needs is there." if not bad else f"{bad} to fix.")
-    return FAILED if bad else 0
+            counts[finding.verdict] += 1
+    problems = counts["FAIL"]
+    found = f"{problems} problem{'' if problems == 1 else 's'} found"
+    warned = f", {counts['WARN']} warning" if counts["WARN"] else ""
+    show(f"{found if problems else 'All checks passed'}{warned}.")
+    return FAILED if problems else 0
 
 
 def _settings(*, emulator: bool = False) -> Settings:
@@ -244,8 +278,6 @@ def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         if ours is None:
             raise
         _fail(ours)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
