@@ -231,7 +231,7 @@ def _cut_off(end: str, values: dict[str, str], emulator: Emulator, link: str) ->
     with started([], values) as process:
         edit = call(5, "edit_image", {"prompt": end, "image_urls": [link]})
         say(process, INITIALIZE, INITIALIZED, edit)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if end in [submit.body["prompt"] for submit in list(emulator.submits)]:
                 break
