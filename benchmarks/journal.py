@@ -25,7 +25,7 @@ import anyio
 import httpx2
 from pydantic import SecretStr
 
-from wan25_mcp.editing.editor import open_editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error

@@ -24,8 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import SecretStr
 
 from tests.stage import KEY, OWNER, T0, JumpingLoop, request
+from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
@@ -132,11 +134,11 @@ class _Process:
 
         rules = Options(
             duplicate_window=WINDOW,
-            allowance=Allowance(credit_limit=LIMIT, credits_per_image=PRICE),
             clock=machine.clock,
-            chance=lambda: 0.5,
+            random=lambda: 0.5,
         )
-        async with open_editor(connect, open_journal, rules) as self.editor:
+        account = Account(allowance=Allowance(credit_limit=LIMIT, credits_per_image=PRICE))
+        async with open_editor(connect, open_journal, rules, account) as self.editor:
             await self._stop.wait()
         self.journal.close()
 
