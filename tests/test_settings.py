@@ -49,7 +49,6 @@ def test_every_value_is_read() -> None:
         WAN25_CREDITS_PER_IMAGE="1.2",
         WAN25_MAX_IN_FLIGHT="3",
         WAN25_CALLBACK_URL="https://edits.example.com/wan25-callbacks/",
-        WAN25_CALLBACK_LISTEN="[::1]:8787",
         WAN25_SERVER_TOKEN="a-token",
         WAN25_ALLOWED_HOSTS="a.example, b.example,,",
         WAN25_LOG_LEVEL="debug",
@@ -65,7 +64,6 @@ def test_every_value_is_read() -> None:
     assert (settings.credit_limit, settings.credits_per_image) == (20.5, 1.2)
     assert settings.max_in_flight == 3
     assert settings.callback_url == "https://edits.example.com/wan25-callbacks"
-    assert settings.callback_listen == ("::1", 8787)
     assert settings.unread == ()
     assert settings.allowed_hosts == ("a.example", "b.example")
     assert (settings.log_level, settings.emulator) == ("DEBUG", False)
@@ -107,10 +105,6 @@ WRONG: list[tuple[str, str]] = [
         "https://a.example//cb", "https://a.example/../cb",
         "https://a.example/cb/.", "https://a.example/c%62", "https://a.example/c;b",
         "https://a.example/" + "c" * 2000,
-    )),
-    *(("WAN25_CALLBACK_LISTEN", value) for value in (
-        "8787", ":8787", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:8787",
-        "http://127.0.0.1:8787", "127.0.0.1:8787/cb", "a b:8787",
     )),
     ("WAN25_LOG_LEVEL", "LOUD"),
 ]  # fmt: skip
@@ -248,16 +242,6 @@ def test_the_longest_callback_address_leaves_room_for_handle_and_secret() -> Non
     assert len(f"{url}/edit-{'0' * 16}/{'s' * 43}") == 2047
     with pytest.raises(SettingsError, match="is longer than 1981 characters"):
         read(WAN25_CALLBACK_URL=url + "c")
-
-
-def test_listening_for_callbacks_that_nobody_sends_is_told() -> None:
-    with pytest.raises(SettingsError) as refused:
-        read(WAN25_CALLBACK_LISTEN="127.0.0.1:8787")
-    assert refused.value.message == (
-        "WAN25_CALLBACK_LISTEN is set without WAN25_CALLBACK_URL, the public address that leads "
-        "to it."
-    )
-    assert refused.value.fix == ("Set WAN25_CALLBACK_URL too, or unset WAN25_CALLBACK_LISTEN.")
 
 
 # --- names nobody reads ----------------------------------------------------------------------

@@ -24,8 +24,9 @@ Preview = Literal["auto", "always", "never"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _T = TypeVar("_T")
 
-DEFAULT_CALLBACK_LISTEN: Final = ("127.0.0.1", 8787)
-"""Where callbacks are listened for over stdio, unless told."""
+CALLBACKS_NEED_HTTP: Final = (
+    "WAN25_CALLBACK_URL takes effect with an HTTP transport only: over stdio, edits are polled."
+)
 
 _LONGEST_LINK: Final = 2047
 """What the provider takes is shorter than 2048 characters."""
@@ -34,7 +35,6 @@ _CALLBACK_TAIL: Final = 1 + 21 + 1 + 43
 """What a submit adds to the callback address: its handle and its secret, a slash before each."""
 
 _CALLBACK_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
-_LISTEN: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +64,6 @@ class Settings:
     max_in_flight: int | None = None
     callback_url: str | None = None
     """Public address of our receiver; a submit adds its handle and secret as a path."""
-    callback_listen: tuple[str, int] | None = None
-    """Host and port of a listener for callbacks alone; None: the default of the transport."""
     server_token: SecretStr | None = None
     allowed_hosts: tuple[str, ...] = ()
     log_level: LogLevel = "WARNING"
@@ -118,7 +116,6 @@ class Settings:
             credits_per_image=read.price() or 1.5,
             max_in_flight=read.count("WAN25_MAX_IN_FLIGHT"),
             callback_url=callback_url,
-            callback_listen=read.callback_listen(callback_url),
             server_token=token,
             allowed_hosts=read.words("WAN25_ALLOWED_HOSTS"),
             log_level=read.log_level(),
@@ -190,25 +187,6 @@ class _Reader:
                 "server, such as https://edits.example.com/wan25-callbacks.",
             )
         return value.rstrip("/") or None
-
-    def callback_listen(self, callback_url: str | None) -> tuple[str, int] | None:
-        value = self.text("WAN25_CALLBACK_LISTEN")
-        if not value:
-            return None
-        found = _LISTEN.fullmatch(value)
-        if not found or not 0 < int(found["port"]) < 65536:
-            raise SettingsError(
-                "WAN25_CALLBACK_LISTEN is not host:port.",
-                fix="Set WAN25_CALLBACK_LISTEN to an address of this machine, such as "
-                "127.0.0.1:8787.",
-            )
-        if callback_url is None:
-            raise SettingsError(
-                "WAN25_CALLBACK_LISTEN is set without WAN25_CALLBACK_URL, the public address that "
-                "leads to it.",
-                fix="Set WAN25_CALLBACK_URL too, or unset WAN25_CALLBACK_LISTEN.",
-            )
-        return found["host"].strip("[]"), int(found["port"])
 
     def choice(self, name: str, choices: Sequence[str]) -> str:
         """One of the words; the first when unset."""

@@ -118,12 +118,7 @@ VARIABLES: Final = (
     Variable(
         name="WAN25_CALLBACK_URL",
         meaning="The public https address, path included, where the provider reaches this "
-        "server when an edit is done.",
-    ),
-    Variable(
-        name="WAN25_CALLBACK_LISTEN",
-        meaning="`host:port` to listen on for callbacks, behind a reverse proxy or tunnel.",
-        default="127.0.0.1:8787 over stdio; over HTTP the server's own port",
+        "server when an edit is done. With an HTTP transport only.",
     ),
     Variable(
         name="WAN25_SERVER_TOKEN",

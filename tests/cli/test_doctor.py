@@ -15,7 +15,7 @@ import pytest
 from wan25_mcp.cli import doctor
 from wan25_mcp.cli.doctor import Finding, examine
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.settings import Settings
+from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-live-SECRET0123456789"
@@ -71,6 +71,16 @@ async def test_names_nobody_reads_are_found(tmp_path: Path, emulator: Emulator) 
         ),
         Finding("FAIL", "Unknown setting WAN25_XYZZY.", "Unset it."),
     ]
+
+
+async def test_callbacks_are_said_to_need_an_http_transport(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    values = {"WAN25_EMULATOR": emulator.base_url}
+    callback = {"WAN25_CALLBACK_URL": "https://edits.example.com/wan25-callbacks"}
+    assert CALLBACKS_NEED_HTTP not in [f.what for f in await found(tmp_path, **values)]
+    told = [f for f in await found(tmp_path, **values, **callback) if f.what == CALLBACKS_NEED_HTTP]
+    assert [finding.good for finding in told] == [True]
 
 
 async def test_a_placeholder_for_a_key_is_found(tmp_path: Path) -> None:

@@ -95,7 +95,6 @@ BAD = {
     "WAN25_CREDITS_PER_IMAGE": "much",
     "WAN25_MAX_IN_FLIGHT": "many",
     "WAN25_CALLBACK_URL": "http://a.example",
-    "WAN25_CALLBACK_LISTEN": "8787",
     "WAN25_SERVER_TOKEN": "${TOKEN}",
     "WAN25_LOG_LEVEL": "LOUD",
     "WAN25_EMULATOR": "perhaps",

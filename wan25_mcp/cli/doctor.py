@@ -20,7 +20,7 @@ from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.outputs.save import default_directory
 from wan25_mcp.provider.client import open_http
 from wan25_mcp.provider.models import CreditReport
-from wan25_mcp.settings import Settings
+from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 from wan25_mcp.url_safety import NotPublic, check_public
 from wan25_mcp.variables import nearest
 
@@ -43,6 +43,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield _base_url(settings)
     for name in settings.unread:
         yield _unread(name)
+    if settings.callback_url is not None:
+        yield Finding(True, CALLBACKS_NEED_HTTP)
     for check in (_output_directory, _data_directory):
         yield await anyio.to_thread.run_sync(check, settings)
     yield await _journal(settings)

@@ -20,7 +20,6 @@ import click
 from wan25_mcp.errors import SettingsError, Wan25Error
 
 if TYPE_CHECKING:
-    from wan25_mcp.editing.editor import Editor
     from wan25_mcp.settings import Settings
 
 Transport = Literal["stdio", "streamable-http", "sse"]
@@ -95,8 +94,7 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
 
         if sys.stdin.isatty():
             _say_what_stdio_waits_for()
-        beside = partial(_receive_callbacks, settings) if settings.callback_url else None
-        _run(partial(serve_stdio, settings, beside))
+        _run(partial(serve_stdio, settings))
         return
     from wan25_mcp.hosting import serve_http
 
@@ -106,18 +104,8 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
 def _say_what_stdio_waits_for() -> None:
     from wan25_mcp.cli.console import say
 
-    say("Waiting for MCP messages on stdin. An assistant starts this command by its own settings.")
-    say(
-        "To try it here: wan25-mcp demo. To check your settings: wan25-mcp doctor. To stop: Ctrl-C."
-    )
-
-
-async def _receive_callbacks(settings: Settings, editor: Editor) -> None:
-    """Beside stdio: from the first use of the editor on, so that start-up opens no port."""
-    await editor.in_use()
-    from wan25_mcp.hosting import receive_callbacks
-
-    await receive_callbacks(settings, editor)
+    say("Waiting for MCP messages on stdin. An assistant starts this command automatically.")
+    say("Try it here: wan25-mcp demo. Check your settings: wan25-mcp doctor. Stop: Ctrl-C.")
 
 
 def _warn_of_unread(settings: Settings) -> None:
