@@ -13,7 +13,7 @@ import anyio.abc
 import pytest
 
 from wan25_mcp.cli import doctor
-from wan25_mcp.cli.doctor import Finding, examine
+from wan25_mcp.cli.doctor import Finding, run_checks
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
@@ -35,7 +35,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 async def found(tmp_path: Path, **values: str) -> list[Finding]:
     usual = {"WAN25_OUTPUT_DIR": str(tmp_path / "out"), "WAN25_DATA_DIR": str(tmp_path / "data")}
     settings = Settings.from_mapping(usual | values)
-    findings = [finding async for finding in examine(settings)]
+    findings = [finding async for finding in run_checks(settings)]
     assert KEY not in repr(findings)
     assert all(finding.fix for finding in findings if finding.verdict == "FAIL")
     assert all(finding.what.endswith(".") for finding in findings)
@@ -80,7 +80,7 @@ async def test_callbacks_are_said_to_need_an_http_transport(
     callback = {"WAN25_CALLBACK_URL": "https://edits.example.com/wan25-callbacks"}
     assert CALLBACKS_NEED_HTTP not in [f.what for f in await found(tmp_path, **values)]
     told = [f for f in await found(tmp_path, **values, **callback) if f.what == CALLBACKS_NEED_HTTP]
-    assert [finding.good for finding in told] == [True]
+    assert [finding.verdict for finding in told] == ["ok"]
 
 
 async def test_a_placeholder_for_a_key_is_found(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ async def test_a_buckets_credentials_are_looked_for_and_not_shown(
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures/prefix"))
     assert finding == Finding(
         "ok",
-        "Credentials for the bucket s3://pictures/prefix are there; that it exists and takes "
+        "Credentials for the bucket s3://pictures/prefix were found; whether it exists and takes "
         "images was not tried.",
     )
 
@@ -239,7 +239,7 @@ async def test_a_file_service_that_does_not_answer_is_found(
     assert findings == [
         Finding(
             "FAIL",
-            f"The file service {url} does not answer, so local images get no address.",
+            f"The file service {url} does not answer, so local images cannot be edited.",
             "Check the network and WAN25_FILES_URL.",
         )
         for url in urls

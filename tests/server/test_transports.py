@@ -337,7 +337,7 @@ def test_an_address_that_cannot_be_listened_on_gives_a_sentence(
         ran = serve(values, "--transport", "sse", "--host", host, "--port", port)
     first, second = ran.stderr.splitlines()
     assert first.startswith(f"Error: Cannot listen on {host} port {port}: ")
-    assert second == "To do: Choose another --port (0 takes a free one) or --host."
+    assert second == "To do: Choose another --port (0 picks a free one) or --host."
     assert (ran.exit_code, ran.stdout) == (2, "")
 
 

@@ -1,4 +1,4 @@
-"""Checks what an edit needs, and says what to fix. Nothing it does costs credits."""
+"""Checks what an edit needs, and says what to fix. No check costs credits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wan25_mcp.url_safety import NotPublic, check_public
 from wan25_mcp.variables import nearest
 
 PROBE_SECONDS: Final = 5.0
-"""How long the place for local images may take to answer."""
+"""How long the service that takes local images may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Finding:
     fix: str = ""
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Check the settings, the directories, the provider's reachability and the key, in turn."""
+async def run_checks(settings: Settings) -> AsyncIterator[Finding]:
+    """Check the settings, the folders, the journal, the provider and the key, in turn."""
     yield _base_url(settings)
     for name in settings.unread:
         yield _unread(name)
     if settings.callback_url is not None:
-        yield Finding(True, CALLBACKS_NEED_HTTP)
+        yield Finding("ok", CALLBACKS_NEED_HTTP)
     for check in (_output_directory, _data_directory):
         yield await anyio.to_thread.run_sync(check, settings)
     yield await _journal(settings)
@@ -104,7 +104,7 @@ def _directory(what: str, directory: Path, variable: str) -> Finding:
 
 
 async def _journal(settings: Settings) -> Finding:
-    """Read it as every submit will: without it nothing is sent."""
+    """Read it, as every submit does: without it nothing is sent."""
     try:
         await (await open_journal(settings)).recent("doctor", now=0.0, most=1)
     except JournalUnusable as error:
@@ -113,9 +113,9 @@ async def _journal(settings: Settings) -> Finding:
 
 
 async def _local_images(settings: Settings) -> Finding:
-    """Try the place local images go to, as far as that leaves nothing there."""
+    """Check where local images are uploaded to, without uploading one."""
     if settings.emulator:
-        return Finding("ok", "Local images can be given an address: the emulator takes them.")
+        return Finding("ok", "Local images can be edited: the emulator takes them.")
     if settings.bucket_url:  # first, as when an edit is made
         return await _bucket(settings.bucket_url)
     if settings.files_url:
@@ -142,13 +142,13 @@ async def _bucket(url: str) -> Finding:
         )
     return Finding(
         "ok",
-        f"Credentials for the bucket {url} are there; that it exists and takes images was not "
+        f"Credentials for the bucket {url} were found; whether it exists and takes images was not "
         "tried.",
     )
 
 
 async def _file_service(url: str) -> Finding:
-    """Whether it answers at all. The key is not sent; an upload would leave a file."""
+    """Check that it answers. The key is not sent; an upload would leave a file."""
     try:
         with anyio.fail_after(PROBE_SECONDS):
             async with open_http() as http, http.stream("HEAD", url):
@@ -156,7 +156,7 @@ async def _file_service(url: str) -> Finding:
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, TimeoutError):
         return Finding(
             "FAIL",
-            f"The file service {url} does not answer, so local images get no address.",
+            f"The file service {url} does not answer, so local images cannot be edited.",
             "Check the network and WAN25_FILES_URL.",
         )
     return Finding("ok", f"The file service {url} answers; an upload was not tried.")

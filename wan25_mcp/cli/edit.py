@@ -1,4 +1,4 @@
-"""The commands `edit` and `task`: the same editor that assistants use, for a person."""
+"""The commands `edit`, `task` and `tasks`: the editor that assistants use, for a person."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from wan25_mcp.settings import Settings
 _editor: Final = partial(open_configured_editor, background=False)
 
 PATIENCE: Final = 3600.0
-"""Seconds a person's command waits at the most; the edit itself is not bound by it."""
+"""Seconds that a command waits at most; the edit itself goes on."""
 
 
 async def edit_and_save(
-    settings: Settings, asked: Mapping[str, Any], directory: Path | None, *, force_new: bool
+    settings: Settings, wanted: Mapping[str, Any], directory: Path | None, *, force_new: bool
 ) -> int:
     """Edit, wait, save. Returns the exit status."""
     await anyio.to_thread.run_sync(_check_writable, directory or settings.output_dir)
-    images = [_named(image) for image in asked["image_urls"]]
+    images = [_named(image) for image in wanted["image_urls"]]
     async with _editor(_for_a_person(settings, images, directory)) as editor:
         async with progress_line("starting"):
             trusted = (await editor.connection()).trusted
-        given = arguments.read(EditArguments, {**asked, "image_urls": images}, trusted=trusted)
+        given = arguments.read(EditArguments, {**wanted, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
         wish = given.wish(await editor.read_images(given.image_urls))
         if local := [image.name for image in wish.images if not isinstance(image, str)]:
@@ -49,7 +49,7 @@ async def edit_and_save(
 
 
 def _check_writable(directory: Path | None) -> None:
-    """Find out before the edit is paid for that its result could not be saved.
+    """Check, before the edit is paid for, that its result can be saved.
 
     Raises:
         SettingsError: The folder cannot be written to.
@@ -68,7 +68,7 @@ def _check_writable(directory: Path | None) -> None:
 
 
 def _named(image: str) -> str:
-    """What a person named, as the editor takes it: a path of theirs may be relative."""
+    """The image as the editor takes it: at a terminal a path may be relative."""
     if is_link(image) or image[:5].lower() in ("data:", "file:"):
         return image
     return str(Path(image).expanduser().absolute())
@@ -77,7 +77,7 @@ def _named(image: str) -> str:
 def _for_a_person(
     settings: Settings, images: Sequence[str] = (), directory: Path | None = None
 ) -> Settings:
-    """Whoever sits at this terminal may name any file of theirs, and wants the result on disk."""
+    """At a terminal any file may be named, and results are always saved."""
     folders = tuple(Path(image).parent for image in images if Path(image).is_absolute())
     return replace(
         settings,
@@ -113,7 +113,7 @@ def _say_it_goes_on(edit: Edit) -> None:
     if edit.error is not None:
         complain(edit.error)
     elif edit.task_id is not None:
-        say(f"\nStopped waiting; the edit goes on. Later: wan25-mcp task {edit.task_id} --wait")
+        say(f"\nStopped waiting. To get the edit later: wan25-mcp task {edit.task_id} --wait")
 
 
 async def show_task(settings: Settings, name: str, directory: Path | None, *, wait: bool) -> int:
@@ -126,7 +126,7 @@ async def show_task(settings: Settings, name: str, directory: Path | None, *, wa
         return await _finish(editor, edit) if wait else _show(edit)
 
 
-async def list_tasks(settings: Settings, most: int) -> None:
+async def list_tasks(settings: Settings, limit: int) -> None:
     """List recent edits of this account.
 
     Raises:
@@ -135,20 +135,20 @@ async def list_tasks(settings: Settings, most: int) -> None:
     _check_whose(settings)
     async with _editor(settings) as editor:
         _say_if_emulated(editor)
-        past = await editor.recent(most)
+        past = await editor.recent(limit)
     if not past:
-        say("No edits yet in this journal.")
-    for one in past:
-        edit = one.edit
-        what = " ".join((one.prompt or "").split())
+        say("No edits yet.")
+    for each in past:
+        edit = each.edit
+        what = " ".join((each.prompt or "").split())
         show(
-            f"{one.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
-            f"{one.credits:>6g} credits ({edit.charged})  {edit.task_id or '-'}  {what[:60]}"
+            f"{each.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
+            f"{each.credits:>6g} credits ({edit.charged})  {edit.task_id or '-'}  {what[:60]}"
         )
 
 
 def _check_whose(settings: Settings) -> None:
-    """Listing asks nobody, yet needs the key: a journal may be shared, and keeps keys' edits apart.
+    """Listing sends nothing, yet needs the key: a journal may be shared by several accounts.
 
     Raises:
         SettingsError: There is none.
@@ -157,11 +157,10 @@ def _check_whose(settings: Settings) -> None:
         return
     problem = settings.key_problem or "No API key is set."
     raise SettingsError(
-        f"{problem} Nothing else tells whose edits to list: the journal keeps those of each key "
-        "apart, in case it is shared.",
+        f"{problem} The key says whose edits to list, because a journal may be shared.",
         code="missing_api_key",
-        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if it was set) as when the edits were made. "
-        "Nothing will be sent.",
+        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if you changed it) as for those edits. "
+        "Listing sends nothing.",
     )
 
 

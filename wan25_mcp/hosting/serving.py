@@ -96,7 +96,7 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise SettingsError(
             f"Cannot listen on {host} port {port}: {(error.strerror or 'unknown').lower()}.",
-            fix="Choose another --port (0 takes a free one) or --host.",
+            fix="Choose another --port (0 picks a free one) or --host.",
         ) from None
 
 
