@@ -78,10 +78,8 @@ LONG_FUNCTIONS: Final = {
     "editing/editor.py:edit",
     "emulator/emulator.py:__init__",
     "emulator/openapi.py:_paths",
-    "hosting/app.py:create_app",
     "journal/intents.py:claim",
     "provider/client.py:_send",
-    "server/resources.py:add_resources",
     "settings.py:from_mapping",
 }
 MANY_PARAMETERS: Final = {"emulator/emulator.py:__init__"}

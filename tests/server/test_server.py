@@ -32,7 +32,7 @@ from tests.stage import environment, names_in
 from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.hosting.bodies import MOST_BODY_BYTES
+from wan25_mcp.hosting.bodies import MAX_BODY_BYTES
 from wan25_mcp.polling.poller import FRESH_SECONDS
 from wan25_mcp.provider.statuses import Status
 from wan25_mcp.server import create_server
@@ -567,7 +567,7 @@ async def test_a_message_too_large_to_be_read_is_refused_with_limit_and_remedy(
     caller: Caller,
 ) -> None:
     with anyio.fail_after(30), pytest.raises(MCPError) as refused:
-        await caller.edit("Make it night", image_urls=["data:," + "A" * MOST_BODY_BYTES])
+        await caller.edit("Make it night", image_urls=["data:," + "A" * MAX_BODY_BYTES])
     assert "58 MB" in str(refused.value)
     assert "https://" in str(refused.value)
     assert (await caller.call("get_task", task_id="task-1"))["error"]["code"] == "not_found"

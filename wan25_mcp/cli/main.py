@@ -195,7 +195,8 @@ def tasks(limit: int) -> None:
 @click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
               help="How many times faster than the real model.")  # fmt: skip
 @click.option("--allow-loopback", is_flag=True,
-              help="Call back to, and load images from, this machine; the real API refuses.")  # fmt: skip
+              help="Call back to, and load images from, this machine, which the real API "
+              "refuses.")  # fmt: skip
 def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
     """Run the emulator of the provider's API on its own.
 
