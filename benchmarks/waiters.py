@@ -332,7 +332,7 @@ class Run:
             async with self._world.poller() as poller:
                 yield poller.follow
         elif kind == "mcp":
-            waits = Waits(default=LONG, longest=LONG)
+            waits = Waits(default=LONG, limit=LONG)
             async with McpClient(create_server(self._world.editor, waits=waits)) as client:
                 yield partial(self._wait_over_mcp, client)
         else:
