@@ -271,8 +271,8 @@ async def test_every_caller_starts_an_edit_waits_with_progress_and_is_told_the_w
 
 
 async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
-    # The first look comes after 2 s; then progress has risen, and the edit is soon done.
-    caller.emulator.fate(run_seconds=3.2 * SPEED)
+    # The first poll comes after 2 s; then progress has risen, and the edit is done seconds later.
+    caller.emulator.fate(run_seconds=4.5 * SPEED)
     started = await caller.edit(f"Make it night, {caller.way}, {caller.era}", n=2)
     assert (started["status"], started["charged"], started["progress"]) == (
         "pending",
