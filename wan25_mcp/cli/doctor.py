@@ -106,7 +106,7 @@ def _directory(what: str, directory: Path, variable: str) -> Finding:
 async def _journal(settings: Settings) -> Finding:
     """Read it, as every submit does: without it nothing is sent."""
     try:
-        await (await open_journal(settings)).recent("doctor", now=0.0, most=1)
+        await (await open_journal(settings)).recent("doctor", now=0.0, limit=1)
     except JournalUnusable as error:
         return Finding("FAIL", error.message, error.fix)
     return Finding("ok", "The journal can be read.")

@@ -170,7 +170,7 @@ def _say_if_emulated(editor: Editor) -> None:
 
 
 async def _finish(editor: Editor, edit: Edit) -> int:
-    if edit.joined:
+    if edit.deduplicated:
         say("Reusing an identical earlier edit at no charge (--force-new pays for a new one).")
     reported = edit.notes
     for note in reported:
@@ -184,7 +184,7 @@ async def _finish(editor: Editor, edit: Edit) -> int:
                 edit = await editor.wait(edit, timeout=PATIENCE, on_progress=partial(_report, line))
             if edit.image_urls:
                 line.report("saving", edit.progress)
-                edit = await editor.keep(edit)
+                edit = await editor.save(edit)
     except anyio.get_cancelled_exc_class():
         _say_it_goes_on(edit)
         raise

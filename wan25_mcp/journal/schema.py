@@ -27,6 +27,7 @@ from sqlalchemy import (
     inspect,
     or_,
     select,
+    true,
 )
 from sqlalchemy import table as older_table
 
@@ -100,8 +101,13 @@ tasks: Final = Table(
 
 
 def is_at(address: Any) -> ColumnElement[bool]:
-    """Whether an intent was sent to the API at an address. Emulators come and go, each with its own
-    address and all with one owner; a task of one means nothing to another."""
+    """Whether an intent was sent to the API at an address; None: at any.
+
+    Emulators come and go, each with its own address and all with one owner; a task of one means
+    nothing to another.
+    """
+    if address is None:
+        return true()
     return or_(intents.c.address == address, intents.c.address.is_(None))
 
 
