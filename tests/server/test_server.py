@@ -319,6 +319,8 @@ async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
 
 async def a_slow_provider_is_answered_with_a_handle(caller: Caller) -> None:
     """Within seconds; the handle leads to the task."""
+    # The same run as every other edit here: whose submit comes first takes the fate.
+    caller.emulator.fate(run_seconds=4.5 * SPEED)
     caller.emulator.fault(endpoint="submit", kind="delay", seconds=3.3)
     began = anyio.current_time()
     answer = await caller.edit(f"Slowly, {caller.way}, {caller.era}")
