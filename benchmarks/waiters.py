@@ -48,7 +48,7 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.hosting.collecting import collect_seldom
+from wan25_mcp.hosting.garbage import collect_less_often
 from wan25_mcp.journal import Allowance, ClaimRequest, DegradedJournal, Journal
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.polling.queue import POLLS_AT_ONCE
@@ -332,7 +332,7 @@ class Run:
             async with self._world.poller() as poller:
                 yield poller.follow
         elif kind == "mcp":
-            waits = Waits(default=LONG, longest=LONG)
+            waits = Waits(default=LONG, limit=LONG)
             async with McpClient(create_server(self._world.editor, waits=waits)) as client:
                 yield partial(self._wait_over_mcp, client)
         else:
@@ -491,7 +491,7 @@ def main() -> int:
     parser.add_argument("--a-second", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    collect_seldom()  # as the server over HTTP does
+    collect_less_often()  # as the server over HTTP does
     if args.row:
         if args.row.startswith("trace"):
             tracemalloc.start()

@@ -26,6 +26,10 @@ def pytest_configure() -> None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in ("XDG_DATA_HOME", "XDG_PICTURES_DIR"):
         os.environ[name] = os.path.join(folder, name.lower())  # noqa: PTH118  no I/O here
+    # A shell starts what runs in the background with SIGINT ignored, and children inherit that:
+    # Ctrl-C would do nothing in them. Ignored by a function, it is not inherited.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 settings.register_profile(

@@ -72,9 +72,7 @@ LONG_MODULES: Final = {
 LONG_FUNCTIONS: Final = {
     "emulator/emulator.py:__init__",
     "emulator/openapi.py:_paths",
-    "hosting/app.py:create_app",
     "journal/intents.py:claim",
-    "server/resources.py:add_resources",
 }
 MANY_PARAMETERS: Final = {"emulator/emulator.py:__init__"}
 

@@ -1,6 +1,16 @@
-"""`python -m wan25_mcp` is the command `wan25-mcp`."""
+"""The command `wan25-mcp`, also `python -m wan25_mcp`."""
 
-from wan25_mcp.cli.main import main
+import sys
+
+
+def main() -> None:
+    """Run the command; Ctrl-C while it is still being imported leaves no traceback."""
+    try:
+        from wan25_mcp.cli.main import main as command
+    except KeyboardInterrupt:
+        sys.exit(130)
+    command()
+
 
 if __name__ == "__main__":
     main()

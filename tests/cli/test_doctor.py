@@ -13,7 +13,7 @@ import anyio.abc
 import pytest
 
 from wan25_mcp.cli import doctor
-from wan25_mcp.cli.doctor import Finding, examine
+from wan25_mcp.cli.doctor import Finding, run_checks
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
@@ -35,22 +35,22 @@ async def emulator() -> AsyncIterator[Emulator]:
 async def found(tmp_path: Path, **values: str) -> list[Finding]:
     usual = {"WAN25_OUTPUT_DIR": str(tmp_path / "out"), "WAN25_DATA_DIR": str(tmp_path / "data")}
     settings = Settings.from_mapping(usual | values)
-    findings = [finding async for finding in examine(settings)]
+    findings = [finding async for finding in run_checks(settings)]
     assert KEY not in repr(findings)
-    assert all(finding.fix for finding in findings if not finding.good)
+    assert all(finding.fix for finding in findings if finding.verdict == "FAIL")
     assert all(finding.what.endswith(".") for finding in findings)
     return findings
 
 
 async def test_all_is_well(tmp_path: Path, emulator: Emulator) -> None:
     findings = await found(tmp_path, WAN25_API_KEY=KEY, WAN25_BASE_URL=emulator.base_url)
-    assert [finding for finding in findings if not finding.good] == []
+    assert [finding for finding in findings if finding.verdict == "FAIL"] == []
     assert findings[-1].what == "The provider accepts the key; 12.5 credits are left."
     assert emulator.submits == []
 
 
 def bad(findings: list[Finding]) -> Finding:
-    [finding] = [finding for finding in findings if not finding.good]
+    [finding] = [finding for finding in findings if finding.verdict == "FAIL"]
     return finding
 
 
@@ -63,13 +63,13 @@ async def test_no_key_is_found(tmp_path: Path) -> None:
 async def test_names_nobody_reads_are_found(tmp_path: Path, emulator: Emulator) -> None:
     values = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": emulator.base_url}
     findings = await found(tmp_path, **values, WAN25_SAVES="off", WAN25_XYZZY="x")
-    assert [finding for finding in findings if not finding.good] == [
+    assert [finding for finding in findings if finding.verdict == "FAIL"] == [
         Finding(
-            False,
+            "FAIL",
             "Unknown setting WAN25_SAVES.",
             "Set WAN25_SAVE instead, if that is what you meant.",
         ),
-        Finding(False, "Unknown setting WAN25_XYZZY.", "Unset it."),
+        Finding("FAIL", "Unknown setting WAN25_XYZZY.", "Unset it."),
     ]
 
 
@@ -80,7 +80,7 @@ async def test_callbacks_are_said_to_need_an_http_transport(
     callback = {"WAN25_CALLBACK_URL": "https://edits.example.com/wan25-callbacks"}
     assert CALLBACKS_NEED_HTTP not in [f.what for f in await found(tmp_path, **values)]
     told = [f for f in await found(tmp_path, **values, **callback) if f.what == CALLBACKS_NEED_HTTP]
-    assert [finding.good for finding in told] == [True]
+    assert [finding.verdict for finding in told] == ["ok"]
 
 
 async def test_a_placeholder_for_a_key_is_found(tmp_path: Path) -> None:
@@ -134,14 +134,14 @@ async def test_a_folder_that_cannot_be_written_is_found(
 async def test_an_api_without_encryption_is_found_unless_it_is_private(tmp_path: Path) -> None:
     values = {"WAN25_BASE_URL": "http://api.example.invalid/apiv1"}
     first = (await found(tmp_path, **values))[0]
-    assert (first.good, "https://" in first.fix) == (False, True)
+    assert (first.verdict, "https://" in first.fix) == ("FAIL", True)
     private = (await found(tmp_path, WAN25_BASE_URL="http://10.0.0.1/apiv1"))[0]
-    assert private.good
+    assert private.verdict == "ok"
 
 
 async def test_the_emulator_needs_no_key(tmp_path: Path) -> None:
     findings = await found(tmp_path, WAN25_EMULATOR="1")
-    assert [finding.good for finding in findings] == [True] * len(findings)
+    assert {finding.verdict for finding in findings} == {"ok"}
     assert findings[0].what.startswith("The emulator stands in for the provider")
 
 
@@ -170,8 +170,8 @@ async def test_a_buckets_credentials_are_looked_for_and_not_shown(
     no_cloud.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody there: nobody is asked
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures/prefix"))
     assert finding == Finding(
-        True,
-        "Credentials for the bucket s3://pictures/prefix are there; that it exists and takes "
+        "ok",
+        "Credentials for the bucket s3://pictures/prefix were found; whether it exists and takes "
         "images was not tried.",
     )
 
@@ -180,7 +180,7 @@ async def test_a_bucket_without_credentials_is_found(
     tmp_path: Path, no_cloud: pytest.MonkeyPatch
 ) -> None:
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="az://pictures"))
-    assert not finding.good
+    assert finding.verdict == "FAIL"
     assert "credentials are missing" in finding.what
     assert "WAN25_BUCKET_URL" in finding.fix
 
@@ -195,7 +195,7 @@ async def test_credentials_that_do_not_come_are_given_up(
         began = anyio.current_time()
         finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures"))
         assert anyio.current_time() - began < 5
-    assert not finding.good
+    assert finding.verdict == "FAIL"
     assert finding.what == "The bucket's credentials were not found within 0.2 seconds."
 
 
@@ -204,14 +204,14 @@ async def test_a_bucket_without_what_speaks_to_it_is_found(
 ) -> None:
     no_cloud.setitem(sys.modules, "obstore", None)
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures"))
-    assert not finding.good
+    assert finding.verdict == "FAIL"
     assert finding.what == ("WAN25_BUCKET_URL is set, but the `buckets` extra is not installed.")
     assert "wan25-mcp[buckets]" in finding.fix
 
 
 async def test_what_is_no_bucket_is_found(tmp_path: Path) -> None:
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL=f"s3://id:{KEY}@pictures"))
-    assert not finding.good
+    assert finding.verdict == "FAIL"
     assert "WAN25_BUCKET_URL is not the URL of a bucket" in finding.what
     assert KEY not in finding.what
 
@@ -222,7 +222,7 @@ async def test_a_file_service_is_asked_whether_it_answers_and_given_nothing(
     values = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": emulator.base_url}
     findings = await found(tmp_path, WAN25_FILES_URL=emulator.files_url, **values)
     assert local_images(findings) == Finding(
-        True, f"The file service {emulator.files_url} answers; an upload was not tried."
+        "ok", f"The file service {emulator.files_url} answers; an upload was not tried."
     )
     assert emulator.leaked_keys == []
 
@@ -237,8 +237,8 @@ async def test_a_file_service_that_does_not_answer_is_found(
         findings = [local_images(await found(tmp_path, WAN25_FILES_URL=url)) for url in urls]
     assert findings == [
         Finding(
-            False,
-            f"The file service {url} does not answer, so local images get no address.",
+            "FAIL",
+            f"The file service {url} does not answer, so local images cannot be edited.",
             "Check the network and WAN25_FILES_URL.",
         )
         for url in urls

@@ -313,7 +313,9 @@ async def test_what_cannot_be_checked_in_time_is_to_come_again(
         assert (await peer.post()).status_code == 204
     assert len(told.calls) == 3
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warnings == [f"A callback for {HANDLE} could not be checked; looks go on."]
+    [warning] = warnings
+    assert HANDLE in warning
+    assert "could not be checked" in warning
     assert SECRET not in "".join(r.getMessage() for r in caplog.records if "httpx" not in r.name)
 
 

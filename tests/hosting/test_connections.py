@@ -21,7 +21,7 @@ from tests.server.test_transports import INITIALIZE, listening
 from tests.stage import environment
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.hosting import connections, create_app
-from wan25_mcp.hosting.connections import Lobby, most_connections, report_accept_errors
+from wan25_mcp.hosting.connections import Lobby, max_connections, report_accept_errors
 from wan25_mcp.hosting.listening import bind, main_server
 from wan25_mcp.server import create_server
 from wan25_mcp.settings import Settings
@@ -38,7 +38,7 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def served(tmp_path: Path, *, most: int = 100, sse: bool = False) -> AsyncIterator[int]:
+async def served(tmp_path: Path, *, limit: int = 100, sse: bool = False) -> AsyncIterator[int]:
     """The app with a token, on a real socket; its port."""
     values = {"WAN25_DATA_DIR": str(tmp_path), "WAN25_SERVER_TOKEN": TOKEN}
     settings = Settings.from_mapping(values)
@@ -49,7 +49,7 @@ async def served(tmp_path: Path, *, most: int = 100, sse: bool = False) -> Async
             host="127.0.0.1",
             settings=settings,
         )
-        server = main_server(app, "WARNING", Lobby(most))
+        server = main_server(app, "WARNING", Lobby(limit))
         with bind("127.0.0.1", 0) as listener:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, [listener])
@@ -98,7 +98,7 @@ def head(port: int, *lines: str, token: str = TOKEN) -> bytes:
 async def test_strangers_who_hold_connections_push_out_each_other_and_no_caller(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with served(tmp_path, most=10) as port, AsyncExitStack() as stack:
+    async with served(tmp_path, limit=10) as port, AsyncExitStack() as stack:
         strangers = [await stack.enter_async_context(await stranger(port)) for _ in range(10)]
         with anyio.fail_after(5):
             assert (await call(port)).status_code == 200
@@ -111,7 +111,7 @@ async def test_strangers_who_hold_connections_push_out_each_other_and_no_caller(
 
 
 async def test_one_who_asks_without_the_token_is_still_a_stranger(tmp_path: Path) -> None:
-    async with served(tmp_path, most=3) as port, AsyncExitStack() as stack:
+    async with served(tmp_path, limit=3) as port, AsyncExitStack() as stack:
         strangers = [await stack.enter_async_context(await stranger(port)) for _ in range(3)]
         for one in strangers:
             await one.send(head(port, "content-length: 2", token="wrong") + b"{}")
@@ -125,7 +125,7 @@ async def test_an_open_stream_of_a_caller_outlives_every_stranger_and_every_dead
 ) -> None:
     for name in ("HEAD_SECONDS", "BODY_SECONDS"):
         monkeypatch.setattr(connections, name, 0.2)
-    async with served(tmp_path, most=3, sse=True) as port, AsyncExitStack() as stack:
+    async with served(tmp_path, limit=3, sse=True) as port, AsyncExitStack() as stack:
         stream = await stack.enter_async_context(await stranger(port))
         lines = f"GET /sse HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
         await stream.send(lines.encode())
@@ -139,16 +139,16 @@ def test_no_more_connections_than_half_of_what_a_process_may_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits = {256: 128, 1024: 512, 1_000_000: 512, 4: 8}
-    for descriptors, most in limits.items():
+    for descriptors, limit in limits.items():
         monkeypatch.setattr(connections, "descriptors", lambda found=descriptors: found)
-        assert most_connections() == most
+        assert max_connections() == limit
 
 
 @contextmanager
-def soft_limit(most: int) -> Iterator[None]:
+def soft_limit(limit: int) -> Iterator[None]:
     """How many descriptors processes started in the block may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         yield
     finally:
@@ -275,7 +275,7 @@ async def test_connections_that_cannot_be_accepted_are_logged_once_a_minute(
                 {"message": "socket.accept() out of system resource", "exception": full}
             )
         assert len(caplog.messages) == 1
-        now += connections.COMPLAINT_SECONDS + 1
+        now += connections.WARNING_SECONDS + 1
         loop.call_exception_handler(
             {"message": "socket.accept() out of system resource", "exception": full}
         )

@@ -214,7 +214,7 @@ async def test_the_token_is_needed_exactly_once(
         if status == 401:
             assert answer.headers["www-authenticate"] == 'Bearer realm="wan25-mcp"'
             assert answer.json() == {
-                "error": "This server needs its bearer token in the Authorization header."
+                "error": "Send this server's bearer token in the Authorization header."
             }
             assert TOKEN not in answer.text
 

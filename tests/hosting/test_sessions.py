@@ -14,7 +14,7 @@ from tests.hosting.test_hosting import calling
 from tests.server.test_transports import INITIALIZE, LIST
 from wan25_mcp.hosting import app as hosted
 from wan25_mcp.hosting import sessions
-from wan25_mcp.hosting.sessions import SessionBound
+from wan25_mcp.hosting.sessions import SessionLimit
 
 pytestmark = pytest.mark.anyio
 ACCEPT: Final = {"accept": "application/json, text/event-stream"}
@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosted, "MOST_SESSIONS", MOST)
+    monkeypatch.setattr(hosted, "MAX_SESSIONS", MOST)
 
 
 async def opened(http: httpx2.AsyncClient) -> str:
@@ -94,7 +94,7 @@ async def test_a_session_whose_stream_is_open_is_not_idle() -> None:
         pass
 
     now = 0.0
-    bound = SessionBound(app, 2, clock=lambda: now)
+    bound = SessionLimit(app, 2, clock=lambda: now)
 
     async def send(method: str, session: str | None = None) -> None:
         headers = [(b"mcp-session-id", session.encode())] if session else []

@@ -227,7 +227,7 @@ async def test_all_ways_to_list_edits_tell_the_same(
     of_resource = await b.resource(f"wan25://tasks/{task_id}")
     assert of_resource == seen | {"progress": of_resource["progress"]}
 
-    command = [sys.executable, "-m", "wan25_mcp", "tasks", "--most", "2"]
+    command = [sys.executable, "-m", "wan25_mcp", "tasks", "--limit", "2"]
     with anyio.fail_after(20):
         reported = await anyio.run_process(command, env=environment(**shop.values))
     lines = [line.split("  ") for line in reported.stdout.decode().splitlines()]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wan25_mcp.editing.submitter import resend_pause
+from wan25_mcp.editing.resend import resend_pause
 from wan25_mcp.errors import ReadFailed, Refused, Wan25Error
 from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.poller import FRESH_SECONDS, Poller

@@ -32,7 +32,7 @@ from tests.stage import environment, names_in
 from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.hosting.bodies import MOST_BODY_BYTES
+from wan25_mcp.hosting.bodies import MAX_BODY_BYTES
 from wan25_mcp.polling.poller import FRESH_SECONDS
 from wan25_mcp.provider.statuses import Status
 from wan25_mcp.server import create_server
@@ -271,8 +271,8 @@ async def test_every_caller_starts_an_edit_waits_with_progress_and_is_told_the_w
 
 
 async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
-    # The first look comes after 2 s; then progress has risen, and the edit is soon done.
-    caller.emulator.fate(run_seconds=3.2 * SPEED)
+    # The first poll comes after 2 s; then progress has risen, and the edit is done seconds later.
+    caller.emulator.fate(run_seconds=4.5 * SPEED)
     started = await caller.edit(f"Make it night, {caller.way}, {caller.era}", n=2)
     assert (started["status"], started["charged"], started["progress"]) == (
         "pending",
@@ -319,6 +319,8 @@ async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
 
 async def a_slow_provider_is_answered_with_a_handle(caller: Caller) -> None:
     """Within seconds; the handle leads to the task."""
+    # The same run as every other edit here: whose submit comes first takes the fate.
+    caller.emulator.fate(run_seconds=4.5 * SPEED)
     caller.emulator.fault(endpoint="submit", kind="delay", seconds=3.3)
     began = anyio.current_time()
     answer = await caller.edit(f"Slowly, {caller.way}, {caller.era}")
@@ -329,7 +331,7 @@ async def a_slow_provider_is_answered_with_a_handle(caller: Caller) -> None:
     assert handle in answer["next_step"]
     with anyio.fail_after(10):
         while answer["status"] == "submitting":
-            answer = await caller.call("wait_for_task", task_id=handle, timeout_seconds=0.1)
+            answer = await caller.call("wait_for_task", task_id=handle, timeout_seconds=1)
     assert answer["task_id"] in caller.emulator.tasks
 
 
@@ -441,21 +443,30 @@ async def test_an_unknown_outcome_says_what_to_do_and_is_not_repeated(caller: Ca
     assert (await caller.call("get_task", task_id=first["task_id"]))["charged"] == "unknown"
 
 
-async def test_every_failure_of_a_task_is_complete(caller: Caller) -> None:
-    for fate, status in (
-        ({"fail": "content_policy_violation", "message": "Not this."}, "failed"),
-        ({"fail": "a_code_of_next_year"}, "failed"),
-        ({"cancelled": True}, "cancelled"),
-        ({"images": 0}, "completed"),
-    ):
-        caller.emulator.fate(run_seconds=0.01, **fate)
-        started = await caller.edit(f"Fails {fate}")
-        with anyio.fail_after(10):
-            answer = await caller.call("get_task", task_id=started["task_id"])
-            while answer["error"] is None:
-                answer = await caller.call("get_task", task_id=started["task_id"])
+FAILURES: Final[list[tuple[dict[str, Any], str]]] = [
+    ({"fail": "content_policy_violation", "message": "Not this."}, "failed"),
+    ({"fail": "a_code_of_next_year"}, "failed"),
+    ({"cancelled": True}, "cancelled"),
+    ({"images": 0}, "completed"),
+]
+
+
+async def test_every_failure_of_a_task_is_complete(
+    callers: dict[tuple[str, str], Caller], emulator: Emulator
+) -> None:
+    # Everybody's edits at once: a task is polled again only after seconds.
+    started = []
+    for fate, status in FAILURES:
+        for caller in callers.values():
+            emulator.fate(run_seconds=0.01, **fate)
+            edit = await caller.edit(f"Fails {fate}, {caller.way}, {caller.era}")
+            started.append((caller, edit["task_id"], status))
+    await anyio.sleep(FRESH_SECONDS)
+    for caller, task_id, status in started:
+        answer = await caller.call("get_task", task_id=task_id)
+        assert answer["error"] is not None
         assert (answer["status"], answer["charged"]) == (status, "no")
-        assert answer["task_id"] == started["task_id"]
+        assert answer["task_id"] == task_id
 
 
 async def test_an_unknown_task_is_an_error_and_an_unknown_handle_is_not_said_to_be_free(
@@ -471,18 +482,23 @@ async def test_an_unknown_task_is_an_error_and_an_unknown_handle_is_not_said_to_
             assert (answer["status"], answer["charged"]) == ("unknown", charged)
 
 
-async def test_a_failed_look_keeps_what_was_known(caller: Caller) -> None:
-    caller.emulator.fate(run_seconds=3600.0 * SPEED)
-    started = await caller.edit("Look away")
+async def test_a_failed_poll_keeps_what_was_known(
+    callers: dict[tuple[str, str], Caller], emulator: Emulator
+) -> None:
+    started = {}
+    for pair, caller in callers.items():
+        emulator.fate(run_seconds=3600.0 * SPEED)
+        started[pair] = await caller.edit(f"Look away, {pair}")
     await anyio.sleep(FRESH_SECONDS)
-    # For all looks: the server makes some of its own.
-    caller.emulator.fault(endpoint="query", kind="html", code=502, times=0)
-    answer = await caller.call("get_task", task_id=started["task_id"])
-    caller.emulator.faults.clear()
-    assert (answer["task_id"], answer["charged"]) == (started["task_id"], "reserved")
-    assert answer["status"] in ("pending", "processing")
-    assert answer["error"]["code"] == "service_error"
-    assert "Do not call edit_image again" in answer["next_step"]
+    # For all polls: the servers make some of their own.
+    emulator.fault(endpoint="query", kind="html", code=502, times=0)
+    for pair, caller in callers.items():
+        task_id = started[pair]["task_id"]
+        answer = await caller.call("get_task", task_id=task_id)
+        assert (answer["task_id"], answer["charged"]) == (task_id, "reserved")
+        assert answer["status"] in ("pending", "processing")
+        assert answer["error"]["code"] == "service_error"
+        assert "Do not call edit_image again" in answer["next_step"]
 
 
 async def test_an_unknown_tool_is_refused_and_the_connection_goes_on(caller: Caller) -> None:
@@ -553,7 +569,7 @@ async def test_a_message_too_large_to_be_read_is_refused_with_limit_and_remedy(
     caller: Caller,
 ) -> None:
     with anyio.fail_after(30), pytest.raises(MCPError) as refused:
-        await caller.edit("Make it night", image_urls=["data:," + "A" * MOST_BODY_BYTES])
+        await caller.edit("Make it night", image_urls=["data:," + "A" * MAX_BODY_BYTES])
     assert "58 MB" in str(refused.value)
     assert "https://" in str(refused.value)
     assert (await caller.call("get_task", task_id="task-1"))["error"]["code"] == "not_found"

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_an_edit_of_ten_minutes_is_waited_for_call_by_call(mode: str) -> None:
     async with open_stage(run_seconds=600.0) as stage:
-        server = create_server(stage.editor, waits=Waits(default=25.0, longest=50.0))
+        server = create_server(stage.editor, waits=Waits(default=25.0, limit=50.0))
         async with Client(server, mode=mode) as client:
             began = anyio.current_time()
             result = await client.call_tool(

@@ -231,7 +231,7 @@ def _cut_off(end: str, values: dict[str, str], emulator: Emulator, link: str) ->
     with started([], values) as process:
         edit = call(5, "edit_image", {"prompt": end, "image_urls": [link]})
         say(process, INITIALIZE, INITIALIZED, edit)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if end in [submit.body["prompt"] for submit in list(emulator.submits)]:
                 break
@@ -337,7 +337,7 @@ def test_an_address_that_cannot_be_listened_on_gives_a_sentence(
         ran = serve(values, "--transport", "sse", "--host", host, "--port", port)
     first, second = ran.stderr.splitlines()
     assert first.startswith(f"Error: Cannot listen on {host} port {port}: ")
-    assert second == "To do: Choose another --port (0 takes a free one) or --host."
+    assert second == "To do: Choose another --port (0 picks a free one) or --host."
     assert (ran.exit_code, ran.stdout) == (2, "")
 
 

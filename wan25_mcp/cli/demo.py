@@ -19,7 +19,7 @@ from mcp import StdioServerParameters, stdio_client
 from mcp.client import Client
 from mcp_types import CallToolResult, TextContent
 
-from wan25_mcp.cli.console import Progress, say, show, show_json
+from wan25_mcp.cli.console import progress_line, say, show
 from wan25_mcp.editing.connect import EMULATOR_KEY
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
@@ -39,19 +39,17 @@ class DemoFailed(Wan25Error):
 
 async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None) -> int:
     """Edit the pictures (or the bundled one) through the MCP server. Returns the exit status."""
-    say("The emulator plays the provider: no key, no cost. Its picture is a stand-in, not an edit")
-    say("by the model; everything else is the real thing.\n")
     with as_file(files("wan25_mcp") / "assets" / "picture.jpg") as bundled:
         images = [str(path.absolute()) for path in pictures or [bundled]]
         emulator = Emulator(key=EMULATOR_KEY, speed=SPEED)
         async with emulator.serving():
             say(f"1. Emulator at {emulator.base_url}")
             async with _assistant(emulator, images, output_directory(directory)) as client:
-                answer = await _edit(client, images, prompt)
-    show_json(answer)
-    say("")
-    for path in answer["saved"]:
-        show(f"Saved: {path}")
+                result = await _edit(client, images, prompt)
+    answer = _checked(result)
+    say(f"4. wait_for_task: {answer['status']}, {_cost(answer)} used (play money)\n")
+    say("What the assistant reads:\n")
+    show(_text(result))
     if len(answer["saved"]) < len(answer["image_urls"]):
         raise DemoFailed("The image was not saved.", answer["next_step"])
     return 0
@@ -62,17 +60,17 @@ async def _assistant(
     emulator: Emulator, images: Sequence[str], directory: Path
 ) -> AsyncIterator[Client]:
     """An MCP client whose server runs as an assistant would start it, but on the emulator."""
-    # None of the user's settings: a limit or a journal of theirs has nothing to do with a demo.
-    theirs = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
+    # None of the user's settings: the demo touches neither their limits nor their journal.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
     with TemporaryDirectory(prefix="wan25-demo-") as folder:
-        ours = {
+        settings = {
             "WAN25_EMULATOR": emulator.base_url,
             "WAN25_DATA_DIR": folder,
             "WAN25_INPUT_DIRS": os.pathsep.join({str(Path(image).parent) for image in images}),
             "WAN25_OUTPUT_DIR": str(directory),
         }
         server = StdioServerParameters(
-            command=sys.executable, args=["-m", "wan25_mcp", "serve"], env=theirs | ours
+            command=sys.executable, args=["-m", "wan25_mcp", "serve"], env=kept | settings
         )
         async with _connected(server) as client:
             yield client
@@ -87,39 +85,39 @@ async def _connected(server: StdioServerParameters) -> AsyncIterator[Client]:
         yield client
 
 
-async def _edit(client: Client, links: Sequence[str], prompt: str) -> dict[str, Any]:
+async def _edit(client: Client, links: Sequence[str], prompt: str) -> CallToolResult:
     """What an assistant does: edit_image once, then wait_for_task until it is done."""
-    answer = _checked(
-        await client.call_tool("edit_image", {"prompt": prompt, "image_urls": list(links)})
-    )
-    say(f"3. edit_image: picture uploaded, task {answer['task_id']}, {_cost(answer)} reserved")
-    with Progress() as bar:
+    async with progress_line("submitting") as line:
 
-        async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001  the SDK's names
+        async def report(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001  the SDK's names
             state = (message or "").partition(";")[0].partition(",")[0]
-            bar.tell(state, int(progress))
+            line.report(state, int(progress))
 
+        result = await client.call_tool("edit_image", {"prompt": prompt, "image_urls": list(links)})
+        answer = _checked(result)
+        line.clear()
+        say(f"3. edit_image: picture uploaded, task {answer['task_id']}, {_cost(answer)} reserved")
         while not is_settled(answer["status"]):
-            answer = _checked(
-                await client.call_tool(
-                    "wait_for_task", {"task_id": answer["task_id"]}, progress_callback=tell
-                )
-            )
-            bar.tell(answer["status"], answer["progress"])
-    say(f"4. wait_for_task: {answer['status']}, {_cost(answer)} used (play money)\n")
-    return answer
+            line.report(answer["status"], answer["progress"])
+            given = {"task_id": answer["task_id"]}
+            result = await client.call_tool("wait_for_task", given, progress_callback=report)
+            answer = _checked(result)
+    return result
 
 
 def _checked(result: CallToolResult) -> dict[str, Any]:
     answer: dict[str, Any] | None = result.structured_content
     if result.is_error or answer is None:
-        told = "\n".join(part.text for part in result.content if isinstance(part, TextContent))
-        raise DemoFailed(f"The server answered with an error.\n{told}", _fix(answer))
+        raise DemoFailed(f"The server answered with an error.\n{_text(result)}", _fix(answer))
     return answer
 
 
+def _text(result: CallToolResult) -> str:
+    return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
+
+
 def _fix(answer: Mapping[str, Any] | None) -> str:
-    return str(answer["next_step"]) if answer else "Please report this, with what stands above."
+    return str(answer["next_step"]) if answer else "Please report this with the output above."
 
 
 def _cost(answer: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Checks what an edit needs, and says what to fix. Nothing it does costs credits."""
+"""Checks what an edit needs, and says what to fix. No check costs credits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import anyio
 import anyio.to_thread
@@ -24,25 +24,26 @@ from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings, nearest
 from wan25_mcp.url_safety import NotPublic, check_public
 
 PROBE_SECONDS: Final = 5.0
-"""How long the place for local images may take to answer."""
+"""How long the service that takes local images may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was checked."""
 
-    good: bool
+    verdict: Literal["ok", "WARN", "FAIL"]
+    """WARN: edits work, but not every kind."""
     what: str
     fix: str = ""
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Check the settings, the directories, the provider's reachability and the key, in turn."""
+async def run_checks(settings: Settings) -> AsyncIterator[Finding]:
+    """Check the settings, the folders, the journal, the provider and the key, in turn."""
     yield _base_url(settings)
     for name in settings.unknown:
         yield _unread(name)
     if settings.callback_url is not None:
-        yield Finding(True, CALLBACKS_NEED_HTTP)
+        yield Finding("ok", CALLBACKS_NEED_HTTP)
     for check in (_output_directory, _data_directory):
         yield await anyio.to_thread.run_sync(check, settings)
     yield await _journal(settings)
@@ -53,25 +54,25 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 
 def _base_url(settings: Settings) -> Finding:
     if settings.emulator:
-        where = settings.emulator_url or "one of our own, started when needed"
-        return Finding(True, f"The emulator stands in for the provider: {where}.")
+        where = settings.emulator_url or "the built-in one, started when needed"
+        return Finding("ok", f"The emulator stands in for the provider: {where}.")
     if not settings.base_url.startswith("https://"):
         try:
             check_public(settings.base_url)
         except NotPublic:
-            return Finding(True, f"The API is a private one: {settings.base_url}.")
+            return Finding("ok", f"The API is private: {settings.base_url}.")
         return Finding(
-            False,
+            "FAIL",
             f"The API is reached without encryption: {settings.base_url}.",
             "Set WAN25_BASE_URL to an https:// address; the key travels with every request.",
         )
-    return Finding(True, f"The API is {settings.base_url}.")
+    return Finding("ok", f"The API is {settings.base_url}.")
 
 
 def _unread(name: str) -> Finding:
     meant = nearest(name)
     return Finding(
-        False,
+        "FAIL",
         f"Unknown setting {name}.",
         f"Set {meant} instead, if that is what you meant." if meant else "Unset it.",
     )
@@ -83,7 +84,7 @@ def _output_directory(settings: Settings) -> Finding:
 
 def _data_directory(settings: Settings) -> Finding:
     if settings.database_url is not None:
-        return Finding(True, "The journal is in a database.")
+        return Finding("ok", "The journal is in a database.")
     return _directory("The journal", settings.data_dir or default_data_dir(), "WAN25_DATA_DIR")
 
 
@@ -94,34 +95,34 @@ def _directory(what: str, directory: Path, variable: str) -> Finding:
             pass
     except OSError as error:
         return Finding(
-            False,
+            "FAIL",
             f"{what} cannot be saved in {directory} ({(error.strerror or 'unknown').lower()}).",
             f"Set {variable} to a folder you may write to.",
         )
-    return Finding(True, f"{what} can be saved in {directory}.")
+    return Finding("ok", f"{what} can be saved in {directory}.")
 
 
 async def _journal(settings: Settings) -> Finding:
-    """Read it as every submit will: without it nothing is sent."""
+    """Read it, as every submit does: without it nothing is sent."""
     try:
         await (await open_journal(settings)).recent("doctor", now=0.0, limit=1)
     except JournalUnusable as error:
-        return Finding(False, error.message, error.fix)
-    return Finding(True, "The journal can be read.")
+        return Finding("FAIL", error.message, error.fix)
+    return Finding("ok", "The journal can be read.")
 
 
 async def _local_images(settings: Settings) -> Finding:
-    """Try the place local images go to, as far as that leaves nothing there."""
+    """Check where local images are uploaded to, without uploading one."""
     if settings.emulator:
-        return Finding(True, "Local images can be given an address: the emulator takes them.")
+        return Finding("ok", "Local images can be edited: the emulator takes them.")
     if settings.bucket_url:  # first, as when an edit is made
         return await _bucket(settings.bucket_url)
     if settings.files_url:
         return await _file_service(settings.files_url)
     return Finding(
-        True,
-        "Only public links can be edited: for local images set WAN25_FILES_URL or "
-        "WAN25_BUCKET_URL.",
+        "WARN",
+        "Local images cannot be edited, only public links: the provider downloads images itself.",
+        "Set WAN25_FILES_URL (the provider's file service) or WAN25_BUCKET_URL (your own bucket).",
     )
 
 
@@ -130,34 +131,34 @@ async def _bucket(url: str) -> Finding:
         with anyio.fail_after(PROBE_SECONDS):
             await Bucket(url, clock=time.time).check()
     except Wan25Error as error:
-        return Finding(False, error.message, error.fix)
+        return Finding("FAIL", error.message, error.fix)
     except TimeoutError:
         return Finding(
-            False,
+            "FAIL",
             f"The bucket's credentials were not found within {PROBE_SECONDS:g} seconds.",
             "Set them in the environment of this server, or check the network to the cloud's "
             "service for credentials.",
         )
     return Finding(
-        True,
-        f"Credentials for the bucket {url} are there; that it exists and takes images was not "
+        "ok",
+        f"Credentials for the bucket {url} were found; whether it exists and takes images was not "
         "tried.",
     )
 
 
 async def _file_service(url: str) -> Finding:
-    """Whether it answers at all. The key is not sent; an upload would leave a file."""
+    """Check that it answers. The key is not sent; an upload would leave a file."""
     try:
         with anyio.fail_after(PROBE_SECONDS):
             async with open_http() as http, http.stream("HEAD", url):
                 pass
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, TimeoutError):
         return Finding(
-            False,
-            f"The file service {url} does not answer, so local images get no address.",
+            "FAIL",
+            f"The file service {url} does not answer, so local images cannot be edited.",
             "Check the network and WAN25_FILES_URL.",
         )
-    return Finding(True, f"The file service {url} answers; an upload was not tried.")
+    return Finding("ok", f"The file service {url} answers; an upload was not tried.")
 
 
 async def _provider(settings: Settings) -> AsyncIterator[Finding]:
@@ -165,17 +166,17 @@ async def _provider(settings: Settings) -> AsyncIterator[Finding]:
         try:
             key_of(account_of(settings), settings)
         except SettingsError as error:
-            yield Finding(False, error.message, error.fix)
+            yield Finding("FAIL", error.message, error.fix)
             return
-        yield Finding(True, "An API key is set.")
+        yield Finding("ok", "An API key is set.")
     try:
         async with connect_as(settings)() as connector:
             connection = connector(account_of(settings))
             report = await connection.client.credits()
     except Wan25Error as error:
-        yield Finding(False, error.message, error.fix)
+        yield Finding("FAIL", error.message, error.fix)
         return
-    yield Finding(True, f"The provider accepts the key; {_credits(report)}.")
+    yield Finding("ok", f"The provider accepts the key; {_credits(report)}.")
 
 
 def _credits(report: CreditReport) -> str:

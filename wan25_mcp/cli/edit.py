@@ -1,4 +1,4 @@
-"""The commands `edit` and `task`: the same editor that assistants use, for a person."""
+"""The commands `edit`, `task` and `tasks`: the editor that assistants use, for a person."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from wan25_mcp.cli.console import Progress, complain, say, show
-from wan25_mcp.editing import arguments, edit
+from wan25_mcp.cli.console import ProgressLine, complain, progress_line, say, show
+from wan25_mcp.editing import arguments
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.editing.edit import Edit
+from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.inputs.prepare import EditInput
@@ -28,18 +28,19 @@ from wan25_mcp.settings import Settings
 _editor: Final = partial(open_configured_editor, background=False)
 
 PATIENCE: Final = 3600.0
-"""Seconds a person's command waits at the most; the edit itself is not bound by it."""
+"""Seconds that a command waits at most; the edit itself goes on."""
 
 
 async def edit_and_save(
-    settings: Settings, asked: Mapping[str, Any], directory: Path | None, *, force_new: bool
+    settings: Settings, wanted: Mapping[str, Any], directory: Path | None, *, force_new: bool
 ) -> int:
     """Edit, wait, save. Returns the exit status."""
     await anyio.to_thread.run_sync(_check_writable, directory or settings.output_dir)
-    images = [_named(image) for image in asked["image_urls"]]
+    images = [_named(image) for image in wanted["image_urls"]]
     async with _editor(_for_a_person(settings, images, directory)) as editor:
-        trusted = (await editor.connection()).trusted
-        given = arguments.read(EditArguments, {**asked, "image_urls": images}, trusted=trusted)
+        async with progress_line("starting"):
+            trusted = (await editor.connection()).trusted
+        given = arguments.read(EditArguments, {**wanted, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
         wish = given.wish(await editor.read_images(given.image_urls))
         if local := [image.name for image in wish.images if not isinstance(image, str)]:
@@ -48,7 +49,7 @@ async def edit_and_save(
 
 
 def _check_writable(directory: Path | None) -> None:
-    """Find out before the edit is paid for that its result could not be saved.
+    """Check, before the edit is paid for, that its result can be saved.
 
     Raises:
         SettingsError: The folder cannot be written to.
@@ -67,7 +68,7 @@ def _check_writable(directory: Path | None) -> None:
 
 
 def _named(image: str) -> str:
-    """What a person named, as the editor takes it: a path of theirs may be relative."""
+    """The image as the editor takes it: at a terminal a path may be relative."""
     if is_link(image) or image[:5].lower() in ("data:", "file:"):
         return image
     return str(Path(image).expanduser().absolute())
@@ -76,7 +77,7 @@ def _named(image: str) -> str:
 def _for_a_person(
     settings: Settings, images: Sequence[str] = (), directory: Path | None = None
 ) -> Settings:
-    """Whoever sits at this terminal may name any file of theirs, and wants the result on disk."""
+    """At a terminal any file may be named, and results are always saved."""
     folders = tuple(Path(image).parent for image in images if Path(image).is_absolute())
     return replace(
         settings,
@@ -88,10 +89,13 @@ def _for_a_person(
 
 async def _start(editor: Editor, wish: EditInput, *, force_new: bool) -> Edit:
     try:
-        return await editor.edit(wish, force_new=force_new, patience=PATIENCE)
+        async with progress_line("submitting") as line:
+            return await editor.edit(
+                wish, force_new=force_new, patience=PATIENCE, on_progress=partial(_report, line)
+            )
     except anyio.get_cancelled_exc_class():
         # Ctrl-C before there is a task id: the edit may be paid for, so its id is not lost.
-        say("\nStopping; waiting up to 5 seconds to learn the task id")
+        say("\nStopping; waiting up to 5 seconds for the task id")
         with anyio.CancelScope(shield=True):
             await editor.finish()
             for past in await editor.recent(1):
@@ -99,11 +103,17 @@ async def _start(editor: Editor, wish: EditInput, *, force_new: bool) -> Edit:
         raise
 
 
+async def _report(line: ProgressLine, progress: Progress) -> None:
+    edit = progress.edit
+    state = "waiting" if edit.status == "unknown" else edit.status  # unknown before the first poll
+    line.report(state, edit.progress, elapsed=progress.elapsed, note=progress.note)
+
+
 def _say_it_goes_on(edit: Edit) -> None:
     if edit.error is not None:
         complain(edit.error)
     elif edit.task_id is not None:
-        say(f"\nStopped waiting; the edit goes on. Later: wan25-mcp task {edit.task_id} --wait")
+        say(f"\nStopped waiting. To get the edit later: wan25-mcp task {edit.task_id} --wait")
 
 
 async def show_task(settings: Settings, name: str, directory: Path | None, *, wait: bool) -> int:
@@ -113,10 +123,10 @@ async def show_task(settings: Settings, name: str, directory: Path | None, *, wa
         task_id = arguments.read(TaskArguments, {"task_id": name}).task_id
         _say_if_emulated(editor)
         edit = await editor.get(task_id)
-        return await _finish(editor, edit) if wait else _tell(edit)
+        return await _finish(editor, edit) if wait else _show(edit)
 
 
-async def list_tasks(settings: Settings, most: int) -> None:
+async def list_tasks(settings: Settings, limit: int) -> None:
     """List recent edits of this account.
 
     Raises:
@@ -125,20 +135,20 @@ async def list_tasks(settings: Settings, most: int) -> None:
     _check_whose(settings)
     async with _editor(settings) as editor:
         _say_if_emulated(editor)
-        past = await editor.recent(most)
+        past = await editor.recent(limit)
     if not past:
-        say("No edits yet in this journal.")
-    for one in past:
-        edit = one.edit
-        what = " ".join((one.prompt or "").split())
+        say("No edits yet.")
+    for each in past:
+        edit = each.edit
+        what = " ".join((each.prompt or "").split())
         show(
-            f"{one.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
-            f"{one.credits:>6g} credits ({edit.charged})  {edit.task_id or '-'}  {what[:60]}"
+            f"{each.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
+            f"{each.credits:>6g} credits ({edit.charged})  {edit.task_id or '-'}  {what[:60]}"
         )
 
 
 def _check_whose(settings: Settings) -> None:
-    """Listing asks nobody, yet needs the key: a journal may be shared, and keeps keys' edits apart.
+    """Listing sends nothing, yet needs the key: a journal may be shared by several accounts.
 
     Raises:
         SettingsError: There is none.
@@ -147,11 +157,10 @@ def _check_whose(settings: Settings) -> None:
         return
     problem = settings.key_problem or "No API key is set."
     raise SettingsError(
-        f"{problem} Nothing else tells whose edits to list: the journal keeps those of each key "
-        "apart, in case it is shared.",
+        f"{problem} The key says whose edits to list, because a journal may be shared.",
         code="missing_api_key",
-        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if it was set) as when the edits were made. "
-        "Nothing will be sent.",
+        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if you changed it) as for those edits. "
+        "Listing sends nothing.",
     )
 
 
@@ -162,36 +171,28 @@ def _say_if_emulated(editor: Editor) -> None:
 
 async def _finish(editor: Editor, edit: Edit) -> int:
     if edit.deduplicated:
-        say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
-    told = edit.notes
-    for note in told:
+        say("Reusing an identical earlier edit at no charge (--force-new pays for a new one).")
+    reported = edit.notes
+    for note in reported:
         say(note)
-    if edit.task_id and not is_settled(edit.status) and not edit.error:
+    is_running = edit.task_id and not is_settled(edit.status) and not edit.error
+    if is_running:
         say(f"Task id: {edit.task_id}")
-        edit = await _wait(editor, edit)
-    if edit.image_urls:
-        say("Saving")
-        edit = await editor.save(edit)
-    return _tell(edit, told) or int(len(edit.saved) < len(edit.image_urls))
+    try:
+        async with progress_line(edit.status if is_running else "saving") as line:
+            if is_running:
+                edit = await editor.wait(edit, timeout=PATIENCE, on_progress=partial(_report, line))
+            if edit.image_urls:
+                line.report("saving", edit.progress)
+                edit = await editor.save(edit)
+    except anyio.get_cancelled_exc_class():
+        _say_it_goes_on(edit)
+        raise
+    return _show(edit, reported) or int(len(edit.saved) < len(edit.image_urls))
 
 
-async def _wait(editor: Editor, started: Edit) -> Edit:
-    with Progress() as progress:
-
-        async def tell(news: edit.Progress) -> None:
-            progress.tell(news.edit.status, news.edit.progress, news.elapsed)
-
-        try:
-            edit = await editor.wait(started.task_id or "", timeout=PATIENCE, on_progress=tell)
-        except anyio.get_cancelled_exc_class():
-            _say_it_goes_on(started)
-            raise
-        progress.tell(edit.status, edit.progress)
-        return edit
-
-
-def _tell(edit: Edit, told: Sequence[str] = ()) -> int:
-    """Show an edit, with the notes that were not told before. Returns the exit status."""
+def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
+    """Show an edit, with the notes that were not reported before. Returns the exit status."""
     percent = f", {edit.progress} %" if edit.progress is not None else ""
     show(f"Status: {edit.status}{percent}")
     if edit.error and edit.task_id:
@@ -204,12 +205,12 @@ def _tell(edit: Edit, told: Sequence[str] = ()) -> int:
         show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
     show(f"Charged: {edit.charged}{_credits(edit)}")
     for note in edit.notes:
-        if note not in told:
+        if note not in reported:
             say(note)
     if edit.error:
         complain(edit.error)
     elif edit.task_id and not is_settled(edit.status):
-        show(f"It goes on; to wait for it: wan25-mcp task {edit.task_id} --wait")
+        show(f"Still running. To wait for it: wan25-mcp task {edit.task_id} --wait")
     return 1 if edit.error else 0
 
 

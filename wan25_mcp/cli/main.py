@@ -1,7 +1,7 @@
-"""The command `wan25-mcp`. Reads the settings, runs one thing, and says how it ended.
+"""The command `wan25-mcp`: its options, its settings and its exit statuses.
 
 Exit statuses: 0 done, 1 the edit (or a check) failed, 2 wrong usage or settings, 130 interrupted.
-Everything heavy is imported by the command that needs it.
+Heavy modules are imported by the command that needs them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,27 @@ class _Path(click.Path):
         super().__init__(path_type=Path, **rules)
 
 
-@click.group(invoke_without_command=True, context_settings=_HELP)
+class _Command(click.Group):
+    """The group of commands; Ctrl-C ends it with 130 at any moment, where click's own is 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from wan25_mcp.cli.console import prepare_streams, wants_colour
+
+        prepare_streams()
+        ctx.color = wants_colour()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Command, invoke_without_command=True, context_settings=_HELP)
 @click.version_option(version("wan25-mcp"), prog_name="wan25-mcp")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Edit images with wan2.5-image-to-image, from an AI assistant or from here.
+    """Edit images with wan2.5-image-to-image, from an AI assistant or from this terminal.
 
-    Without a command: serve MCP over stdio, as assistants start it.
+    Without a command, serves MCP over stdio, as assistants start it.
 
     \b
     Try it without a key:   wan25-mcp demo
@@ -57,7 +71,7 @@ def main(context: click.Context) -> None:
     type=click.Choice(get_args(Transport)),
     default="stdio",
     show_default=True,
-    help="How assistants reach it. sse is deprecated by the MCP specification.",
+    help="How assistants connect. sse is deprecated by the MCP specification.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -65,19 +79,23 @@ def main(context: click.Context) -> None:
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="Port to listen on; 0 takes a free one.",
+    help="Port to listen on; 0 picks a free one.",
 )
-@click.option("--emulator", is_flag=True, help="Play the provider: no key, no cost, no real edit.")
+@click.option(
+    "--emulator", is_flag=True, help="Use the built-in emulator: no key, no cost, no real edit."
+)
 def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
-    """Serve MCP: at stdin and stdout, at /mcp (streamable-http) or at /sse (sse).
+    """Serve MCP over stdin and stdout, at /mcp (streamable-http) or at /sse (sse).
 
-    Listening beyond this machine needs WAN25_SERVER_TOKEN.
+    Listening beyond this machine requires WAN25_SERVER_TOKEN.
     """
     settings = _settings(emulator=emulator)
-    _warn_of_unread(settings)
+    _warn_of_unknown(settings)
     if transport == "stdio":
         from wan25_mcp.server.stdio import serve_stdio
 
+        if sys.stdin.isatty():
+            _say_what_stdio_waits_for()
         _run(partial(serve_stdio, settings))
         return
     from wan25_mcp.hosting import serve_http
@@ -85,28 +103,40 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
     sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
 
 
-def _warn_of_unread(settings: Settings) -> None:
+def _say_what_stdio_waits_for() -> None:
+    from wan25_mcp.cli.console import say
+
+    say("Waiting for MCP messages on stdin. An assistant starts this command automatically.")
+    say("Try it here: wan25-mcp demo. Check your settings: wan25-mcp doctor. Stop: Ctrl-C.")
+
+
+def _warn_of_unknown(settings: Settings) -> None:
     import logging
 
     from wan25_mcp.settings import nearest
 
     names = ((name, nearest(name)) for name in settings.unknown)
-    told = [f"{name} ({meant}?)" if meant else name for name, meant in names]
-    if told:
-        logging.getLogger(__name__).warning("Unknown setting %s.", ", ".join(told))
+    names_shown = [f"{name} ({meant}?)" if meant else name for name, meant in names]
+    if names_shown:
+        logging.getLogger(__name__).warning("Unknown setting %s.", ", ".join(names_shown))
 
 
 @main.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=_Path(exists=True, dir_okay=False))
-@click.option("--prompt", default="Replace the background with a starry sky", show_default=True)
+@click.option("--prompt", default="Replace the background with a starry sky", show_default=True,
+              help="What to change, and what must stay.")  # fmt: skip
 @click.option("--output", type=_Path(file_okay=False), help="Folder for the result.")
 def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
-    """Edit a picture right now, without a key: the emulator plays the provider.
+    """Edit a picture now, without a key: the emulator plays the provider.
 
-    Starts the emulator and the MCP server on this machine and drives the server as an assistant
-    would. IMAGE: one or two of your pictures; without any, one that comes with this program.
+    Starts the emulator and the MCP server on this machine and calls the server as an assistant
+    does. IMAGE: one or two of your pictures; the default is a picture that comes with the program.
     """
-    from wan25_mcp.cli.demo import run_demo
+    from wan25_mcp.cli.console import say
+
+    say("The emulator plays the provider: no key, no cost. The result is a stand-in picture, not")
+    say("an edit by the model.\n")
+    from wan25_mcp.cli.demo import run_demo  # this takes a second, so the lines above come first
 
     directory = output or _settings().output_dir
     sys.exit(_run(partial(run_demo, list(images), prompt, directory)))
@@ -118,12 +148,16 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
 @click.option(
     "-n", "count", type=int, default=1, show_default=True, help="How many results: 1 to 4."
 )
-@click.option("--force-new", is_flag=True, help="Pay for another edit though an equal one exists.")
+@click.option(
+    "--force-new",
+    is_flag=True,
+    help="Start, and pay for, a new edit even if an identical one exists.",
+)
 @click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
 def edit(
     images: tuple[str, ...], prompt: str, count: int, force_new: bool, output: Path | None
 ) -> None:
-    """Edit IMAGE (a file, or a public link), wait, and save the result. Costs credits."""
+    """Edit IMAGE (a file or a public link), wait, and save the results. Costs credits."""
     from wan25_mcp.cli.edit import edit_and_save
 
     settings = _settings()
@@ -145,37 +179,40 @@ def task(task_id: str, wait: bool, output: Path | None) -> None:
 
 
 @main.command()
-@click.option("--most", type=click.IntRange(1, 1000), default=20, show_default=True)
-def tasks(most: int) -> None:
-    """List recent edits with their state and cost, newest first. Free; asks nobody."""
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True,
+              help="How many edits to list.")  # fmt: skip
+def tasks(limit: int) -> None:
+    """List recent edits with their state and cost, newest first. Free, and works offline."""
     from wan25_mcp.cli.edit import list_tasks
 
-    _run(partial(list_tasks, _settings(), most))
+    _run(partial(list_tasks, _settings(), limit))
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True,
+              help="Port to listen on; 0 picks a free one.")  # fmt: skip
 @click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
               help="How many times faster than the real model.")  # fmt: skip
 @click.option("--allow-loopback", is_flag=True,
-              help="Call back and load images at addresses of this machine, which the real API "
+              help="Call back to, and load images from, this machine, which the real API "
               "refuses.")  # fmt: skip
 def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
-    """Run the stand-in for the provider's API on its own.
+    """Run the emulator of the provider's API on its own.
 
-    Prints its base URL; use that as WAN25_EMULATOR.
+    Prints its base URL, to be set as WAN25_EMULATOR.
     """
-    _run(partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback))
+    job = partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback)
+    sys.exit(_run(job))
 
 
 @main.command()
 def doctor() -> None:
-    """Check settings, folders, network and key; say what to fix. Free."""
-    sys.exit(_run(partial(_examine, _settings())))
+    """Check settings, folders, network and key, and say what to fix. Free."""
+    sys.exit(_run(partial(_check, _settings())))
 
 
-async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> None:
+async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> int:
     import signal
 
     from wan25_mcp.cli.console import say, show
@@ -187,27 +224,31 @@ async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback:
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 show(emulator.base_url)
                 say(f"The emulator takes any key. Use it with: WAN25_EMULATOR={emulator.base_url}")
-                async for _ in signals:
-                    break
+                async for number in signals:
+                    return INTERRUPTED if number == signal.SIGINT else 0
     except OSError as error:
         raise SettingsError(
             f"Cannot listen on {host} port {port} ({(error.strerror or 'unknown').lower()}).",
-            fix="Choose another --port (0 takes a free one) or --host.",
+            fix="Choose another --port (0 picks a free one) or --host.",
         ) from None
+    return 0
 
 
-async def _examine(settings: Settings) -> int:
+async def _check(settings: Settings) -> int:
     from wan25_mcp.cli.console import show
-    from wan25_mcp.cli.doctor import examine
+    from wan25_mcp.cli.doctor import run_checks
 
-    bad = 0
-    async for finding in examine(settings):
-        show(f"{'ok  ' if finding.good else 'BAD '} {finding.what}")
-        if not finding.good:
+    counts = {"FAIL": 0, "WARN": 0}
+    async for finding in run_checks(settings):
+        show(f"{finding.verdict:<4} {finding.what}")
+        if finding.verdict != "ok":
             show(f"     {finding.fix}")
-            bad += 1
-    show("Everything an edit needs is there." if not bad else f"{bad} to fix.")
-    return FAILED if bad else 0
+            counts[finding.verdict] += 1
+    problems = counts["FAIL"]
+    found = f"{problems} problem{'' if problems == 1 else 's'} found"
+    warned = f", {counts['WARN']} warning" if counts["WARN"] else ""
+    show(f"{found if problems else 'All checks passed'}{warned}.")
+    return FAILED if problems else 0
 
 
 def _settings(*, emulator: bool = False) -> Settings:
@@ -224,22 +265,20 @@ def _settings(*, emulator: bool = False) -> Settings:
 
 
 def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Run a job on the event loop; our errors become lines and exit statuses."""
+    """Run a job on the event loop; errors of this package become lines and exit statuses."""
     try:
         return anyio.run(job)
     except Wan25Error as error:
         _fail(error)
     except ExceptionGroup as group:
-        ours = _only_error_in(group)
-        if ours is None:
+        inner = _only_error_in(group)
+        if inner is None:
             raise
-        _fail(ours)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _fail(inner)
 
 
 def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
-    """Our error that task groups have wrapped on its way, if nothing else went wrong."""
+    """The error that task groups have wrapped on its way, if nothing else went wrong."""
     if len(group.exceptions) > 1:
         return None
     inner = group.exceptions[0]

@@ -52,11 +52,13 @@ class Progress:
     Args:
         elapsed: Seconds since the edit began.
         typical: How many seconds such edits typically take, if a few are known.
+        note: Why it takes longer, such as a wait that the provider asks for.
     """
 
     edit: Edit
     elapsed: float
     typical: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

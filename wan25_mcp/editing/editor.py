@@ -89,6 +89,7 @@ class Editor:
         *,
         force_new: bool = False,
         patience: float = SUBMIT_PATIENCE,
+        on_progress: OnProgress | None = None,
     ) -> Edit:
         """Start an edit, or return the one that an identical call started.
 
@@ -98,6 +99,7 @@ class Editor:
 
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
+            on_progress: Called every second while the edit is being submitted.
 
         Raises:
             Withheld: A limit set by the operator has no room; nothing was sent.
@@ -106,7 +108,7 @@ class Editor:
         if isinstance(wanted, EditRequest):
             wanted = EditInput.of(wanted)
         start = Start(await self._opened(), self._preparer, wanted)
-        return await start.edit(force_new=force_new, patience=patience)
+        return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
 
     async def get(self, edit: Edit | str) -> Edit:
         """Poll an edit once, by what `edit` returned, a task id or a handle.

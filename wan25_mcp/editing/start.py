@@ -11,6 +11,7 @@ from wan25_mcp.editing.callbacks import Address, new_address
 from wan25_mcp.editing.edit import Edit, seen, unseen
 from wan25_mcp.editing.open_account import HANDLE_PREFIX, OpenAccount, is_open
 from wan25_mcp.editing.submitter import LEASE_SECONDS
+from wan25_mcp.editing.waiting import OnProgress, until_ended
 from wan25_mcp.errors import SettingsError, TaskFailed
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
 from wan25_mcp.journal import Claim, ClaimRequest, Intent, fingerprint
@@ -34,7 +35,9 @@ class Start:
         self._handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
         self._callback: Address | None = None
 
-    async def edit(self, *, force_new: bool, patience: float) -> Edit:
+    async def edit(
+        self, *, force_new: bool, patience: float, on_progress: OnProgress | None = None
+    ) -> Edit:
         """What the start has come to when the submit has ended, or after `patience` seconds."""
         until = anyio.current_time() + patience
         owner = await self._account.ownership.owner()
@@ -47,7 +50,7 @@ class Start:
         if claim.deduplicated:
             return await self._earlier(claim.intent, until)
         with anyio.CancelScope(deadline=until):
-            await submit.ended.wait()
+            await until_ended(submit, on_progress)
         intent = submit.intent
         edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
         return replace(edit, notes=(*submit.changes, *edit.notes))

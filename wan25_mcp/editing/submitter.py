@@ -7,7 +7,6 @@ the outcome before anybody learns it. A request that may have been accepted is n
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 import anyio
 
 from wan25_mcp.editing.circuit_breaker import CircuitBreaker
+from wan25_mcp.editing.resend import resend_note, resend_pause
 from wan25_mcp.editing.shared import Shared
 from wan25_mcp.errors import OutcomeUnknown, Unreachable, Wan25Error
 from wan25_mcp.inputs.prepare import PreparedRequest
@@ -64,6 +64,8 @@ class Submit:
     snapshot: Snapshot | None = None
     changes: tuple[str, ...] = ()
     refusal: Wan25Error | None = None
+    note: str | None = None
+    """Why it takes longer, while it waits to be sent again."""
     on_the_wire: bool = False
     has_outcome: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -115,6 +117,11 @@ class Submitter:
         submit = self._under_way[intent.handle] = Submit(intent)
         self._tasks.start_soon(self._run, submit, prepare)
         return submit
+
+    def note(self, handle: str) -> str | None:
+        """Why a submit of this process takes longer, if it does."""
+        submit = self._under_way.get(handle)
+        return submit.note if submit else None
 
     async def ended(self, handle: str) -> None:
         """Wait until a submit of this process has ended."""
@@ -233,7 +240,9 @@ class Submitter:
                 submit.intent = await self._degraded.refuse(submit.intent, error)
                 return
             await self._journal.pause(handle, now=self._clock(), lease=LEASE_SECONDS)
+            submit.note = resend_note(attempt, error)
             await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._random()))
+            submit.note = None
 
     async def _send_once(self, submit: Submit, request: EditRequest) -> Wan25Error | None:
         """Send, and journal the outcome. Returns the error of a submit that was not accepted."""
@@ -266,17 +275,6 @@ class Submitter:
     def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
         asked = error.retry_after_seconds or 0.0
         return error.retryable and attempt < MOST_RESENDS and asked <= MAX_WAIT_FOR_RESEND
-
-
-def resend_pause(attempt: int, asked: float | None, random: float) -> float:
-    """Seconds before a submit that was certainly not accepted is sent again.
-
-    Args:
-        attempt: 0 for the first resend.
-        asked: Seconds that the provider asked for; the pause is never shorter.
-        random: A random number in [0, 1), for full jitter.
-    """
-    return (asked or 0.0) + min(math.ldexp(1.0, attempt), 30.0) * random
 
 
 def _interrupted(cause: str) -> OutcomeUnknown:

@@ -8,8 +8,9 @@ from typing import Final
 
 import anyio
 
-from wan25_mcp.editing.edit import Edit, Progress, seen
+from wan25_mcp.editing.edit import Edit, Progress, seen, unseen
 from wan25_mcp.editing.open_account import OpenAccount, unknown, unknown_everywhere
+from wan25_mcp.editing.submitter import Submit
 from wan25_mcp.journal import Intent
 from wan25_mcp.polling.watch import Watch
 
@@ -27,6 +28,17 @@ def margin(timeout: float) -> float:
     return min(_MARGIN, timeout * _MARGIN_SHARE)
 
 
+async def until_ended(submit: Submit, on_progress: OnProgress | None) -> None:
+    """Wait until a submit of this process has ended, reporting what delays it every second."""
+    began = anyio.current_time()
+    while not submit.ended.is_set():
+        if on_progress is not None:
+            elapsed = anyio.current_time() - began
+            await on_progress(Progress(unseen(submit.intent), elapsed, note=submit.note))
+        with anyio.move_on_after(1.0 if on_progress else None):
+            await submit.ended.wait()
+
+
 async def until_submitted(
     account: OpenAccount, name: str, on_progress: OnProgress | None
 ) -> Intent | None:
@@ -37,7 +49,8 @@ async def until_submitted(
             return await account.submitted(name, await_callback=True)
         if on_progress is not None:
             known = await account.report(name)
-            await on_progress(Progress(known, anyio.current_time() - began))
+            elapsed = anyio.current_time() - began
+            await on_progress(Progress(known, elapsed, note=account.submitter.note(name)))
 
 
 async def until_settled(

@@ -1,8 +1,8 @@
 """The ASGI app: Streamable HTTP at /mcp or SSE at /sse, behind Host, Origin and token checks.
-Callbacks of the provider, which cannot pass these, are taken out in front of them.
+The provider's callbacks, which cannot pass these, are routed before them.
 
-The SDK checks Host and Origin by itself on loopback addresses only and checks nothing anywhere
-else, so the rules are always passed to it.
+By default the SDK checks Host and Origin on loopback addresses only, so the rules are always
+passed to it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan25_mcp.errors import SettingsError
-from wan25_mcp.hosting.bodies import MOST_BODY_BYTES, MOST_HELD_BYTES, BodyBudget
+from wan25_mcp.hosting.bodies import MAX_BODY_BYTES, MAX_HELD_BYTES, BodyBudget
 from wan25_mcp.hosting.callbacks import CallbackReceiver
 from wan25_mcp.hosting.connections import Admission
-from wan25_mcp.hosting.sessions import IDLE_SECONDS, MOST_SESSIONS, SessionBound
+from wan25_mcp.hosting.sessions import IDLE_SECONDS, MAX_SESSIONS, SessionLimit
 from wan25_mcp.settings import Settings
 
 HttpTransport = Literal["streamable-http", "sse"]
 PATHS: Final[dict[HttpTransport, str]] = {"streamable-http": "/mcp", "sse": "/sse"}
-_TAKEN: Final = ("mcp", "sse", "messages")
+_MCP_SEGMENTS: Final = ("mcp", "sse", "messages")
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -51,26 +51,35 @@ def create_app(
     require_token_beyond_loopback(host, settings)
     if callbacks:
         _require_path_of_its_own(callbacks.path)
-    security = security_for(host, settings)
-    app: ASGIApp
+    app = Admission(
+        BodyBudget(
+            _mcp_app(server, transport, security_for(host, settings)),
+            MAX_BODY_BYTES,
+            MAX_HELD_BYTES,
+        )
+    )
+    gated: ASGIApp = TokenGate(app, settings.server_token) if settings.server_token else app
+    gated = AddressGate(gated, names_for(host, settings))
+    return CallbackEntrance(gated, callbacks) if callbacks else gated
+
+
+def _mcp_app(
+    server: MCPServer[Any], transport: HttpTransport, security: TransportSecuritySettings
+) -> ASGIApp:
+    """The SDK's app for a transport."""
     if transport == "sse":
-        app = server.sse_app(
+        return server.sse_app(
             sse_path=PATHS["sse"],
-            max_request_body_size=MOST_BODY_BYTES,
+            max_request_body_size=MAX_BODY_BYTES,
             transport_security=security,
         )
-    else:
-        app = server.streamable_http_app(
-            streamable_http_path=PATHS["streamable-http"],
-            max_request_body_size=MOST_BODY_BYTES,
-            session_idle_timeout=IDLE_SECONDS,
-            transport_security=security,
-        )
-        app = SessionBound(app, MOST_SESSIONS)
-    app = Admission(BodyBudget(app, MOST_BODY_BYTES, MOST_HELD_BYTES))
-    app = TokenGate(app, settings.server_token) if settings.server_token else app
-    app = AddressGate(app, names_for(host, settings))
-    return CallbackEntrance(app, callbacks) if callbacks else app
+    app = server.streamable_http_app(
+        streamable_http_path=PATHS["streamable-http"],
+        max_request_body_size=MAX_BODY_BYTES,
+        session_idle_timeout=IDLE_SECONDS,
+        transport_security=security,
+    )
+    return SessionLimit(app, MAX_SESSIONS)
 
 
 def is_loopback(host: str) -> bool:
@@ -93,7 +102,7 @@ def require_token_beyond_loopback(host: str, settings: Settings) -> None:
 
 
 def _require_path_of_its_own(path: str) -> None:
-    if path.split("/")[1] in _TAKEN:
+    if path.split("/")[1] in _MCP_SEGMENTS:
         raise SettingsError(
             f"WAN25_CALLBACK_URL has the path {path}, where MCP itself is served.",
             fix="Set WAN25_CALLBACK_URL to another path, such as /wan25-callbacks.",
@@ -101,13 +110,13 @@ def _require_path_of_its_own(path: str) -> None:
 
 
 def names_for(host: str, settings: Settings) -> tuple[str, ...]:
-    """The names callers may use for us: loopback's, the bound host's, and those configured."""
+    """The host names callers may use: loopback, the bound host, and those configured."""
     bound = f"[{host}]" if ":" in host else host
     return tuple(dict.fromkeys([*_LOOPBACK_NAMES, bound, *settings.allowed_hosts]))
 
 
 def security_for(host: str, settings: Settings) -> TransportSecuritySettings:
-    """The SDK's own checks of Host and Origin. They run behind ours, which are stricter."""
+    """The SDK's own checks of Host and Origin, behind `AddressGate`, which is stricter."""
     names = names_for(host, settings)
     return TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
@@ -122,9 +131,9 @@ def security_for(host: str, settings: Settings) -> TransportSecuritySettings:
 
 
 class CallbackEntrance:
-    """Sends what is below the callbacks' path there, and everything else on to the gates.
+    """Routes what is below the callbacks' path to the receiver, and everything else to the gates.
 
-    The receiver passes nothing on, so no spelling of a path gets past the gates this way.
+    The receiver forwards nothing, so no spelling of a path gets past the gates this way.
     """
 
     def __init__(self, app: ASGIApp, callbacks: CallbackReceiver) -> None:
@@ -137,9 +146,9 @@ class CallbackEntrance:
 
 
 class AddressGate:
-    """Lets a request through whose Host, and Origin if it has one, is one of our names.
+    """Requires that Host, and Origin if there is one, is an allowed name.
 
-    The SDK takes `name:*` for a prefix, so that `localhost:1.evil.example` would pass it.
+    The SDK reads `name:*` as a prefix, so `localhost:1.evil.example` would pass its check.
     """
 
     def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
@@ -151,7 +160,7 @@ class AddressGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
-        with suppress(ClientDisconnect):  # uvicorn would log a traceback for each who leaves
+        with suppress(ClientDisconnect):  # uvicorn would log a traceback for each
             await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> Response | None:
@@ -164,7 +173,7 @@ class AddressGate:
 
 
 class TokenGate:
-    """Lets a request through that carries the configured bearer token."""
+    """Requires the configured bearer token."""
 
     def __init__(self, app: ASGIApp, token: SecretStr) -> None:
         self._app = app
@@ -173,7 +182,7 @@ class TokenGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._is_open_to(scope):
             refusal = JSONResponse(
-                {"error": "This server needs its bearer token in the Authorization header."},
+                {"error": "Send this server's bearer token in the Authorization header."},
                 status_code=401,
                 headers={"WWW-Authenticate": 'Bearer realm="wan25-mcp"'},
             )

@@ -1,8 +1,8 @@
-"""How large a request may be, and how much of all requests together is held in memory.
+"""Limits on the size of one request, and on the memory that all requests hold together.
 
-An image may come inside a request, as a `data:` URI. The limit is what the tool's schema allows, so
-that the tool refuses what is somewhat larger in its own words. A request waits, unread, while there
-is no room for it; one that carries no image always has room.
+An image may come inside a request, as a `data:` URI. The limit is a little above what the tool's
+schema allows, so that the tool itself refuses an image that is slightly too large. A request waits,
+unread, while there is no room for it; one without an image always has room.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from wan25_mcp.inputs.sources import MAX_DATA_BYTES
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.provider.models import MAX_IMAGES_IN
 
-MOST_BODY_BYTES: Final = MAX_IMAGES_IN * MAX_SOURCE_CHARACTERS + 4_000_000
-"""The rest of a call, and what a client's JSON adds by escaping slashes."""
+MAX_BODY_BYTES: Final = MAX_IMAGES_IN * MAX_SOURCE_CHARACTERS + 4_000_000
+"""The images, and 4 MB for the rest of the call and for slashes that a client escapes."""
 
-MOST_HELD_BYTES: Final = 2 * MOST_BODY_BYTES
-"""Of all bodies that are read or answered; each is in memory some five times while it is parsed."""
+MAX_HELD_BYTES: Final = 2 * MAX_BODY_BYTES
+"""Limit for all bodies in work; parsing takes about five times the memory of each."""
 
 SMALL_BYTES: Final = 64 * 1024
 ROOM_SECONDS: Final = 20.0
 RETRY_AFTER_SECONDS: Final = 5
 
 HANDED_OVER_SECONDS: Final = 4.0
-"""A message that was answered 202 is worked on afterwards; `edit_image` answers within these."""
+"""After a 202 the message is still in work; `edit_image` takes at most this long."""
 
 
 class BodyBudget:
-    """Stands before the SDK's app, which must take bodies of `most_each` bytes."""
+    """Wraps the SDK's app, which must accept bodies of `max_each` bytes."""
 
-    def __init__(self, app: ASGIApp, most_each: int, most_held: int) -> None:
+    def __init__(self, app: ASGIApp, max_each: int, max_held: int) -> None:
         self._app = app
-        self._most_each = most_each
-        self._room = WeightedSemaphore(most_held)
+        self._max_each = max_each
+        self._room = WeightedSemaphore(max_held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -51,7 +51,7 @@ class BodyBudget:
         size, receive = await self._size_of(scope, receive)
         if size <= SMALL_BYTES:
             await self._app(scope, receive, send)
-        elif size > self._most_each:
+        elif size > self._max_each:
             await self._too_large()(scope, receive, send)
         elif await self._has_room(size):
             await self._answer(size, scope, receive, send)
@@ -59,10 +59,10 @@ class BodyBudget:
             await _no_room()(scope, receive, send)
 
     async def _size_of(self, scope: Scope, receive: Receive) -> tuple[int, Receive]:
-        """The size of a body; the largest allowed if it is not announced and not small."""
+        """The size of a body; the maximum if it is not announced and not small."""
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "")
-        if "transfer-encoding" not in headers:  # which counts where both are given
+        if "transfer-encoding" not in headers:  # which takes precedence where both are given
             is_size = announced.isascii() and announced.isdigit()
             return int(announced) if is_size else 0, receive
         read: deque[Message] = deque()
@@ -73,7 +73,7 @@ class BodyBudget:
             if not message.get("more_body", False):
                 break
         else:
-            size = self._most_each
+            size = self._max_each
 
         async def replay() -> Message:
             return read.popleft() if read else await receive()
@@ -92,7 +92,7 @@ class BodyBudget:
         async def note_status(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
-            if status != 413:  # of a body that was not announced; said better below
+            if status != 413:  # for a body that was not announced; the text below says more
                 await send(message)
 
         try:
@@ -107,7 +107,7 @@ class BodyBudget:
         return _refusal(
             413,
             INVALID_REQUEST,
-            f"The request is too large: the limit is {self._most_each // 1_000_000} MB, and "
+            f"The request is too large: the limit is {self._max_each // 1_000_000} MB, and "
             f"{MAX_DATA_BYTES // 1_000_000} MB for each image in a data: URI. Give a public "
             "https:// link or a smaller image. Nothing was sent or charged.",
         )
@@ -127,6 +127,6 @@ def _no_room() -> Response:
 def _refusal(
     status: int, code: int, message: str, headers: dict[str, str] | None = None
 ) -> Response:
-    """A JSON-RPC error without an id, as the SDK's own: the body, which has it, was not read."""
+    """A JSON-RPC error without an id: the id is in the body, which was not read."""
     error = {"code": code, "message": message}
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status, headers)

@@ -1,10 +1,10 @@
-"""Receives the provider's word that a task is settled, and believes nothing it says.
+"""Receives the provider's callbacks when a task is settled. Nothing they say is trusted.
 
-A POST to `{path}/{handle}/{secret}` passes the handle, the secret and at most a task id on to
-`notify`, which alone can tell whether the secret is that submit's. Every answer comes in under a
-second. Whoever does not know a secret learns nothing, and can do no more than use up the pace.
+A POST to `{path}/{handle}/{secret}` passes the handle, the secret and at most a task id to
+`notify`, which checks the secret. Every answer takes less than a second. A caller without a secret
+learns nothing, and can only use up the rate limit for strangers.
 
-The provider sends no token and calls us by our public name, so no gate stands before this.
+The provider sends no token and uses the server's public name, so the gates do not apply here.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from starlette.types import Receive, Scope, Send
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.client import read_callback
 
-MOST_BYTES: Final = 64 * 1024
+MAX_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 0.4
 NOTIFY_SECONDS: Final = 0.5
-"""With the body's, under the second in which every callback is answered."""
+"""Together with BODY_SECONDS less than the second in which every callback is answered."""
 
-MAX_BATCH: Final = 64
-"""Bodies that are read, and secrets that are compared, at one time."""
+MAX_AT_ONCE: Final = 64
+"""Bodies read, and secrets checked, at the same time."""
 
 PER_SECOND: Final = 30.0
 BURST: Final = 60.0
 RETRY_AFTER_SECONDS: Final = 2
 
 Knows = Callable[[str, str], bool]
-"""Whether a handle and its secret are surely ours; False where only `notify` can tell."""
+"""Whether a handle and its secret belong to this process; False where only `notify` can tell."""
 
 Notify = Callable[[str, str, str | None], Awaitable[bool]]
-"""Told a handle, a secret and perhaps a task id; returns whether the secret is that submit's."""
+"""Receives a handle, a secret and perhaps a task id; returns whether the secret is right."""
 
 _TAIL: Final = re.compile(rb"/(?P<handle>edit-[0-9a-f]{16})/(?P<secret>[A-Za-z0-9_-]{43})")
 _LOG: Final = logging.getLogger(__name__)
 
 
 class TokenBucket:
-    """Lets `per_second` through in the long run, and `burst` at once.
+    """Allows `per_second` in the long run, and `burst` at once.
 
     Args:
         clock: Seconds that only rise.
@@ -72,16 +72,16 @@ class TokenBucket:
 
 
 class _TooLarge(Exception):
-    """A body of more than MOST_BYTES."""
+    """A body of more than MAX_BYTES."""
 
 
 @dataclass
 class _Reply:
-    """What `notify` said, once it has."""
+    """What `notify` returned, once it has."""
 
-    belongs: bool | None = None
-    """None: it could not say."""
-    spoken: anyio.Event = field(default_factory=anyio.Event)
+    is_right: bool | None = None
+    """None: it could not tell."""
+    given: anyio.Event = field(default_factory=anyio.Event)
 
 
 class CallbackReceiver:
@@ -89,9 +89,9 @@ class CallbackReceiver:
 
     Args:
         path: Begins with a slash and does not end with one.
-        notify: May hang or raise: neither makes the provider wait, nor ends anything.
-        tasks: Where `notify` runs, so that one that cannot be cancelled holds up no answer.
-        knows: Whose callbacks come through however many strangers call.
+        notify: May hang or raise; the provider is answered in time all the same.
+        tasks: Where `notify` runs, so that one that cannot be cancelled delays no answer.
+        knows: Whose callbacks have a rate limit of their own, which strangers cannot use up.
         clock: Seconds that only rise.
     """
 
@@ -110,23 +110,23 @@ class CallbackReceiver:
         self._knows = knows
         self._tasks = tasks
         self._strangers = TokenBucket(PER_SECOND, BURST, clock)
-        self._ours = TokenBucket(PER_SECOND, BURST, clock)
-        self._reading = self._telling = 0
-        self._complained = False
+        self._known = TokenBucket(PER_SECOND, BURST, clock)
+        self._reading = self._notifying = 0
+        self._warned = False
 
     def is_below(self, scope: Scope) -> bool:
-        """Whether a request is one for this receiver, by its path as it was sent."""
+        """Whether a request is for this receiver, by its path as it was sent."""
         return scope["type"] == "http" and _raw_path(scope).startswith(self._path + b"/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answer(scope, receive)
-        # No connection outlives its answer: an idle one is of use to nobody, and what is left of
-        # a body is not read.
+        # No connection outlives its answer: nobody needs an idle one, and the rest of a body is
+        # not read.
         answer.headers["connection"] = "close"
         await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        # The raw path: what is spelt otherwise than we spelt it was not made by us.
+        # The raw path: an address that is spelled differently was not made here.
         path = _raw_path(scope)
         found = _TAIL.fullmatch(path[len(self._path) :]) if path.startswith(self._path) else None
         if found is None:
@@ -136,24 +136,24 @@ class CallbackReceiver:
         if _announces_too_much(Headers(scope=scope)):
             return _too_large()
         handle, secret = found["handle"].decode(), found["secret"].decode()
-        bucket = self._ours if self._knows(handle, secret) else self._strangers
+        bucket = self._known if self._knows(handle, secret) else self._strangers
         if wait := bucket.take():
             return _later(429, math.ceil(wait))
         try:
             hint = await self._hint(receive)
         except _TooLarge:
             return _too_large()
-        return await self._passed_on(handle, secret, hint)
+        return await self._notified(handle, secret, hint)
 
-    # --- the body, of which at most a hint is taken -----------------------------------------
+    # --- the body, of which only a task id is read ------------------------------------------
 
     async def _hint(self, receive: Receive) -> str | None:
-        """The task id that a body names; None when it names none, or none in time.
+        """The task id in a body; None without one, or when it does not come in time.
 
         Raises:
             _TooLarge: The body is too long to be a callback.
         """
-        if self._reading >= MAX_BATCH:
+        if self._reading >= MAX_AT_ONCE:
             return None
         self._reading += 1
         try:
@@ -163,41 +163,43 @@ class CallbackReceiver:
         finally:
             self._reading -= 1
 
-    # --- passing it on ----------------------------------------------------------------------
+    # --- notify ----------------------------------------------------------------------------
 
-    async def _passed_on(self, handle: str, secret: str, hint: str | None) -> Response:
+    async def _notified(self, handle: str, secret: str, hint: str | None) -> Response:
         reply = _Reply()
-        if self._telling < MAX_BATCH:
-            self._telling += 1
-            self._tasks.start_soon(self._tell, reply, handle, secret, hint)
+        if self._notifying < MAX_AT_ONCE:
+            self._notifying += 1
+            self._tasks.start_soon(self._run_notify, reply, handle, secret, hint)
             with anyio.move_on_after(NOTIFY_SECONDS):
-                await reply.spoken.wait()
-        if reply.belongs is None:
-            self._complain(handle)
+                await reply.given.wait()
+        if reply.is_right is None:
+            self._warn(handle)
             return _later(503, RETRY_AFTER_SECONDS)
-        self._complained = False
-        _LOG.debug("A callback for %s: %s", handle, "taken" if reply.belongs else "not its own")
-        return Response(status_code=204) if reply.belongs else _not_found()
+        self._warned = False
+        _LOG.debug(
+            "A callback for %s: %s", handle, "accepted" if reply.is_right else "wrong secret"
+        )
+        return Response(status_code=204) if reply.is_right else _not_found()
 
-    async def _tell(self, reply: _Reply, handle: str, secret: str, hint: str | None) -> None:
+    async def _run_notify(self, reply: _Reply, handle: str, secret: str, hint: str | None) -> None:
         try:
             with anyio.move_on_after(NOTIFY_SECONDS):
-                reply.belongs = await self._notify(handle, secret, hint)
+                reply.is_right = await self._notify(handle, secret, hint)
         except Wan25Error as error:
             _LOG.debug("A callback for %s: %s", handle, error.message)
         except Exception as error:  # noqa: BLE001  a stranger's request must not end the server
-            # Not its text: a database's error quotes what was asked of it, the secret included.
+            # Without its text: a database error quotes the query, which holds the secret.
             trace = "".join(traceback.format_tb(error.__traceback__))
             _LOG.error("A callback for %s: %s\n%s", handle, type(error).__name__, trace)
         finally:
-            self._telling -= 1
-            reply.spoken.set()
+            self._notifying -= 1
+            reply.given.set()
 
-    def _complain(self, handle: str) -> None:
-        """Once for each time of trouble, however many callbacks come in it."""
-        if not self._complained:
-            self._complained = True
-            _LOG.warning("A callback for %s could not be checked; looks go on.", handle)
+    def _warn(self, handle: str) -> None:
+        """Warn once until a callback succeeds again, however many come meanwhile."""
+        if not self._warned:
+            self._warned = True
+            _LOG.warning("A callback for %s could not be checked; polling goes on.", handle)
 
 
 @asynccontextmanager
@@ -217,7 +219,7 @@ def _raw_path(scope: Scope) -> bytes:
 
 def _announces_too_much(headers: Headers) -> bool:
     announced = headers.get("content-length", "")
-    return announced.isdecimal() and (len(announced) > 9 or int(announced) > MOST_BYTES)
+    return announced.isdecimal() and (len(announced) > 9 or int(announced) > MAX_BYTES)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -225,14 +227,14 @@ async def _body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         found += message.get("body", b"")
-        if len(found) > MOST_BYTES:
+        if len(found) > MAX_BYTES:
             raise _TooLarge
         if not message.get("more_body", False):  # the end, or the caller has gone
             return bytes(found)
 
 
 def _not_found() -> Response:
-    """The one answer to whoever knows no secret, whatever it was that was wrong."""
+    """The same answer whatever was wrong, so that a stranger learns nothing."""
     return PlainTextResponse("Not Found", 404)
 
 

@@ -1,9 +1,8 @@
-"""Connections to the port where MCP is served: how many, and how long a request may take to come.
+"""Limits on connections to the MCP port: how many, and how long a request may take to arrive.
 
-A connection that has not sent a request which passed the gates costs a descriptor and proves
-nothing. When there are too many, the one that has waited longest for such a request is closed, so
-strangers who hold connections open push each other out, and never a caller who is being answered.
-How long an answer takes is not limited: streams stay open for hours.
+Above the limit, the connection that has waited longest without a request that passed the gates is
+closed. Strangers who hold connections open displace each other, and never a caller who is being
+answered. How long an answer takes is not limited: streams stay open for hours.
 """
 
 from __future__ import annotations
@@ -19,39 +18,39 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS: Final = 10.0
-"""From the opening of a connection, or the end of an answer, to the end of the next request's head.
-An idle one is closed sooner, by uvicorn's own 5 seconds."""
+"""From the start of a connection, or the end of an answer, to the end of the next request's head.
+uvicorn closes an idle one after 5 seconds."""
 
 BODY_SECONDS: Final = 30.0
 BODY_BYTES_PER_SECOND: Final = 32_768
-"""A body may take the first, and a second more for so many bytes of it."""
+"""A body may take BODY_SECONDS, and one second more for each of these bytes."""
 
-MOST_CONNECTIONS: Final = 512
+MAX_CONNECTIONS: Final = 512
 """Each client has one or two."""
 
-COMPLAINT_SECONDS: Final = 60.0
-"""Between two log lines about the same trouble: strangers must not fill a disk."""
+WARNING_SECONDS: Final = 60.0
+"""Between two log lines with the same cause: strangers must not fill a disk."""
 
 _ADMIT: Final = "admit_connection"
 _LOG: Final = logging.getLogger(__name__)
 
 
 def descriptors() -> int:
-    """How many files and sockets this process may have open."""
-    if sys.platform == "win32":  # sockets are no file descriptors there
+    """The limit of files and sockets that this process may have open."""
+    if sys.platform == "win32":  # sockets are not file descriptors there
         return 8192
     import resource
 
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def most_connections() -> int:
-    """Well below the descriptors: the provider, the journal and files need some too."""
-    return max(8, min(MOST_CONNECTIONS, descriptors() // 2))
+def max_connections() -> int:
+    """Well below the descriptor limit: the provider, the journal and files need some too."""
+    return max(8, min(MAX_CONNECTIONS, descriptors() // 2))
 
 
-class Seldom:
-    """Logs a warning at most once a minute, however often its cause comes."""
+class OncePerMinute:
+    """Logs a warning at most once a minute."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -60,28 +59,28 @@ class Seldom:
     def warn(self, message: str, *details: object) -> None:
         """As `logging.Logger.warning` does."""
         if self._clock() >= self._next:
-            self._next = self._clock() + COMPLAINT_SECONDS
+            self._next = self._clock() + WARNING_SECONDS
             _LOG.warning(message, *details)
 
 
 class Lobby:
     """The connections of a port that wait for a request, the longest waiting first."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self._waiting: dict[Connection, None] = {}
-        self._trouble = Seldom(asyncio.get_running_loop().time)
+        self._warning = OncePerMinute(asyncio.get_running_loop().time)
 
     def enter(self, connection: Connection, count: int) -> None:
-        """Take in a connection that waits for a request, and close another if they are too many.
+        """Add a connection that waits for a request, and close another above the limit.
 
         Args:
             count: How many are open, this one included.
         """
         self._waiting[connection] = None
-        if count > self.most:
-            self._trouble.warn(
-                "%d connections are open. The ones that wait longest for a request are closed.",
+        if count > self.limit:
+            self._warning.warn(
+                "%d connections are open. Those that have waited longest for a request are closed.",
                 count,
             )
             longest = next(iter(self._waiting))
@@ -94,7 +93,7 @@ class Lobby:
 
 
 class Connection(H11Protocol):
-    """uvicorn's, within a lobby and with deadlines; uvicorn itself waits forever for a request."""
+    """uvicorn's, with deadlines and a limit; uvicorn itself waits forever for a request."""
 
     def __init__(self, *args: Any, lobby: Lobby, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -128,7 +127,7 @@ class Connection(H11Protocol):
         try:
             await app(scope, self._in_time(receive), send)
         finally:
-            self._answering -= 1  # another request may have come with this one, in one packet
+            self._answering -= 1  # another request may have come in the same packet
             if not self._answering and not self.transport.is_closing():
                 self._await_request()
 
@@ -154,7 +153,7 @@ class Connection(H11Protocol):
 
 
 class Admission:
-    """Stands behind the gates: whose request comes so far keeps its connection."""
+    """Stands behind the gates: a request that gets here keeps its connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -166,16 +165,16 @@ class Admission:
 
 
 def report_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Log once a minute that no connection can be accepted, not 2,000 times a second.
+    """Log once a minute, not 2,000 times a second, that no connection can be accepted.
 
-    asyncio tries again after a second by itself, as often at once as the backlog is long.
+    asyncio retries every second, once for each place in the backlog.
     """
-    trouble = Seldom(loop.time)
+    warning = OncePerMinute(loop.time)
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, OSError) and "accept" in context.get("message", ""):
-            trouble.warn("New connections cannot be accepted: %s.", error.strerror)
+            warning.warn("New connections cannot be accepted: %s.", error.strerror)
         else:
             loop.default_exception_handler(context)
 

@@ -16,19 +16,19 @@ from wan25_mcp.hosting.connections import Connection, Lobby
 GRACE_SECONDS: Final = 2
 """How long open streams may go on after a signal."""
 
-WAITING_TO_BE_ACCEPTED: Final = 1024
-"""One more is not answered, and its system tries again after a second or more."""
+ACCEPT_BACKLOG: Final = 1024
+"""Beyond this, a client's system retries the connection after a second or more."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, without its signals: raised again at its end, they would end the process before
-    submits on the wire have learnt their task ids."""
+    """uvicorn's, without its signal handling: it raises a signal again when it stops, which would
+    end the process before submits on the wire have their task ids."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         for listener in sockets or ():
-            # asyncio accepts as many at once as may wait to be; the two are not the same here.
-            listener.listen(WAITING_TO_BE_ACCEPTED)
+            # asyncio uses one number for the backlog and for how many it accepts at once.
+            listener.listen(ACCEPT_BACKLOG)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,8 +45,8 @@ def main_server(app: ASGIApp, log_level: str, lobby: Lobby) -> Server:
         ws="none",
         timeout_graceful_shutdown=GRACE_SECONDS,
         http=partial(Connection, lobby=lobby),  # type: ignore[arg-type]  # called as a class is
-        # So many are accepted at once, before the first of them can be closed again.
-        backlog=max(8, lobby.most // 4),
+        # How many are accepted at once, before the first of them can be closed again.
+        backlog=max(8, lobby.limit // 4),
     )
     return Server(config)
 
@@ -58,8 +58,8 @@ def bind(host: str, port: int) -> socket.socket:
         OSError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: asyncio sets TCP_NODELAY on what is accepted only where it is, and
-    # without it every answer on a kept connection waits 40 ms for an acknowledgement.
+    # asyncio sets TCP_NODELAY on accepted sockets only where the protocol is named. Without it,
+    # every answer on a kept connection waits 40 ms for an acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Runs the app on a socket until a signal asks it to stop. Signals are received here."""
+"""Runs the app on a socket until a signal stops it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
 from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver
-from wan25_mcp.hosting.collecting import collect_seldom
-from wan25_mcp.hosting.connections import Lobby, most_connections, report_accept_errors
+from wan25_mcp.hosting.connections import Lobby, max_connections, report_accept_errors
+from wan25_mcp.hosting.garbage import collect_less_often
 from wan25_mcp.hosting.listening import bind, main_server
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
@@ -38,20 +38,20 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
     Raises:
         SettingsError: The address cannot be listened on.
     """
-    collect_seldom()
+    collect_less_often()
     host = host.strip("[]")
-    # Who calls over HTTP may sit elsewhere: files of this machine are theirs only if so configured.
+    # HTTP callers may be on other machines: they may name local files only if that is configured.
     settings = replace(settings, input_dirs=settings.input_dirs or ())
     async with open_configured_editor(settings) as editor:
         server = configured_server(editor, settings)
         async with _callbacks(settings, editor) as mounted:
             app = create_app(server, transport, host=host, settings=settings, callbacks=mounted)
             with _bound(host, port) as listener:
-                # Unlike over stdio, nobody starts this one only to see whether it starts.
+                # Unlike over stdio, no host starts this only to see whether it starts.
                 editor.wake()
                 announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
                 report_accept_errors(asyncio.get_running_loop())
-                served = main_server(app, settings.log_level, Lobby(most_connections()))
+                served = main_server(app, settings.log_level, Lobby(max_connections()))
                 return await _run(served, listener, announce)
 
 
@@ -79,12 +79,12 @@ async def _run(
             async for number in signals:
                 status = 128 + number
                 server.should_exit = True
-                # Streams still open are cut now; uvicorn would log each as an error.
+                # Open streams are cut now, and uvicorn would log each as an error.
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(stop_on_signal)
-        announce()  # only now: who reads it may connect, or stop us, at once
+        announce()  # only now: whoever reads it may connect, or send a signal, at once
         await server.serve(sockets=[listener])
         tasks.cancel_scope.cancel()
     return status
@@ -96,7 +96,7 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise SettingsError(
             f"Cannot listen on {host} port {port}: {(error.strerror or 'unknown').lower()}.",
-            fix="Choose another --port (0 takes a free one) or --host.",
+            fix="Choose another --port (0 picks a free one) or --host.",
         ) from None
 
 

@@ -1,8 +1,8 @@
-"""How many sessions of the older protocol are kept, for how long, and which makes room for another.
+"""Limits sessions of the older protocol: how many are kept, and which one makes room for another.
 
-A client of that protocol opens a session and may leave without a word. The SDK keeps it for half
-an hour, and refuses new clients once there are 10,000. Here the one idle longest ends instead;
-its client, should it come back, is answered 404 and opens another, as the specification says.
+A client of that protocol opens a session and may leave without closing it. The SDK keeps it for
+half an hour, and refuses new clients once there are 10,000. Here the session idle longest ends
+instead. If its client returns, it gets a 404 and opens another, as the specification says.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST_SESSIONS: Final = 1000
+MAX_SESSIONS: Final = 1000
 """Each takes about 40 kB."""
 
 IDLE_SECONDS: Final = 1800.0
-"""The life of a session without a request and without an open stream."""
+"""Life of a session without a request or an open stream."""
 
 _SESSION: Final = "mcp-session-id"
 
 
-class SessionBound:
-    """Stands before the SDK's app and ends sessions, by its own DELETE, when there are too many.
+class SessionLimit:
+    """Wraps the SDK's app and ends sessions, with a DELETE request, above the limit.
 
     Args:
         clock: Seconds that only rise.
     """
 
     def __init__(
-        self, app: ASGIApp, most: int, *, clock: Callable[[], float] = time.monotonic
+        self, app: ASGIApp, limit: int, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app = app
-        self._most = most
+        self._limit = limit
         self._clock = clock
         self._endings: dict[str, Scope] = {}
-        """The request that ends each session, made of the one that opened it: its rights count."""
+        """The request that ends each session, with the rights of the one that opened it."""
         self._idle: dict[str, float] = {}
-        """Since when, the longest idle first."""
+        """When each became idle, the longest idle first."""
         self._busy: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,14 +80,14 @@ class SessionBound:
                 self._idle[name] = self._clock()
 
     async def _make_room(self) -> None:
-        expired = self._clock() - IDLE_SECONDS  # the SDK has ended those by itself
+        expired = self._clock() - IDLE_SECONDS  # the SDK has ended those
         while self._idle:
             name, since = next(iter(self._idle.items()))
-            if since > expired and len(self._endings) <= self._most:
+            if since > expired and len(self._endings) <= self._limit:
                 return
             ending = self._endings[name]
             self._forget(name)
-            await self._app(ending, _no_body, _unheard)
+            await self._app(ending, _no_body, _discard)
 
     def _forget(self, name: str) -> None:
         self._endings.pop(name, None)
@@ -112,5 +112,5 @@ async def _no_body() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def _unheard(message: Message) -> None:
+async def _discard(message: Message) -> None:
     pass

@@ -1,4 +1,4 @@
-"""The MCP server: three tools over the editor, and how their answers read.
+"""The MCP server: three tools over the editor, their answers, and resources.
 
 Only this package, `hosting` and the demo's client import `mcp`.
 """

@@ -1,7 +1,7 @@
-"""How an answer reads: one shape, complete as text alone and as structure alone.
+"""The one shape of all answers, complete as text alone and as structure alone.
 
-Half the clients show the model only the text, the other half only the structure; so each says the
-status, the id, the links and their expiry, the cost, and what to do next, for errors too.
+About half of the clients show the model only the text, the other half only the structure. Each has
+the status, the id, the links and their expiry, the cost, and the next step, for errors too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Answer(BaseModel):
     status: Status
     progress: Annotated[int | None, Field(description="Percent.")] = None
     image_urls: list[str] = []
-    expires_at: Annotated[str | None, Field(description="When image_urls die (UTC).")] = None
+    expires_at: Annotated[str | None, Field(description="When image_urls expire (UTC).")] = None
     saved: Annotated[list[str], Field(description="Files on the server's machine.")] = []
     usage: Usage | None = None
     charged: Charged
@@ -53,7 +53,7 @@ class Answer(BaseModel):
 
 
 def answer_of(edit: Edit) -> Answer:
-    """The answer that tells of an edit."""
+    """The answer for an edit."""
     return Answer(
         task_id=edit.task_id,
         status=edit.status,
@@ -71,10 +71,10 @@ def answer_of(edit: Edit) -> Answer:
 
 
 def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool = True) -> Answer:
-    """The answer that tells of a call which led to no edit.
+    """The answer for a call that led to no edit.
 
-    A poll that failed says nothing of the edit or its cost: "failed" would invite a new, paid one.
-    Only what cannot be a task id names nothing that was charged.
+    A failed poll says nothing about the edit or its cost: "failed" would invite a new, paid one.
+    Only what cannot be a task id certainly names nothing that was charged.
     """
     is_charge_known = starts_edit or not names_a_task
     return Answer(
@@ -87,7 +87,7 @@ def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool 
 
 
 def result_of(answer: Answer, *, is_emulator: bool) -> CallToolResult:
-    """The tool result: exactly one text block, and the same as structure."""
+    """The tool result: one text block, and the same as structure."""
     if is_emulator:
         answer = answer.model_copy(update={"next_step": f"{answer.next_step} ({EMULATOR_NOTE})"})
     return CallToolResult(
@@ -98,7 +98,7 @@ def result_of(answer: Answer, *, is_emulator: bool) -> CallToolResult:
 
 
 def text_of(answer: Answer) -> str:
-    """The answer in lines that a person can read as well as a model."""
+    """The answer as lines for a model or a person."""
     return "\n".join(line for line in _lines(answer) if line)
 
 
@@ -140,7 +140,7 @@ def _status_line(answer: Answer) -> str:
 
 def _money_line(answer: Answer) -> str:
     usage = answer.usage or Usage()
-    facts = [
+    details = [
         f"{usage.credits_used:.12g} credits used" if usage.credits_used is not None else "",
         f"{usage.credits_reserved:.12g} credits reserved"
         if usage.credits_reserved is not None
@@ -148,8 +148,8 @@ def _money_line(answer: Answer) -> str:
         f"billed {usage.billing_rule}" if usage.billing_rule else "",
         f"group {usage.user_group}" if usage.user_group else "",
     ]
-    details = ", ".join(fact for fact in facts if fact)
-    return f"Charged: {answer.charged}" + (f" ({details})" if details else "")
+    shown = ", ".join(filter(None, details))
+    return f"Charged: {answer.charged}" + (f" ({shown})" if shown else "")
 
 
 def _failure(error: Wan25Error) -> Failure:
@@ -163,26 +163,27 @@ def _failure(error: Wan25Error) -> Failure:
     )
 
 
-_NOT_AGAIN: Final = "Do not call edit_image again for this edit: that can be charged again."
+_DO_NOT_REPEAT: Final = "Do not call edit_image again for this edit: that can be charged again."
 
 
 def _next_step(edit: Edit) -> str:
     if isinstance(edit.error, OutcomeUnknown):
         return edit.error.fix
     if edit.error:
-        going_on = edit.task_id is not None and not is_settled(edit.status)
-        return f"{edit.error.fix} {_NOT_AGAIN}" if going_on else edit.error.fix
+        is_running = edit.task_id is not None and not is_settled(edit.status)
+        return f"{edit.error.fix} {_DO_NOT_REPEAT}" if is_running else edit.error.fix
     if edit.status == "completed" and len(edit.saved) >= len(edit.image_urls):
         return "Tell the user where the images are saved; the links expire at expires_at."
     if edit.status == "completed":
-        count = len(edit.image_urls)
-        links, they = ("image link", "it") if count == 1 else (f"{count} image links", "they")
-        s = "s" if count == 1 else ""
+        if len(edit.image_urls) == 1:
+            return (
+                "Give the user the image link and say when it expires; save the image before that."
+            )
         return (
-            f"Give the user the {links} and say when {they} expire{s}; "
-            f"save the image{'' if count == 1 else 's'} before that."
+            f"Give the user the {len(edit.image_urls)} image links and say when they expire; "
+            "save the images before that."
         )
-    return f'Call wait_for_task with task_id "{edit.task_id}". {_NOT_AGAIN}'
+    return f'Call wait_for_task with task_id "{edit.task_id}". {_DO_NOT_REPEAT}'
 
 
 def answer_schema() -> dict[str, Any]:

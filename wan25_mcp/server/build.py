@@ -1,5 +1,5 @@
-"""Puts the server together. Nothing is opened, sent or written here: some hosts start a server
-twice and drop one."""
+"""Builds the server. Nothing is opened, sent or written here: some hosts start a server twice and
+drop one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ per edit, then wait_for_task with its task_id until the status is completed, fai
 Never repeat edit_image to check on an edit. Result links expire \
 {DEFAULT.link_life_seconds // 3600} hours after the edit is completed."""
 
-DEFAULT_WAITS: Final = Waits(default=25.0, longest=50.0)
-_AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
+DEFAULT_WAITS: Final = Waits(default=25.0, limit=50.0)
+_ONE_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 
 
 def create_server(
@@ -46,7 +46,11 @@ def create_server(
         version=version("wan25-mcp"),
         tools=Tools(editor, waits, Previews(editor, preview)).all(),
         log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
-        cache_hints={"tools/list": _AN_HOUR, "prompts/list": _AN_HOUR, "resources/list": _AN_HOUR},
+        cache_hints={
+            "tools/list": _ONE_HOUR,
+            "prompts/list": _ONE_HOUR,
+            "resources/list": _ONE_HOUR,
+        },
         middleware=[_Waking(editor)],
     )
     add_resources(server, editor)
@@ -54,7 +58,7 @@ def create_server(
 
 
 def configured_server(editor: Editor, settings: Settings) -> MCPServer[Any]:
-    """The MCP server as the settings say."""
+    """The MCP server as configured."""
     return create_server(
         editor,
         waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
@@ -64,7 +68,7 @@ def configured_server(editor: Editor, settings: Settings) -> MCPServer[Any]:
 
 
 class _Waking:
-    """Lets the editor look after paid edits of an earlier run once a client shows real interest.
+    """Wakes the editor, which resumes paid edits of an earlier run, when a client lists the tools.
 
     Not at start-up: some hosts start a server only to see whether it starts.
     """

@@ -1,4 +1,4 @@
-"""Small previews after the text of a finished edit, for clients that do well with them."""
+"""Small previews after the text of a finished edit, for clients that show images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wan25_mcp.settings import Preview
 logger = logging.getLogger(__name__)
 
 PATIENCE: Final = 10.0
-"""Seconds an answer waits for its previews; without them it is still whole."""
+"""Seconds an answer waits for its previews; it is complete without them."""
 
 
 class Previews:
@@ -33,10 +33,10 @@ class Previews:
     async def of(
         self, edit: Edit, context: Context[Any, Any], *, until: float = math.inf
     ) -> list[ImageContent]:
-        """The previews to send with the answer that tells of an edit; none in most cases.
+        """The previews to send with the answer for an edit; usually none.
 
         Args:
-            until: The moment by which the answer is to leave, if that was promised.
+            until: The moment by which the answer must be sent, on the event loop's clock.
         """
         if edit.status != "completed" or not self._are_wanted(context):
             return []

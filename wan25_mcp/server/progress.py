@@ -1,4 +1,4 @@
-"""Progress to a caller that asked for it: always rising, with a message a person understands."""
+"""Progress notifications: always rising, as the protocol requires, with a message in words."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from mcp.server.mcpserver import Context
 from wan25_mcp.editing.edit import Progress
 
 _STEP: Final = 0.1
-"""What is added when the percent has not risen: the protocol wants every report to rise."""
+"""Added when the percent has not risen."""
 
 
 class Reporter:
-    """Reports one wait. A no-op when the caller gave no progress token."""
+    """Reports one wait; does nothing when the caller gave no progress token."""
 
     def __init__(self, context: Context[Any, Any]) -> None:
         self._context = context
         self._last = -_STEP
 
     async def report(self, progress: Progress) -> None:
-        """Tell how far the edit is."""
+        """Report how far the edit is."""
         self._last = max(float(progress.edit.progress or 0), self._last + _STEP)
         self._last = round(self._last, 1)
         await self._context.report_progress(self._last, 100, message_of(progress))
 
 
 def message_of(progress: Progress) -> str:
-    """How a wait stands, in words: "processing, 40 %; 31 s so far, such edits took 68 s"."""
+    """The progress in words: "processing, 40 %; 31 s so far, such edits took 68 s"."""
     edit, typical = progress.edit, progress.typical
     percent = f", {edit.progress} %" if edit.progress else ""
     usual = f"such edits took {typical:.0f} s" if typical else "usually 40-120 s in all"
-    return f"{edit.status}{percent}; {progress.elapsed:.0f} s so far, {usual}"
+    return f"{edit.status}{percent}; {progress.elapsed:.0f} s so far, {progress.note or usual}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from mcp.server.mcpserver import MCPServer
@@ -20,57 +23,63 @@ _IMAGE_NUMBERS: Final = [str(number) for number in range(1, MAX_IMAGES_OUT + 1)]
 
 
 def add_resources(server: MCPServer[Any], editor: Editor) -> None:
-    """Offer `wan25://tasks` and `wan25://tasks/{task_id}`."""
-
-    @server.resource(
+    """Offer the latest edits, one edit, and the bytes of one image."""
+    resources = _Resources(editor)
+    in_json = partial(server.resource, mime_type="application/json")
+    in_json(
         "wan25://tasks",
         name="tasks",
         title="Recent edits",
         description="The latest edits with state, cost and task id, newest first. Free.",
-        mime_type="application/json",
-    )
-    async def tasks() -> str:
-        try:
-            past = await editor.recent(20)
-        except Wan25Error as error:
-            raise ResourceError(f"{error.message} {error.fix}") from error
-        return json.dumps({"tasks": [_listed(one) for one in past]}, ensure_ascii=False)
-
-    @server.resource(
+    )(resources.tasks)
+    in_json(
         "wan25://tasks/{task_id}",
         name="task",
         title="One edit",
-        description="One edit as get_task tells it. Free.",
-        mime_type="application/json",
-    )
-    async def task(task_id: str) -> str:
-        try:
-            name = arguments.read(TaskArguments, {"task_id": task_id}).task_id
-            edit = await editor.get(name)
-        except Wan25Error as error:
-            raise _told(error) from error
-        return answer_of(edit).model_dump_json()
-
-    @server.resource(
+        description="One edit, as get_task returns it. Free.",
+    )(resources.task)
+    server.resource(
         "wan25://tasks/{task_id}/images/{number}",
         name="image",
         title="A finished image",
-        description="The bytes of one result, for clients on other machines. Free.",
+        description="The bytes of one result image, for clients on other machines. Free.",
         mime_type="image/png",
-    )
-    async def image(task_id: str, number: str) -> bytes:
-        try:
-            name = arguments.read(TaskArguments, {"task_id": task_id}).task_id
-            return await editor.image(name, _image_number(number))
-        except Wan25Error as error:
-            raise _told(error) from error
+    )(resources.image)
 
 
-def _told(error: Wan25Error) -> ResourceError:
-    """A client may forget what is not found; what cannot be read now is there."""
-    is_absent = isinstance(error, InvalidRequest) or error.code == "not_found"
-    kind = ResourceNotFoundError if is_absent else ResourceError
-    return kind(f"{error.message} {error.fix}")
+class _Resources:
+    """What is read of one editor."""
+
+    def __init__(self, editor: Editor) -> None:
+        self._editor = editor
+
+    async def tasks(self) -> str:
+        with _as_resource_error():
+            past = await self._editor.recent(20)
+        return json.dumps({"tasks": [_listed(each) for each in past]}, ensure_ascii=False)
+
+    async def task(self, task_id: str) -> str:
+        with _as_resource_error():
+            return answer_of(await self._editor.get(_checked(task_id))).model_dump_json()
+
+    async def image(self, task_id: str, number: str) -> bytes:
+        with _as_resource_error():
+            return await self._editor.image(_checked(task_id), _image_number(number))
+
+
+@contextmanager
+def _as_resource_error() -> Iterator[None]:
+    """A client may forget what is not found; what cannot be read now still exists."""
+    try:
+        yield
+    except Wan25Error as error:
+        is_absent = isinstance(error, InvalidRequest) or error.code == "not_found"
+        kind = ResourceNotFoundError if is_absent else ResourceError
+        raise kind(f"{error.message} {error.fix}") from error
+
+
+def _checked(task_id: str) -> str:
+    return arguments.read(TaskArguments, {"task_id": task_id}).task_id
 
 
 def _image_number(text: str) -> int:
@@ -83,15 +92,15 @@ def _image_number(text: str) -> int:
     )
 
 
-def _listed(one: PastEdit) -> dict[str, Any]:
-    edit = one.edit
+def _listed(past: PastEdit) -> dict[str, Any]:
+    edit = past.edit
     return {
         "task_id": edit.task_id,
         "status": edit.status,
-        "created_at": f"{one.created_at:%Y-%m-%dT%H:%M:%SZ}",
-        "prompt": one.prompt,
-        "n": one.n,
-        "credits": one.credits,
+        "created_at": f"{past.created_at:%Y-%m-%dT%H:%M:%SZ}",
+        "prompt": past.prompt,
+        "n": past.n,
+        "credits": past.credits,
         "charged": edit.charged,
         "image_urls": list(edit.image_urls),
         "saved": list(edit.saved),

@@ -1,7 +1,7 @@
 """The server over stdin and stdout, and how it stops.
 
-A blocked read of stdin cannot be interrupted, so a signal cannot unwind the transport: it gives
-submits on the wire their last chance, then ends the process.
+A blocked read of stdin cannot be interrupted, so a signal cannot unwind the transport. It lets
+submits on the wire get their task ids, then ends the process.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ async def serve_stdio(settings: Settings) -> None:
         # No port is opened over stdio, so a submit must not promise the provider a receiver.
         settings = replace(settings, callback_url=None)
         logging.getLogger(__name__).warning(CALLBACKS_NEED_HTTP)
-    # The receiver lives longer than the editor: hosts send SIGTERM 2 seconds after closing stdin,
-    # while the editor may still be learning a task id.
+    # Signals are received until after the editor has closed: hosts send SIGTERM 2 seconds after
+    # closing stdin, while a submit may still be waiting for its task id.
     async with anyio.create_task_group() as tasks:
         async with open_configured_editor(settings) as editor:
             tasks.start_soon(_end_on_signal, editor)
@@ -34,7 +34,7 @@ async def serve_stdio(settings: Settings) -> None:
             try:
                 await server.run_stdio_async()
             except* (BrokenPipeError, ConnectionResetError):
-                pass  # the host has gone; there is nobody left to tell
+                pass  # the host has gone; nobody reads an error
         tasks.cancel_scope.cancel()
 
 

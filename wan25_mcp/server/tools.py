@@ -1,4 +1,4 @@
-"""The three tools: what they are called, what they promise, and what each asks of the editor."""
+"""The three tools: their names, their texts, and their calls to the editor."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ neither cancels nor refunds the edit. If your client times out sooner, pass time
 EDIT_PATIENCE: Final = 4.0
 """Seconds within which `edit_image` answers."""
 
-Told = tuple[Edit, list[ImageContent]]
-"""What a call has come to, and the previews to show of it."""
+Outcome = tuple[Edit, list[ImageContent]]
+"""An edit, and the previews to send with its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How long `wait_for_task` waits, in seconds: when not told, and at most."""
+    """Seconds that `wait_for_task` waits: by default, and at most."""
 
     default: float
-    longest: float
+    limit: float
 
 
-class _Unread(ArgModelBase):
-    """Arguments as they came. The SDK's own validation coerces, ignores unknown names, and quotes
-    rejected values back; `arguments.read` does none of that."""
+class _Unchecked(ArgModelBase):
+    """Arguments as received. The SDK's own validation coerces, ignores unknown names and quotes
+    rejected values; `arguments.read` does none of that."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -82,14 +82,14 @@ class Tools:
         self._previews = previews
 
     def all(self) -> list[Tool]:
-        """In the order they are listed, which is the order they are needed."""
+        """The tools in the order in which they are listed and needed."""
         reads = ToolAnnotations(
             read_only_hint=True,
             destructive_hint=False,
             idempotent_hint=True,
             open_world_hint=True,
         )
-        # Paid, so not read-only: hosts may approve read-only tools unasked.
+        # Paid, so not read-only: hosts may run read-only tools without asking the user.
         pays = ToolAnnotations(
             read_only_hint=False,
             destructive_hint=False,
@@ -111,7 +111,7 @@ class Tools:
         description: str,
         model: type[BaseModel],
         annotations: ToolAnnotations,
-        call: Callable[[Mapping[str, Any], Context[Any, Any]], Awaitable[Told]],
+        call: Callable[[Mapping[str, Any], Context[Any, Any]], Awaitable[Outcome]],
     ) -> Tool:
         async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
             return await self._answered(
@@ -127,7 +127,7 @@ class Tools:
             description=description,
             parameters=self._schema(model),
             fn_metadata=FuncMetadata(
-                arg_model=_Unread, output_model=Answer, output_schema=answer_schema()
+                arg_model=_Unchecked, output_model=Answer, output_schema=answer_schema()
             ),
             is_async=True,
             context_kwarg="context",
@@ -138,15 +138,15 @@ class Tools:
         schema = arguments.schema(model)
         if "timeout_seconds" in schema["properties"]:
             schema["properties"]["timeout_seconds"] |= {
-                "description": f"Seconds to wait, at most {self._waits.longest:g}.",
+                "description": f"Seconds to wait, at most {self._waits.limit:g}.",
                 "default": self._waits.default,
             }
         return schema
 
     async def _answered(
-        self, call: Awaitable[Told], *, starts_edit: bool, names_a_task: bool
+        self, call: Awaitable[Outcome], *, starts_edit: bool, names_a_task: bool
     ) -> CallToolResult:
-        """The one gate to the model: an edit or an error of ours becomes an answer."""
+        """The one gate to the model: an edit or an error becomes an answer."""
         try:
             edit, previews = await call
         except Wan25Error as error:
@@ -156,7 +156,7 @@ class Tools:
         result.content.extend(previews)
         return result
 
-    async def _edit(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Told:
+    async def _edit(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         until = anyio.current_time() + EDIT_PATIENCE
         trusted = (await self._editor.connection()).trusted
         asked = arguments.read(EditArguments, given, trusted=trusted)
@@ -164,14 +164,14 @@ class Tools:
         edit = await self._editor.edit(asked.wish(images), force_new=asked.force_new)
         return edit, await self._previews.of(edit, context, until=until)
 
-    async def _get(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Told:
+    async def _get(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         edit = await self._editor.get(arguments.read(TaskArguments, given).task_id)
         return edit, await self._previews.of(edit, context)
 
-    async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Told:
+    async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         asked = arguments.read(WaitArguments, given)
         patience = self._waits.default if asked.timeout_seconds is None else asked.timeout_seconds
-        patience = min(patience, self._waits.longest)
+        patience = min(patience, self._waits.limit)
         until = anyio.current_time() + patience - margin(patience) if patience > 0 else math.inf
         edit = await self._editor.wait(
             asked.task_id, timeout=patience, on_progress=Reporter(context).report
