@@ -25,9 +25,9 @@ import anyio
 import httpx2
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from wan25_mcp.editing.editor import open_editor
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import (
     Claim,

@@ -42,10 +42,10 @@ from anyio.abc import TaskGroup
 from mcp.client import Client as McpClient
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from wan25_mcp.editing.edit import Progress
 from wan25_mcp.editing.editor import Editor, open_editor
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.hosting.collecting import collect_seldom
 from wan25_mcp.journal import Allowance, ClaimRequest, DegradedJournal, Journal
 from wan25_mcp.journal.sql import SqlJournal

@@ -23,9 +23,9 @@ import anyio.lowlevel
 import httpx2
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from wan25_mcp.editing.editor import Editor, open_editor
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.journal.sql import SqlJournal, inline

@@ -22,9 +22,9 @@ import anyio
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.emulator_lab import Emulator
 from tests.stage import environment, run, started, until
 from wan25_mcp.cli.main import main
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.emulator.pictures import sample
 from wan25_mcp.variables import VARIABLES
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import Fault
+from tests.emulator_lab import Fault
 
 pytestmark = pytest.mark.anyio
 HOOK = "https://hooks.example/done"

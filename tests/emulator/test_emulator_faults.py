@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import Fault
-from wan25_mcp.emulator.faults import Script
+from tests.emulator_lab import Fault
+from tests.emulator_lab.faults import Script
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from trio.testing import MockClock
 
-from wan25_mcp.emulator.inspection import BadImage, inspect
+from wan25_mcp.emulator.inspection import inspect
+from wan25_mcp.emulator.tasks import TaskFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -86,9 +87,9 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_a_bad_image_is_told_by_its_documented_code(name: str) -> None:
     raw, expected = BAD_IMAGES[name]
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(TaskFailed) as caught:
         inspect(raw)
-    assert (caught.value.code, caught.value.message) == expected
+    assert (caught.value.error["code"], caught.value.error["message"]) == expected
 
 
 async def test_a_task_with_a_bad_image_fails_and_costs_nothing(play: Any) -> None:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import RateLimit
+from tests.emulator_lab import RateLimit
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ import anyio
 import httpx2
 import pytest
 
-from wan25_mcp.emulator import Emulator, Fault
+from tests.emulator_lab import Emulator, Fault
 
 pytestmark = [pytest.mark.anyio]
 KEY = {"authorization": "Bearer emulator-key", "user-agent": "a-product/1"}

@@ -10,8 +10,9 @@ import httpx2
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import Emulator, Fate, Fault
-from wan25_mcp.emulator.fates import TASK_CODES
+from tests.emulator_lab import EmulatorOptions, Fate, Fault
+from tests.emulator_lab.fates import TASK_CODES
+from wan25_mcp.emulator.model import Model
 
 pytestmark = pytest.mark.anyio
 T0 = 1_800_000_000
@@ -213,7 +214,7 @@ async def test_the_later_generation_knows_ids_that_cannot_be(play: Any) -> None:
 
 
 def test_run_times_are_those_of_the_model() -> None:
-    times = [Emulator(seed=seed).run_seconds(Fate()) for seed in range(400)]
+    times = [Model(EmulatorOptions(seed=seed)).schedule("task") for seed in range(400)]
     assert 60 < statistics.median(times) < 80
     within = sum(40 <= seconds <= 120 for seconds in times)
     assert within > 340

@@ -23,11 +23,11 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 
+from tests.emulator_lab import Emulator
+from tests.emulator_lab.records import Delivery, Read
 from tests.hosting.test_callbacks_http import free_port
 from tests.journal.processes import Books, Server, serving, until
 from tests.stage import PICTURE, environment
-from wan25_mcp.emulator import Emulator
-from wan25_mcp.emulator.records import Delivery, Read
 
 pytestmark = pytest.mark.anyio
 SPEED: Final = 30.0

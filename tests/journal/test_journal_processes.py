@@ -16,6 +16,7 @@ import anyio
 import httpx2
 import pytest
 
+from tests.emulator_lab import Emulator
 from tests.journal.conftest import empty_place
 from tests.journal.processes import (
     Books,
@@ -27,7 +28,6 @@ from tests.journal.processes import (
     until,
 )
 from tests.stage import KEY, PICTURE, environment
-from wan25_mcp.emulator import Emulator
 
 pytestmark = pytest.mark.anyio
 _numbers = itertools.count(1)

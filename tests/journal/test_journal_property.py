@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from tests.stage import KEY, OWNER, T0, JumpingLoop, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor, open_editor
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.client import Client

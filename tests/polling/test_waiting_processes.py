@@ -22,9 +22,9 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 
+from tests.emulator_lab import Emulator
 from tests.journal.processes import listening, serving, until
 from tests.stage import KEY, PICTURE, environment
-from wan25_mcp.emulator import Emulator
 
 pytestmark = pytest.mark.anyio
 AGE: Final = 60.0

@@ -28,10 +28,10 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
+from tests.emulator_lab import Emulator
 from tests.stage import environment, names_in
 from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.hosting.bodies import MOST_BODY_BYTES
 from wan25_mcp.polling.poller import FRESH_SECONDS
 from wan25_mcp.provider.statuses import Status

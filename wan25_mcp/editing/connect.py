@@ -111,10 +111,11 @@ async def _emulator_at(settings: Settings, base_url: str) -> AsyncIterator[Conne
 
 @asynccontextmanager
 async def _own_emulator(settings: Settings) -> AsyncIterator[Connection]:
-    from wan25_mcp.emulator import Emulator
+    from wan25_mcp.emulator import Emulator, EmulatorOptions
 
     # It calls back on this machine if it is to call back at all; links of callers are judged by us.
-    emulator = Emulator(key=EMULATOR_KEY, allow_loopback=settings.callback_url is not None)
+    options = EmulatorOptions(key=EMULATOR_KEY, allow_loopback=settings.callback_url is not None)
+    emulator = Emulator(options)
     async with (
         emulator.serving(),
         _emulator_at(settings, emulator.base_url) as connection,

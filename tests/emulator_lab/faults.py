@@ -19,7 +19,6 @@ Trouble = Literal[
 ]
 # Without `accepted`, these leave the request done; the others leave it undone.
 ACCEPTING: frozenset[str] = frozenset({"drop_after", "delay", "truncate", "garbage_json", "empty"})
-CONNECTION: frozenset[str] = frozenset({"refuse", "drop_before", "drop_after", "truncate"})
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,6 @@ class Fault:
     @property
     def carried_out(self) -> bool:
         return self.kind in ACCEPTING if self.accepted is None else self.accepted
-
-    @property
-    def is_connection(self) -> bool:
-        return self.kind in CONNECTION
 
     def strikes(self, endpoint: str) -> bool:
         return self.endpoint in (endpoint, "any")
