@@ -14,12 +14,12 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.emulator.callbacks import deliver
 from wan25_mcp.emulator.file_store import FileStore
-from wan25_mcp.emulator.gateway import Gateway, Surroundings
+from wan25_mcp.emulator.gateway import Gateway
 from wan25_mcp.emulator.ledger import Ledger
 from wan25_mcp.emulator.model import Model
 from wan25_mcp.emulator.network import Network
 from wan25_mcp.emulator.options import EmulatorOptions
-from wan25_mcp.emulator.runner import Means, Runner
+from wan25_mcp.emulator.runner import Runner
 from wan25_mcp.emulator.tasks import Task
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ T = TypeVar("T")
 class Emulator:
     """The API `wan2.5-image-to-image`, played.
 
-    `make_app`, `transport`, `listening`, `post` and `in_thread` are there to be overridden, and
-    `model` to be replaced: so tests break connections, script tasks and run on virtual time.
+    Tests extend it: they override `make_app`, `transport`, `listening`, `post` and `in_thread` to
+    break connections and to run on virtual time, and replace `model` to choose how tasks end.
     """
 
     def __init__(
@@ -47,13 +47,25 @@ class Emulator:
         self.files = FileStore(self.options.clock, self.new_id, lambda: self.public_url)
         self._ids = random.Random(f"ids {self.options.seed}")
         model = model or Model(self.options)
-        surroundings = Surroundings(self.new_id, lambda: self.public_url, self._start)
-        self.gateway = Gateway(self.options, self.ledger, model, surroundings)
+        self.gateway = Gateway(
+            self.options,
+            self.ledger,
+            model,
+            new_id=self.new_id,
+            origin=lambda: self.public_url,
+            start=self._start,
+        )
         self._network = Network(
             self.options, lambda: self.public_url, self.transport, self.in_thread
         )
-        means = Means(self.wait, self._network.download, self.in_thread)
-        self._runner = Runner(self.options, self.ledger, model, means)
+        self._runner = Runner(
+            self.options,
+            self.ledger,
+            model,
+            wait=self.wait,
+            download=self._network.download,
+            in_thread=self.in_thread,
+        )
         self._task_group: TaskGroup | None = None
         self._app: ASGIApp | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -20,25 +19,30 @@ from wan25_mcp.emulator.tasks import ESTIMATED_SECONDS, Task, reading
 USD_PER_CREDIT, CNY_PER_CREDIT = 0.02, 0.14
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the gateway needs of the emulator around it: ids, its origin, and to start tasks."""
-
-    new_id: Callable[[int], str]
-    origin: Callable[[], str]
-    start: Callable[[Task], None]
-
-
 class Gateway:
-    """Keeps the tasks. `accounts` names the account of each key that shares one."""
+    """Keeps the tasks. `accounts` names the account of each key that shares one.
+
+    Args:
+        origin: Of the links in answers.
+        start: Lets an accepted task run.
+    """
 
     def __init__(
-        self, options: EmulatorOptions, ledger: Ledger, model: Model, surroundings: Surroundings
+        self,
+        options: EmulatorOptions,
+        ledger: Ledger,
+        model: Model,
+        *,
+        new_id: Callable[[int], str],
+        origin: Callable[[], str],
+        start: Callable[[Task], None],
     ) -> None:
         self._options = options
         self._ledger = ledger
         self._model = model
-        self._around = surroundings
+        self._new_id = new_id
+        self._origin = origin
+        self._start = start
         self._limiter = Limiter(options.rate_limit)
         self._replays: dict[tuple[str, str], str] = {}
         self.accounts = dict(options.accounts)
@@ -64,7 +68,7 @@ class Gateway:
 
     def _accept(self, key: str, order: Order) -> Task:
         now = int(self._options.clock())
-        task_id = f"task-unified-{now}-{self._around.new_id(8)}"
+        task_id = f"task-unified-{now}-{self._new_id(8)}"
         try:
             self._ledger.reserve(task_id, order.n)
         except InsufficientBalance as error:
@@ -78,7 +82,7 @@ class Gateway:
             run_seconds=self._model.schedule(task_id),
             estimated_seconds=max(1, round(ESTIMATED_SECONDS / self._options.speed)),
         )
-        self._around.start(task)
+        self._start(task)
         return task
 
     def query(self, key: str, task_id: str) -> dict[str, Any]:
@@ -96,7 +100,7 @@ class Gateway:
     def read(self, task: Task) -> dict[str, Any]:
         """A task's JSON at this moment."""
         elapsed = (anyio.current_time() - task.started) * self._options.speed
-        origin = self._around.origin()
+        origin = self._origin()
         return reading(
             task,
             progress=self._model.progress(task, elapsed),

@@ -1,4 +1,4 @@
-"""What can be switched when the API is played. One frozen value, without behaviour."""
+"""How the API is played: one frozen value."""
 
 from __future__ import annotations
 

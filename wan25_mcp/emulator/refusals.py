@@ -14,7 +14,7 @@ MODEL = "wan2.5-image-to-image"
 
 
 class Kind(NamedTuple):
-    """How one HTTP status is worded. `later_code` is from the vendor's list where it has one."""
+    """The texts of one HTTP status. `later_code` is from the vendor's list where it has one."""
 
     type: str
     message: str

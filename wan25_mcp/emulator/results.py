@@ -36,7 +36,7 @@ class Results:
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
 
     async def download(self, request: Request) -> Response:
-        refused = self._refused_visitor(request)
+        refused = self._refuse(request)
         if refused is not None:
             return refused
         name = request.path_params["name"]
@@ -48,7 +48,7 @@ class Results:
             return _error(403, "AccessDenied", "Request has expired.")
         return Response(await self._picture(task, int(index)), media_type="image/png")
 
-    def _refused_visitor(self, request: Request) -> Response | None:
+    def _refuse(self, request: Request) -> Response | None:
         if "authorization" in request.headers:
             return _error(403, "AccessDenied", "No Authorization header is accepted here.")
         agent = request.headers.get("user-agent", "")

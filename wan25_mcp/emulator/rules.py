@@ -22,7 +22,6 @@ DEFAULT_N = 4
 class Order:
     """A submit that passed every rule."""
 
-    model: str
     prompt: str
     image_urls: tuple[str, ...]
     n: int
@@ -55,20 +54,14 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_order(body: dict[str, Any], *, allow_loopback: bool) -> Order:
     """The order in a body. Raises: Refusal, for the first rule it breaks."""
+    if _text(body, "model") != MODEL:
+        raise unknown_model()
     return Order(
-        model=_model(body),
         prompt=_prompt(body),
         image_urls=_image_urls(body),
         n=_n(body),
         callback_url=_callback_url(body, allow_loopback),
     )
-
-
-def _model(body: dict[str, Any]) -> str:
-    model = _text(body, "model")
-    if model != MODEL:
-        raise unknown_model()
-    return model
 
 
 def _prompt(body: dict[str, Any]) -> str:

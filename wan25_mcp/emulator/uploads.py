@@ -21,13 +21,13 @@ Endpoint = Callable[["Uploads", Request], Awaitable[Response]]
 
 
 class InMemoryParser(MultiPartParser):
-    """Starlette's, which otherwise writes through threads: they stand still on virtual time."""
+    """Starlette's, without its threads, which stand still on virtual time."""
 
     spool_max_size = 2**31
 
 
-def in_own_words(endpoint: Endpoint) -> Endpoint:
-    """Turns refusals into the file service's own envelope."""
+def in_own_envelope(endpoint: Endpoint) -> Endpoint:
+    """Answer refusals in the file service's own shape."""
 
     @wraps(endpoint)
     async def answering(self: Uploads, request: Request) -> Response:
@@ -45,7 +45,7 @@ class Uploads:
         self._files = files
         self._key_of = key_of
 
-    @in_own_words
+    @in_own_envelope
     async def stream(self, request: Request) -> Response:
         self._key_of(request)
         form = await _form(request)
@@ -54,7 +54,7 @@ class Uploads:
         finally:
             await form.close()
 
-    @in_own_words
+    @in_own_envelope
     async def base64(self, request: Request) -> Response:
         self._key_of(request)
         body = read_json(await request.body())
