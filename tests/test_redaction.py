@@ -175,7 +175,7 @@ async def test_a_key_that_the_provider_quotes_reaches_neither_the_model_nor_the_
             stage.emulator.fault(endpoint="submit", kind="status", code=401, message=words())
             edit = await editor.edit(request())
         else:
-            stage.emulator.fate(fail="service_error", message=words())
+            stage.emulator.outcome(fail="service_error", message=words())
             edit = await editor.wait(await editor.edit(request()), timeout=100)
         assert edit.error is not None
         assert "Invalid key ***" in edit.error.message

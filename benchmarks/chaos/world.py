@@ -94,7 +94,7 @@ class World:
             for number in self._numbers():
                 await room.acquire()
                 if chance.random() < _FAIL_SHARE:
-                    self.emulator.fate(fail=chance.choice(_FAILURES))
+                    self.emulator.outcome(fail=chance.choice(_FAILURES))
                 story = Story(self.clients, self.place, self.plan.seed, number)
                 self.wanted.append(story.wanted)
                 tasks.start_soon(self._tell, story, room)

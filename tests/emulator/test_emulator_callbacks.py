@@ -51,13 +51,13 @@ async def settle(p: Any, **fields: Any) -> dict[str, Any]:
     return dict(task)
 
 
-@pytest.mark.parametrize("fate", [{}, {"fail": "service_error"}, {"cancelled": True}])
+@pytest.mark.parametrize("outcome", [{}, {"fail": "service_error"}, {"cancelled": True}])
 async def test_a_settled_task_is_posted_once_as_the_query_reads(
-    play: Any, fate: dict[str, Any]
+    play: Any, outcome: dict[str, Any]
 ) -> None:
     hook = Receiver()
     async with play(outside=hook.transport, run_seconds=10) as p:
-        p.emulator.fate(**fate)
+        p.emulator.outcome(**outcome)
         task = await settle(p)
         (request,) = hook.requests
         assert (request.method, str(request.url)) == ("POST", HOOK)

@@ -159,7 +159,7 @@ async def test_a_502_may_come_after_the_task_was_made(play: Any) -> None:
     ("endpoint", "path"),
     [("query", "v1/tasks/task-unified-1-a"), ("credits", "v1/credits")],
 )
-async def test_a_fault_strikes_its_endpoint_only(play: Any, endpoint: Any, path: str) -> None:
+async def test_a_fault_applies_to_its_endpoint_only(play: Any, endpoint: Any, path: str) -> None:
     async with play() as p:
         p.emulator.fault(Fault(endpoint, "status", code=500))
         assert (await p.submit()).status_code == 200
@@ -185,13 +185,13 @@ async def test_uploads_files_and_results_can_fail_too(play: Any) -> None:
         assert (await p.client.post(upload)).json() == {"success": False}
 
 
-async def test_any_strikes_everything_but_the_emulators_own_desk(play: Any) -> None:
+async def test_any_applies_to_everything_but_the_admin_addresses(play: Any) -> None:
     async with play(admin=True) as p:
         p.emulator.fault(Fault("any", "status", code=503, times=0))
         assert (await p.submit()).status_code == 503
         assert (await p.client.get("v1/credits")).status_code == 503
-        desk = await p.client.get("http://emulator.test/_emulator/state")
-        assert desk.status_code == 200
+        state = await p.client.get("http://emulator.test/_emulator/state")
+        assert state.status_code == 200
         p.emulator.faults.clear()
         assert (await p.submit()).status_code == 200
 

@@ -108,7 +108,7 @@ async def test_links_live_a_day_from_completion(play: Any) -> None:
 
 async def test_links_that_never_were_are_not_found(play: Any) -> None:
     async with play(run_seconds=10) as p, p.visitor() as visitor:
-        p.emulator.fate(images=1)
+        p.emulator.outcome(images=1)
         link = (await p.settled(await p.accepted(n=2)))["results"][0]
         for name in (
             link.replace("_0", "_1"),

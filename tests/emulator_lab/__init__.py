@@ -1,11 +1,11 @@
-"""The emulator in the laboratory: its faults, outcomes and time are the test's to choose.
+"""The emulator for tests, which choose its faults, its outcomes and its time.
 
-Extends the shipped emulator through the parts it offers for that, and weakens none of its rules.
+Extends the shipped emulator through the methods it offers for that. Weakens none of its rules.
 """
 
 from tests.emulator_lab.emulator import Emulator
-from tests.emulator_lab.fates import Fate
 from tests.emulator_lab.faults import Fault
+from tests.emulator_lab.outcomes import Outcome
 from tests.emulator_lab.records import Delivery, Read, Submit
 from wan25_mcp.emulator import EmulatorOptions, Entry, Ledger, RateLimit
 
@@ -14,9 +14,9 @@ __all__ = [
     "Emulator",
     "EmulatorOptions",
     "Entry",
-    "Fate",
     "Fault",
     "Ledger",
+    "Outcome",
     "RateLimit",
     "Read",
     "Submit",

@@ -1,4 +1,4 @@
-"""For tests in other processes: read the state, script faults and fates, read the OpenAPI."""
+"""What other processes need: the state, scripted faults and outcomes, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from tests.emulator_lab.fates import Fate
 from tests.emulator_lab.faults import Fault
 from tests.emulator_lab.openapi import describe
+from tests.emulator_lab.outcomes import Outcome
 from wan25_mcp.emulator.app import answer_refusals
 from wan25_mcp.emulator.refusals import Refusal
 from wan25_mcp.emulator.rules import read_json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def with_admin(app: ASGIApp, emulator: Emulator) -> ASGIApp:
-    """The app with what tests ask it for; running it (as a lifespan) runs the emulator."""
+    """The app with addresses for tests. Its lifespan runs the emulator."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None, None]:
@@ -37,12 +37,12 @@ def with_admin(app: ASGIApp, emulator: Emulator) -> ASGIApp:
         origin = str(request.base_url).rstrip("/")
         return JSONResponse(describe(origin, emulator.options.generation))
 
-    desk = Desk(emulator)
+    admin = Admin(emulator)
     scripted = [
-        Route("/_emulator/state", desk.state, methods=["GET"]),
-        Route("/_emulator/faults", desk.faults, methods=["POST"]),
-        Route("/_emulator/fates", desk.fates, methods=["POST"]),
-        Route("/_emulator/samples", desk.samples, methods=["POST"]),
+        Route("/_emulator/state", admin.state, methods=["GET"]),
+        Route("/_emulator/faults", admin.faults, methods=["POST"]),
+        Route("/_emulator/outcomes", admin.outcomes, methods=["POST"]),
+        Route("/_emulator/samples", admin.samples, methods=["POST"]),
     ]
     routes = [
         Route("/openapi.json", openapi, methods=["GET"]),
@@ -58,7 +58,7 @@ def with_admin(app: ASGIApp, emulator: Emulator) -> ASGIApp:
 MAX_SAMPLE = 6000
 
 
-class Desk:
+class Admin:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
@@ -68,8 +68,8 @@ class Desk:
     async def faults(self, request: Request) -> Response:
         return await _scripted(request, Fault, self._emulator.fault)
 
-    async def fates(self, request: Request) -> Response:
-        return await _scripted(request, Fate, self._emulator.fate)
+    async def outcomes(self, request: Request) -> Response:
+        return await _scripted(request, Outcome, self._emulator.outcome)
 
     async def samples(self, request: Request) -> Response:
         """Host a sample picture; answers `{"url": …}`. Body: `{"width", "height"}`, optional."""

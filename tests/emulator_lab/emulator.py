@@ -1,4 +1,4 @@
-"""The emulator as tests hold it: faults and fates in, records of everything out."""
+"""The emulator with scripted faults and outcomes, and with records of everything."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.emulator_lab.fates import Fate, ScriptedModel
 from tests.emulator_lab.faults import Fault, Script
+from tests.emulator_lab.outcomes import Outcome, ScriptedModel
 from tests.emulator_lab.records import Delivery, Read, Records, Submit
 from tests.emulator_lab.virtual import time_is_virtual
 from wan25_mcp import emulator as shipped
@@ -24,28 +24,21 @@ T = TypeVar("T")
 
 
 class Emulator(shipped.Emulator):
-    """The shipped emulator with everything a test may want of it.
+    """The shipped emulator, scripted and recorded.
 
     Args:
-        key: As in `EmulatorOptions`.
-        admin: Whether other processes may read and script it under `/_emulator/`.
-        switches: The fields of `EmulatorOptions`.
+        admin: Whether other processes can read and script it under `/_emulator/`.
+        options: The fields of `EmulatorOptions`.
     """
 
-    def __init__(
-        self,
-        key: Any = "emulator-key",
-        *,
-        admin: bool = False,
-        **switches: Any,
-    ) -> None:
-        options = shipped.EmulatorOptions(key=key, **switches)
+    def __init__(self, *, admin: bool = False, **options: Any) -> None:
+        played = shipped.EmulatorOptions(**options)
+        model = ScriptedModel(played)
         self.admin = admin
         self.faults: Script[Fault] = Script()
-        self.records = Records(options.clock)
-        model = ScriptedModel(options)
-        self.fates: Script[Fate] = model.fates
-        super().__init__(options, model=model)
+        self.outcomes: Script[Outcome] = model.outcomes
+        self.records = Records(played.clock)
+        super().__init__(played, model=model)
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -60,21 +53,17 @@ class Emulator(shipped.Emulator):
     def accounts(self, accounts: Mapping[str, str]) -> None:
         self.gateway.accounts = dict(accounts)
 
-    # What will happen
-
     def fault(self, fault: Fault | None = None, /, **words: Any) -> None:
         """Script a fault, given whole or by its fields."""
         self.faults.add(fault or Fault(**words))
 
-    def fate(self, fate: Fate | None = None, /, **words: Any) -> None:
-        """Script how the next task without a fate ends, given whole or by its fields."""
-        self.fates.add(fate or Fate(**words))
+    def outcome(self, outcome: Outcome | None = None, /, **words: Any) -> None:
+        """Script how the next unscripted task runs and ends, given whole or by its fields."""
+        self.outcomes.add(outcome or Outcome(**words))
 
     def forget(self, task_id: str) -> None:
         """From now on the task is unknown (404), its money as it was."""
         self.tasks.pop(task_id, None)
-
-    # What happened
 
     @property
     def submits(self) -> list[Submit]:
@@ -117,10 +106,8 @@ class Emulator(shipped.Emulator):
             "callbacks": [vars(delivery).copy() for delivery in self.callbacks],
             "leaked_keys": len(self.leaked_keys),
             "faults_pending": len(self.faults),
-            "fates_pending": len(self.fates),
+            "outcomes_pending": len(self.outcomes),
         }
-
-    # How the shipped emulator is extended
 
     def make_app(self) -> ASGIApp:
         from tests.emulator_lab.admin import with_admin

@@ -152,7 +152,7 @@ def clean(request: pytest.FixtureRequest) -> None:
     if "desk" in request.fixturenames:
         emulator = request.getfixturevalue("desk").emulator
         emulator.faults.clear()
-        emulator.fates.clear()
+        emulator.outcomes.clear()
 
 
 async def post(url: str, news: Any) -> int:
@@ -252,7 +252,7 @@ async def test_a_flood_of_callbacks_changes_no_more_than_the_pace(desk: Desk) ->
     """Of strangers and of one who knows the secret, while the true one comes."""
     other = await desk.edit()
     await desk.wait(other["task_id"])
-    desk.emulator.fate(run_seconds=50.0)
+    desk.emulator.outcome(run_seconds=50.0)
     edit = await desk.edit()
     answers: Counter[tuple[bool, int]] = Counter()
     took: list[float] = []
@@ -321,7 +321,7 @@ async def test_when_a_server_is_killed_its_successor_is_called_about_all_it_sent
     """What was accepted, what may have been, and what was on the wire at that moment."""
     port = free_port()
     async with played().serving() as emulator:
-        emulator.fate(run_seconds=6 * SPEED, times=0)
+        emulator.outcome(run_seconds=6 * SPEED, times=0)
         values = settings(emulator, port, tmp_path)
         values["WAN25_CALLBACK_LISTEN"] = f"127.0.0.1:{port}"
         books = Books(tmp_path / "emulator.sqlite3")

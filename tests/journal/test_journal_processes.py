@@ -91,7 +91,7 @@ def prompt(emulator: Emulator) -> Iterator[str]:
     """Content of this test's own."""
     yield f"Make it night {next(_numbers)}"
     emulator.faults.clear()
-    emulator.fates.clear()
+    emulator.outcomes.clear()
 
 
 async def both(pair: tuple[Server, Server], prompt: str, times: int = 1) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def caller(request: pytest.FixtureRequest, callers: dict[tuple[str, str], Caller
 @pytest.fixture(autouse=True)
 def clean(emulator: Emulator) -> None:
     emulator.faults.clear()
-    emulator.fates.clear()
+    emulator.outcomes.clear()
 
 
 @asynccontextmanager
@@ -272,7 +272,7 @@ async def test_every_caller_starts_an_edit_waits_with_progress_and_is_told_the_w
 
 async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
     # The first look comes after 2 s; then progress has risen, and the edit is soon done.
-    caller.emulator.fate(run_seconds=3.2 * SPEED)
+    caller.emulator.outcome(run_seconds=3.2 * SPEED)
     started = await caller.edit(f"Make it night, {caller.way}, {caller.era}", n=2)
     assert (started["status"], started["charged"], started["progress"]) == (
         "pending",
@@ -346,7 +346,7 @@ async def test_a_repeated_call_joins_and_force_new_does_not(caller: Caller) -> N
 
 
 async def test_a_wait_that_expires_is_no_error(caller: Caller) -> None:
-    caller.emulator.fate(stuck_at=40)
+    caller.emulator.outcome(stuck_at=40)
     started = await caller.edit("Never done")
     still = await caller.call("wait_for_task", task_id=started["task_id"], timeout_seconds=0.3)
     assert (still["status"], still["error"], still["charged"]) == ("pending", None, "reserved")
@@ -442,14 +442,14 @@ async def test_an_unknown_outcome_says_what_to_do_and_is_not_repeated(caller: Ca
 
 
 async def test_every_failure_of_a_task_is_complete(caller: Caller) -> None:
-    for fate, status in (
+    for outcome, status in (
         ({"fail": "content_policy_violation", "message": "Not this."}, "failed"),
         ({"fail": "a_code_of_next_year"}, "failed"),
         ({"cancelled": True}, "cancelled"),
         ({"images": 0}, "completed"),
     ):
-        caller.emulator.fate(run_seconds=0.01, **fate)
-        started = await caller.edit(f"Fails {fate}")
+        caller.emulator.outcome(run_seconds=0.01, **outcome)
+        started = await caller.edit(f"Fails {outcome}")
         with anyio.fail_after(10):
             answer = await caller.call("get_task", task_id=started["task_id"])
             while answer["error"] is None:
@@ -472,7 +472,7 @@ async def test_an_unknown_task_is_an_error_and_an_unknown_handle_is_not_said_to_
 
 
 async def test_a_failed_look_keeps_what_was_known(caller: Caller) -> None:
-    caller.emulator.fate(run_seconds=3600.0 * SPEED)
+    caller.emulator.outcome(run_seconds=3600.0 * SPEED)
     started = await caller.edit("Look away")
     await anyio.sleep(FRESH_SECONDS)
     # For all looks: the server makes some of its own.

@@ -34,12 +34,12 @@ TASK_CODES: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fate:
+class Outcome:
     """How one task runs and ends. Without arguments it completes with all `n` images.
 
     `fail`: the task-level code it fails with (any string), under `message`. `images`: how many it
-    makes instead of `n`. `stuck_at`: it never ends, its progress never above this. `cancelled`:
-    it ends as cancelled. `progress`: what readers see of it while it runs; `stuck` stays at 0.
+    makes instead of `n`. `stuck_at`: it never ends, and its progress stays below or at this.
+    `cancelled`: it ends as cancelled. `progress`: what is shown while it runs; `stuck` stays at 0.
     `run_seconds`: how long it takes, before `speed`. `times` 0 means every task from now on.
     """
 
@@ -53,44 +53,46 @@ class Fate:
     times: int = 1
     skip: int = 0
 
-    def strikes(self, endpoint: str) -> bool:
-        """Whether it applies: to every task."""
+    def applies_to(self, endpoint: str) -> bool:
+        """To every task."""
         return bool(endpoint)
 
 
 class ScriptedModel(Model):
-    """A model whose next tasks run and end as `fates` say."""
+    """A model whose next tasks run and end as `outcomes` say."""
 
     def __init__(self, options: EmulatorOptions) -> None:
         super().__init__(options)
-        self.fates: Script[Fate] = Script()
-        self._by_task: dict[str, Fate] = {}
+        self.outcomes: Script[Outcome] = Script()
+        self._by_task: dict[str, Outcome] = {}
 
     def schedule(self, task_id: str) -> float:
         seconds = super().schedule(task_id)
-        fate = self._by_task[task_id] = self.fates.take("task") or Fate()
-        return seconds if fate.run_seconds is None else fate.run_seconds
+        outcome = self._by_task[task_id] = self.outcomes.take("task") or Outcome()
+        return seconds if outcome.run_seconds is None else outcome.run_seconds
 
     async def make(self, task: Task) -> int:
-        fate = self._by_task[task.id]
-        if fate.stuck_at is not None:
+        outcome = self._by_task[task.id]
+        if outcome.stuck_at is not None:
             await anyio.sleep_forever()
-        if fate.cancelled:
+        if outcome.cancelled:
             raise TaskFailed("request_cancelled", "The task was cancelled.", status="cancelled")
-        if fate.fail:
-            message = fate.message or TASK_CODES.get(fate.fail, "The task failed.")
-            raise TaskFailed(fate.fail, message)
+        if outcome.fail:
+            message = outcome.message or TASK_CODES.get(outcome.fail, "The task failed.")
+            raise TaskFailed(outcome.fail, message)
         made = await super().make(task)
-        return made if fate.images is None else min(made, fate.images)
+        return made if outcome.images is None else min(made, outcome.images)
 
     def progress(self, task: Task, elapsed: float) -> int | None:
-        fate = self._by_task[task.id]
-        if not task.is_settled and fate.progress == "absent":
+        outcome = self._by_task[task.id]
+        if not task.is_settled and outcome.progress == "absent":
             return None
         if task.status != "processing":
             return super().progress(task, elapsed)
-        if fate.progress == "stuck":
+        if outcome.progress == "stuck":
             return 0
-        if fate.progress == "jumping":
+        if outcome.progress == "jumping":
             return random.Random(f"{task.id}{elapsed}").randint(0, 100)
-        return plausible(task, elapsed, 99 if fate.stuck_at is None else min(99, fate.stuck_at))
+        return plausible(
+            task, elapsed, 99 if outcome.stuck_at is None else min(99, outcome.stuck_at)
+        )
