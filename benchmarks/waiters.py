@@ -1,6 +1,6 @@
 """What it costs to wait: memory and CPU of 10,000 waiting calls in one process.
 
-    python benchmarks/waiters.py [--quick]
+    python -m benchmarks.waiters [--quick]
 
 Each row is a process of its own: tasks are submitted within 20 seconds, each is waited for from its
 submit to its end by one call that wants to hear of progress, and looks go through the real client

@@ -1,6 +1,6 @@
 """What the core's tests stand on: virtual time on both backends, and the emulator as the world.
 
-The emulator is the only stand-in; everything of ours in between is the real thing.
+The emulator is the only stand-in: everything between the test and it is the real thing.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """The environment of a process of ours: nothing of the developer's settings."""
+    """The environment of a server process, without the developer's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
     return kept | values
 
