@@ -103,7 +103,7 @@ async def test_an_image_is_uploaded_and_its_link_lives_for_three_days() -> None:
         assert published == Published(
             f"http://emulator.test/files/{file_id}/{HASHED}", T0 + 72 * 3600 - 3600
         )
-        assert emulator.files.find(file_id, T0).content == IMAGE.content
+        assert emulator.files.find(file_id).content == IMAGE.content
         publisher: Publisher = files
         assert publisher.place == "file service http://emulator.test"
 
