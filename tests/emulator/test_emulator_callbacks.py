@@ -71,12 +71,12 @@ async def test_a_settled_task_is_posted_once_as_the_query_reads(
 async def test_the_money_is_settled_before_the_callback_goes_out(play: Any) -> None:
     settled = []
 
-    async def look(request: httpx2.Request) -> httpx2.Response:
+    async def record(request: httpx2.Request) -> httpx2.Response:
         task_id = json.loads(request.content)["id"]
         settled.append(p.emulator.ledger[task_id].settled)
         return httpx2.Response(200)
 
-    async with play(outside=httpx2.MockTransport(look), run_seconds=10) as p:
+    async with play(outside=httpx2.MockTransport(record), run_seconds=10) as p:
         await settle(p)
     assert settled == [True]
 
@@ -123,7 +123,7 @@ async def test_a_connection_that_fails_counts_as_an_attempt(play: Any) -> None:
         assert [d.error for d in p.emulator.callbacks] == ["ConnectError: no route"] * 4
 
 
-async def test_callback_faults_lose_repeat_delay_and_spoil_deliveries(play: Any) -> None:
+async def test_callback_faults_drop_repeat_delay_and_spoil_deliveries(play: Any) -> None:
     hook = Receiver()
     async with play(outside=hook.transport, run_seconds=10) as p:
         for fault in (

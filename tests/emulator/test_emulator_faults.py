@@ -67,7 +67,7 @@ async def test_a_delay_within_patience_is_only_late(play: Any) -> None:
 
 
 @pytest.mark.parametrize("accepted", [None, False])
-async def test_a_delay_beyond_patience_is_a_read_timeout_and_done_all_the_same(
+async def test_a_delay_beyond_patience_is_a_read_timeout_and_carried_out_nevertheless(
     play: Any, accepted: bool | None
 ) -> None:
     async with play() as p:
@@ -112,7 +112,7 @@ async def test_an_unreadable_answer_is_sent_as_scripted(
         assert outcome(p) == ([(fault.carried_out, status)], int(fault.carried_out))
 
 
-async def test_a_status_is_worded_by_its_generation_and_its_words(play: Any) -> None:
+async def test_a_status_fault_answers_in_its_generation_with_its_fields(play: Any) -> None:
     async with play() as p:
         for fault in (
             Fault("submit", "status", code=503),
@@ -207,13 +207,13 @@ def test_a_script_is_taken_in_order_after_what_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "fields",
     [
         {"endpoint": "nowhere", "kind": "empty"},
         {"endpoint": "submit", "kind": "explode"},
         {"endpoint": "submit", "kind": "status"},
     ],
 )
-def test_a_fault_that_cannot_be_is_refused_when_scripted(words: dict[str, Any]) -> None:
+def test_an_impossible_fault_is_refused_when_scripted(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="fault"):
-        Fault(**words)
+        Fault(**fields)

@@ -85,7 +85,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_a_bad_image_is_told_by_its_documented_code(name: str) -> None:
+def test_a_bad_image_is_reported_with_its_documented_code(name: str) -> None:
     raw, expected = BAD_IMAGES[name]
     with pytest.raises(TaskFailed) as caught:
         inspect(raw)
@@ -160,7 +160,7 @@ async def test_a_link_that_cannot_be_read_fails_the_task(
 
 
 @pytest.mark.parametrize("link", ["good", "hop?left=2"])
-async def test_an_image_out_in_the_world_is_edited(play: Any, link: str) -> None:
+async def test_an_image_on_the_internet_is_edited(play: Any, link: str) -> None:
     async with play(check_images=True, outside=WORLD) as p:
         task = await p.settled(await p.accepted(image_urls=[f"https://a.example/{link}"]))
         assert task["status"] == "completed"

@@ -33,8 +33,8 @@ def test_what_is_left_held_and_charged_is_always_the_deposit(
     assert min(parts) >= 0
     for entry in ledger.entries:
         if entry.settled:
-            told = Decimal(str(entry.charged)) + Decimal(str(entry.released))
-            assert told == Decimal(str(entry.reserved))
+            settled = Decimal(str(entry.charged)) + Decimal(str(entry.released))
+            assert settled == Decimal(str(entry.reserved))
 
 
 def test_three_times_1_2_is_3_6() -> None:

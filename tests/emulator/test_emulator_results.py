@@ -106,7 +106,7 @@ async def test_links_live_a_day_from_completion(play: Any) -> None:
         assert (await p.query(task_id))["results"] == [link]
 
 
-async def test_links_that_never_were_are_not_found(play: Any) -> None:
+async def test_unknown_links_are_not_found(play: Any) -> None:
     async with play(run_seconds=10) as p, p.visitor() as visitor:
         p.emulator.outcome(images=1)
         link = (await p.settled(await p.accepted(n=2)))["results"][0]
@@ -151,7 +151,7 @@ async def test_the_cdn_refuses_library_agents(play: Any, agent: str, status: int
         assert (await visitor.get(link, headers={"user-agent": agent})).status_code == status
 
 
-async def test_or_not_when_switched_off(play: Any) -> None:
+async def test_library_agents_are_served_when_so_switched(play: Any) -> None:
     async with play(run_seconds=10, refuse_library_agents=False) as p, p.visitor() as visitor:
         link = (await p.settled(await p.accepted()))["results"][0]
         answer = await visitor.head(link, headers={"user-agent": "python-httpx2/2"})

@@ -210,7 +210,7 @@ async def test_another_process_can_script_and_read_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "fields"),
     [
         ("faults", {"kind": "explode"}),
         ("faults", {"endpoint": "submit", "kind": "empty", "times": "x"}),
@@ -221,9 +221,9 @@ async def test_another_process_can_script_and_read_it() -> None:
         ("samples", {"width": 0}),
     ],
 )
-async def test_nonsense_scripted_by_another_process_is_refused(name: str, words: Any) -> None:
+async def test_nonsense_scripted_by_another_process_is_refused(name: str, fields: Any) -> None:
     async with served(admin=True) as (emulator, client):
-        answer = await client.post(f"{emulator.public_url}/_emulator/{name}", json=words)
+        answer = await client.post(f"{emulator.public_url}/_emulator/{name}", json=fields)
         assert answer.status_code == 400
         assert (len(emulator.faults), len(emulator.outcomes)) == (0, 0)
 

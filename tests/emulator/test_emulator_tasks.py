@@ -69,7 +69,7 @@ async def test_a_completed_task_has_its_links_its_price_and_no_finish_time(play:
         }
 
 
-async def test_the_later_generation_also_tells_the_cost(play: Any) -> None:
+async def test_the_later_generation_also_reports_the_cost(play: Any) -> None:
     async with play(run_seconds=1, generation="later") as p:
         task = await p.settled(await p.accepted())
         assert task["usage"] == {
@@ -206,7 +206,7 @@ async def test_an_unknown_or_foreign_or_forgotten_task_is_not_found(
             }
 
 
-async def test_the_later_generation_knows_ids_that_cannot_be(play: Any) -> None:
+async def test_the_later_generation_refuses_impossible_ids(play: Any) -> None:
     async with play(generation="later") as p:
         answer = await p.client.get("v1/tasks/nonsense")
         assert answer.status_code == 400
@@ -228,7 +228,7 @@ async def test_speed_divides_the_waits(play: Any) -> None:
         assert (task["status"], task["duration"]) == ("completed", 5)
 
 
-async def test_closing_ends_the_tasks_and_frees_the_name(play: Any) -> None:
+async def test_closing_ends_the_tasks_and_refuses_requests(play: Any) -> None:
     async with play() as p:
         await p.accepted()
     with pytest.raises(Exception, match="not running"):
@@ -252,7 +252,7 @@ async def test_a_request_under_way_when_it_closes_is_cut_off(play: Any) -> None:
 
 
 async def test_a_hundred_tasks_run_side_by_side(play: Any) -> None:
-    async with play(balance=150, run_seconds=lambda chance: chance.uniform(40, 120)) as p:
+    async with play(balance=150, run_seconds=lambda random: random.uniform(40, 120)) as p:
         started = anyio.current_time()
         ids = [await p.accepted() for _ in range(100)]
         assert (await p.submit()).status_code == 402

@@ -81,14 +81,14 @@ class Admin:
 
 
 async def _scripted(request: Request, kind: type[Any], script: Callable[[Any], None]) -> Response:
-    words = read_json(await request.body())
+    fields = read_json(await request.body())
     try:
-        item = kind(**words)
+        item = kind(**fields)
         _check_types(item)
         script(item)
     except (TypeError, ValueError) as error:
         raise Refusal(400, str(error)) from error
-    return JSONResponse({"scripted": words})
+    return JSONResponse({"scripted": fields})
 
 
 def _check_types(item: Any) -> None:

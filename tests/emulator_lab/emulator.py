@@ -53,13 +53,13 @@ class Emulator(shipped.Emulator):
     def accounts(self, accounts: Mapping[str, str]) -> None:
         self.gateway.accounts = dict(accounts)
 
-    def fault(self, fault: Fault | None = None, /, **words: Any) -> None:
+    def fault(self, fault: Fault | None = None, /, **fields: Any) -> None:
         """Script a fault, given whole or by its fields."""
-        self.faults.add(fault or Fault(**words))
+        self.faults.add(fault or Fault(**fields))
 
-    def outcome(self, outcome: Outcome | None = None, /, **words: Any) -> None:
+    def outcome(self, outcome: Outcome | None = None, /, **fields: Any) -> None:
         """Script how the next unscripted task runs and ends, given whole or by its fields."""
-        self.outcomes.add(outcome or Outcome(**words))
+        self.outcomes.add(outcome or Outcome(**fields))
 
     def forget(self, task_id: str) -> None:
         """From now on the task is unknown (404), its money as it was."""

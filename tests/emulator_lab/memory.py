@@ -1,7 +1,7 @@
 """The emulator without a socket: an httpx2 transport onto its app.
 
-A task of the emulator serves each request: a request whose caller gives up is carried out all the
-same, as over a network.
+A task of the emulator serves each request: a request whose caller gives up is carried out
+nevertheless, as over a network.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name is spelled as this machine's."""
+    """Whether a host is this machine by its name."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -44,7 +44,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(host: str, *, allow_loopback: bool) -> None:
-    """Refuse a host whose own spelling is internal; `check_resolved` resolves names."""
+    """Refuse a host that is internal by its name; `check_resolved` resolves names."""
     name = host.rstrip(".").lower()
     if is_loopback(name):
         if not allow_loopback:
@@ -68,7 +68,7 @@ async def check_resolved(host: str, *, allow_loopback: bool) -> None:
 
 
 def _literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The IP address a host name spells, also in the old forms (127.1, 0x7f000001, 2130706433)."""
+    """The IP address that a host name is, also in the old forms (127.1, 0x7f000001, 2130706433)."""
     import socket
 
     try:

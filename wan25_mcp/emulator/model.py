@@ -15,7 +15,7 @@ class Model:
         self._options = options
         self._scheduled = 0
 
-    def schedule(self, task_id: str) -> float:  # noqa: ARG002 - for models that tell tasks apart
+    def schedule(self, task_id: str) -> float:  # noqa: ARG002 - for models that distinguish tasks
         """How many seconds the next task runs, before `speed`."""
         source = random.Random(f"run {self._options.seed} {self._scheduled}")
         self._scheduled += 1

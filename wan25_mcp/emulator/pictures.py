@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 AREA = 1280 * 1280
 LABEL = "wan25 emulator, not the model"
 Ink = tuple[int, int, int]
-# Dark and light ends of each look; the middle is left to the picture.
-LOOKS: tuple[tuple[Ink, Ink], ...] = (
+# The dark and the light end of each recolouring.
+COLOURS: tuple[tuple[Ink, Ink], ...] = (
     ((18, 14, 52), (255, 214, 150)),
     ((8, 44, 52), (250, 240, 190)),
     ((58, 12, 40), (255, 208, 214)),
@@ -62,7 +62,7 @@ def _open(raw: bytes) -> Image:
 def _recolour(picture: Image, choice: int) -> Image:
     from PIL import Image, ImageOps
 
-    dark, light = LOOKS[choice % len(LOOKS)]
+    dark, light = COLOURS[choice % len(COLOURS)]
     toned = ImageOps.colorize(ImageOps.autocontrast(picture.convert("L")), dark, light)
     flat = ImageOps.posterize(picture, 3)
     return Image.blend(flat, toned, 0.55)
