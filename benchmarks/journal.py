@@ -26,7 +26,7 @@ import httpx2
 from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
-from wan25_mcp.editing.editor import open_editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import (

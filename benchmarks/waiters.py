@@ -43,13 +43,16 @@ from mcp.client import Client as McpClient
 from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
+from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Progress
-from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.hosting.collecting import collect_seldom
 from wan25_mcp.journal import Allowance, ClaimRequest, DegradedJournal, Journal
 from wan25_mcp.journal.sql import SqlJournal
-from wan25_mcp.polling.shared_poller import SharedPoller
+from wan25_mcp.polling.queue import POLLS_AT_ONCE
+from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.server import create_server
@@ -135,9 +138,12 @@ class World:
             poller = SharedPoller(
                 self.client,
                 DegradedJournal(self.journal, the_owner),
-                tasks,
-                clock=time.time,
-                chance=random.random,
+                PollingOptions(
+                    tasks=tasks,
+                    slots=anyio.Semaphore(POLLS_AT_ONCE),
+                    clock=time.time,
+                    random=random.random,
+                ),
                 settled=lambda _: None,
             )
             tasks.start_soon(poller.run)
@@ -185,7 +191,8 @@ async def open_world(
         async def open_journal() -> Journal:
             return journal
 
-        async with open_editor(connect, open_journal, Options(save=False, chance=chance)) as editor:
+        options = Options(random=chance)
+        async with open_editor(connect, open_journal, options, Account(save=False)) as editor:
             world = World(emulator, client, editor, journal)
             first = await world.submit([-1])
             # Opens, imports and compiles what the first call does.

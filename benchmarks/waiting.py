@@ -130,7 +130,7 @@ class Outcome:
 def ours(run: float, progress: Progress, expected: Estimate, chance: random.Random) -> Outcome:
     polls, age, last = 0, 0.0, Polled()
     while True:
-        age = next_poll(age, expected, last, chance=chance.random())
+        age = next_poll(age, expected, last, random=chance.random())
         polls += 1
         if age >= run:
             return Outcome(polls, (age - run) / run)

@@ -24,8 +24,10 @@ import httpx2
 from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
-from wan25_mcp.editing.editor import Editor, open_editor
-from wan25_mcp.editing.options import Connection, Options
+from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import Engine, open_engine
+from wan25_mcp.editing.options import Connection, Connector, Options
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -89,6 +91,9 @@ class Stage:
     another_editor: Callable[..., AbstractAsyncContextManager[Editor]]
     """One more process over the same journal, or with a key, account, address or journal of its
     own."""
+    engine: Engine
+    account_of: Callable[..., Account]
+    """The account of a key in this process, with the limits and folder of the stage."""
 
     @property
     def connection(self) -> Connection:
@@ -140,27 +145,27 @@ async def open_stage(
     async with (
         emulator.running(),
         httpx2.AsyncClient(transport=emulator.transport(), timeout=60) as http,
+        open_downloads(emulator.transport()) as downloads,
     ):
         client = Client(http, base_url=emulator.base_url, key=SecretStr(KEY))
         files = FileService(http, url=emulator.files_url, key=SecretStr(KEY), clock=clock)
 
+        def connector(address: str | None, account: Account) -> Connection:
+            key = account.key.get_secret_value() if account.key else KEY
+            return Connection(
+                client
+                if key == KEY
+                else Client(http, base_url=emulator.base_url, key=SecretStr(key)),
+                OWNER if key == KEY else f"the owner of {key}",
+                frozenset(filter(None, [origin_of(emulator.base_url)])),
+                files if folder else None,
+                downloads if folder else None,
+                address,
+            )
+
         @asynccontextmanager
-        async def connect(
-            key: str, account: str | None, address: str | None
-        ) -> AsyncIterator[Connection]:
-            trusted = frozenset(filter(None, [origin_of(emulator.base_url)]))
-            async with open_downloads(emulator.transport()) as downloads:
-                yield Connection(
-                    client
-                    if key == KEY
-                    else Client(http, base_url=emulator.base_url, key=SecretStr(key)),
-                    OWNER if key == KEY else f"the owner of {key}",
-                    trusted,
-                    files if folder else None,
-                    downloads if folder else None,
-                    address,
-                    account,
-                )
+        async def connect(address: str | None) -> AsyncIterator[Connector]:
+            yield partial(connector, address)
 
         async def open_journal(journal: Journal | None) -> Journal:
             # In memory and on the event loop: a virtual clock does not wait for threads.
@@ -169,28 +174,37 @@ async def open_stage(
         options = Options(
             is_emulator=is_emulator,
             duplicate_window=window,
-            allowance=allowance or Allowance(),
             input_dirs=(folder,) if folder else (),
-            output_dir=folder / "out" if folder else None,
-            save=save,
             run=run or inline_run,
             callback_url=callback_url,
             clock=clock,
-            chance=lambda: chance,
+            random=lambda: chance,
         )
 
-        def another(
+        def account_of(key: str = KEY, name: str | None = None) -> Account:
+            return Account(
+                key=SecretStr(key),
+                name=name,
+                allowance=allowance or Allowance(),
+                output_dir=folder / "out" if folder else None,
+                save=save,
+            )
+
+        @asynccontextmanager
+        async def another(
             key: str = KEY,
             account: str | None = None,
             address: str | None = "the provider",
             journal: Journal | None = journal,
-        ) -> AbstractAsyncContextManager[Editor]:
-            return open_editor(
-                partial(connect, key, account, address), partial(open_journal, journal), options
-            )
+        ) -> AsyncIterator[Editor]:
+            opening = partial(open_journal, journal)
+            async with open_engine(partial(connect, address), opening, options) as engine:
+                yield engine.editor(account_of(key, account))
 
-        async with another() as editor:
-            yield Stage(emulator, client, http, editor, another)
+        opening = partial(open_journal, journal)
+        async with open_engine(partial(connect, "the provider"), opening, options) as engine:
+            editor = engine.editor(account_of())
+            yield Stage(emulator, client, http, editor, another, engine, account_of)
 
 
 def names_in(directory: Path) -> list[str]:

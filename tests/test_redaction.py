@@ -19,7 +19,7 @@ from tests.emulator_lab import Emulator
 from tests.inputs.corpus import picture, png
 from tests.stage import OWNER, Stage, open_stage, request
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.editing.editor import open_editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput

@@ -17,9 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from wan25_mcp.editing.connect import open_configured_editor
+    from wan25_mcp.editing.account import Account
+    from wan25_mcp.editing.connect import open_configured_editor, open_configured_engine
     from wan25_mcp.editing.edit import Edit
-    from wan25_mcp.editing.editor import Editor, open_editor
+    from wan25_mcp.editing.editor import Editor
+    from wan25_mcp.editing.engine import Engine, open_editor, open_engine
     from wan25_mcp.editing.options import Connection
     from wan25_mcp.errors import (
         InvalidRequest,
@@ -31,16 +33,20 @@ if TYPE_CHECKING:
         Unreachable,
         Wan25Error,
     )
+    from wan25_mcp.journal import Allowance
     from wan25_mcp.provider.client import Client, open_http
     from wan25_mcp.provider.models import EditRequest, Task, Usage
     from wan25_mcp.settings import Settings
 
 _HOMES: Final = {
+    "Account": "editing.account",
+    "Allowance": "journal",
     "Client": "provider.client",
     "Connection": "editing.options",
     "Edit": "editing.edit",
     "EditRequest": "provider.models",
     "Editor": "editing.editor",
+    "Engine": "editing.engine",
     "InvalidRequest": "errors",
     "OutcomeUnknown": "errors",
     "ReadFailed": "errors",
@@ -53,16 +59,21 @@ _HOMES: Final = {
     "Usage": "provider.models",
     "Wan25Error": "errors",
     "open_configured_editor": "editing.connect",
-    "open_editor": "editing.editor",
+    "open_configured_engine": "editing.connect",
+    "open_editor": "editing.engine",
+    "open_engine": "editing.engine",
     "open_http": "provider.client",
 }
 
 __all__ = [
+    "Account",
+    "Allowance",
     "Client",
     "Connection",
     "Edit",
     "EditRequest",
     "Editor",
+    "Engine",
     "InvalidRequest",
     "OutcomeUnknown",
     "ReadFailed",
@@ -75,7 +86,9 @@ __all__ = [
     "Usage",
     "Wan25Error",
     "open_configured_editor",
+    "open_configured_engine",
     "open_editor",
+    "open_engine",
     "open_http",
 ]
 
@@ -84,3 +97,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

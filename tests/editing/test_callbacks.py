@@ -108,9 +108,9 @@ async def test_the_addresses_a_process_knows_are_the_latest_ten_thousand() -> No
         first = await secret_of(stage)
         await stage.editor.edit(request("another"))
         second = await secret_of(stage)
-        assert stage.editor._host is not None
+        assert stage.editor._account is not None
         for number in range(9_999):
-            stage.editor._host.callbacks.note(f"edit-{number}", Address("", "0" * 64))
+            stage.editor._account.callbacks.note(f"edit-{number}", Address("", "0" * 64))
         assert not stage.editor.knows_callback(*first)
         assert stage.editor.knows_callback(*second)
         assert await stage.editor.called_back(*first, None)  # the journal knows it

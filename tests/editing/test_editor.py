@@ -16,7 +16,8 @@ import pytest
 
 from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
-from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection
 from wan25_mcp.errors import (
     OutcomeUnknown,

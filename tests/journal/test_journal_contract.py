@@ -220,6 +220,19 @@ async def test_one_owners_edits_are_nobody_elses(journal: SqlJournal) -> None:
     assert list(await journal.unattended("you", now=T0 + 99, unseen_for=60)) == []
 
 
+async def test_what_was_made_at_another_address_is_nobodys_work_here(journal: SqlJournal) -> None:
+    await accepted(journal, replace(ask(), address="here"))
+    for address, running in ((None, ["task-1"]), ("there", []), ("here", ["task-1"])):
+        late = T0 + 99
+        found = await journal.unattended("me", now=late, unseen_for=60, address=address)
+        assert list(found) == running
+    done = task("completed", results=["https://cdn.example/1"])
+    await journal.record("me", done, now=T0)
+    for address, unsaved in ((None, ["task-1"]), ("there", []), ("here", ["task-1"])):
+        assert list(await journal.unsaved("me", now=T0 + 1, address=address)) == unsaved
+    assert not (await claim(journal, replace(ask("edit-2"), address="there"))).joined
+
+
 @pytest.mark.parametrize(
     ("after", "window", "joined"),
     [(WINDOW - 0.1, WINDOW, True), (WINDOW, WINDOW, False), (0.0, 0.0, False), (5.0, 4.0, False)],

@@ -1260,9 +1260,9 @@ async def test_a_process_keeps_nothing_of_a_submit_that_has_ended() -> None:
         stage.emulator.fault(endpoint="submit", kind="drop_after")
         for prompt in ("refused", "unknown", "accepted"):
             await stage.editor.edit(request(prompt))
-        host = stage.editor._host
-        assert host is not None
-        assert host.submitter._under_way == {}
+        account = stage.editor._account
+        assert account is not None
+        assert account.submitter._under_way == {}
 
 
 @both_backends

@@ -25,8 +25,10 @@ from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
 from tests.stage import KEY, OWNER, T0, JumpingLoop, request
+from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor, open_editor
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -132,11 +134,11 @@ class _Process:
 
         rules = Options(
             duplicate_window=WINDOW,
-            allowance=Allowance(credit_limit=LIMIT, credits_per_image=PRICE),
             clock=machine.clock,
-            chance=lambda: 0.5,
+            random=lambda: 0.5,
         )
-        async with open_editor(connect, open_journal, rules) as self.editor:
+        account = Account(allowance=Allowance(credit_limit=LIMIT, credits_per_image=PRICE))
+        async with open_editor(connect, open_journal, rules, account) as self.editor:
             await self._stop.wait()
         self.journal.close()
 

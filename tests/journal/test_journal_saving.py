@@ -126,7 +126,7 @@ async def test_what_failed_is_tried_again_after_growing_pauses_that_the_link_out
 
 async def until_tried(stage: Stage, edit: Edit) -> float:
     """The moment of the next try, to 5 seconds."""
-    journal = (await stage.editor._hosted()).journal
+    journal = (await stage.editor._opened()).journal
     before = (await journal.unsaved_images(OWNER, str(edit.task_id))).get(1)
     with anyio.fail_after(2 * HOUR):
         while True:

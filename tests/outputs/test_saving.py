@@ -24,7 +24,7 @@ from tests.stage import the_owner
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs import folder
-from wan25_mcp.outputs.archiver import MOST_PROBLEMS, Archiver, Wanted
+from wan25_mcp.outputs.archiver import MOST_PROBLEMS, Archiver, Saving, Wanted
 from wan25_mcp.outputs.download import NotDownloaded
 from wan25_mcp.outputs.save import (
     NotSaved,
@@ -403,9 +403,8 @@ async def test_reasons_for_not_saving_do_not_pile_up(tmp_path: Path) -> None:
         raise AssertionError("the journal fails first")
 
     async with anyio.create_task_group() as tasks:
-        archiver = Archiver(
-            fetch, journal, the_owner, tasks, directory=tmp_path, clock=time.time, run=_inline
-        )
+        saving = Saving(tmp_path, anyio.Semaphore(1), time.time, _inline)
+        archiver = Archiver(fetch, journal, the_owner, tasks, saving)
         for number in range(MOST_PROBLEMS + 50):
             links = ("https://cdn.example/1.png",)
             await archiver.keep(Wanted(f"task-{number}", links, "p", time.time() + 60, True))

@@ -47,7 +47,7 @@ def after(*shown: Shown) -> Polled:
 
 def pause(*shown: Shown, expected: Estimate = COLD) -> float:
     """From the last of these polls to the next."""
-    return next_poll(shown[-1][0], expected, after(*shown), chance=0.0) - shown[-1][0]
+    return next_poll(shown[-1][0], expected, after(*shown), random=0.0) - shown[-1][0]
 
 
 def polled(
@@ -128,7 +128,7 @@ def test_a_poll_keeps_its_bounds_whatever_was_seen(
     chance: float,
 ) -> None:
     expected, last = estimate(past), after(*shown)
-    poll = next_poll(age, expected, last, pauses=pauses, not_before=not_before, chance=chance)
+    poll = next_poll(age, expected, last, pauses=pauses, not_before=not_before, random=chance)
     earliest = max(age, last.age + pauses.shortest, not_before)
     latest = max(earliest, expected.likely, last.age + pauses.longest)
     assert earliest <= poll <= latest * 1.06 + 1e-6
@@ -139,7 +139,7 @@ def test_without_past_runs_no_pause_is_longer_than_the_longest(
     age: float, shown: list[Shown], chance: float
 ) -> None:
     last = after(*sorted(shown, key=lambda one: one[0]))
-    poll = next_poll(max(age, last.age), COLD, last, chance=chance)
+    poll = next_poll(max(age, last.age), COLD, last, random=chance)
     longest = max(SOMEBODY_WAITS.longest, COLD.likely)
     assert poll - max(age, last.age) <= longest * 1.06 + last.age * 1e-9
 
@@ -157,8 +157,8 @@ def test_who_comes_late_to_a_task_polls_at_once() -> None:
 
 
 def test_who_asks_early_does_not_change_when_the_first_are_likely_to_be_done() -> None:
-    assert next_poll(5, COLD, after((5, None)), chance=0) == COLD.early
-    assert next_poll(20, COLD, after((20, None)), chance=0) == COLD.likely
+    assert next_poll(5, COLD, after((5, None)), random=0) == COLD.early
+    assert next_poll(20, COLD, after((20, None)), random=0) == COLD.likely
 
 
 def test_when_nothing_is_told_pauses_grow_with_the_age() -> None:
@@ -215,8 +215,8 @@ def test_whatever_progress_says_polls_stay_few_and_the_end_is_noticed(said: list
 
 def test_jitter_keeps_tasks_of_one_moment_apart_without_moving_them_far() -> None:
     chance = random.Random(7)
-    ages = [next_poll(0, COLD, Polled(), chance=chance.random()) for _ in range(200)]
-    earliest = next_poll(0, COLD, Polled(), chance=0.0)
+    ages = [next_poll(0, COLD, Polled(), random=chance.random()) for _ in range(200)]
+    earliest = next_poll(0, COLD, Polled(), random=0.0)
     assert len({round(age, 3) for age in ages}) > 150
     assert max(ages) - min(ages) > 0.05 * earliest
     assert all(0 <= age - earliest <= 0.0601 * earliest for age in ages)

@@ -17,7 +17,7 @@ from wan25_mcp.editing.submitter import resend_pause
 from wan25_mcp.errors import ReadFailed, Refused, Wan25Error
 from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.poller import FRESH_SECONDS, Poller
-from wan25_mcp.polling.queue import LOOKS_AT_ONCE
+from wan25_mcp.polling.queue import POLLS_AT_ONCE
 from wan25_mcp.polling.schedule import estimate
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.models import Task
@@ -71,7 +71,8 @@ async def watchers(
         watchers = Poller(
             world.look,
             tasks,
-            chance=chance,
+            anyio.Semaphore(POLLS_AT_ONCE),
+            random=chance,
             settled=lambda watch: world.settled.append(watch.task_id),
         )
         tasks.start_soon(watchers.run)
@@ -606,7 +607,7 @@ async def test_a_fault_of_our_own_is_told_and_looked_past() -> None:
         return await world.look(watch, anyway)
 
     async with anyio.create_task_group() as tasks:
-        ours = Poller(look, tasks, chance=lambda: 0.0)
+        ours = Poller(look, tasks, anyio.Semaphore(1), random=lambda: 0.0)
         tasks.start_soon(ours.run)
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
         await until_over(ours, watch)
@@ -624,7 +625,7 @@ async def test_while_another_process_looks_it_is_tried_again_after_a_second() ->
         return None if elsewhere.pop(0) else answer
 
     async with anyio.create_task_group() as tasks:
-        ours = Poller(look, tasks, chance=lambda: 0.0)
+        ours = Poller(look, tasks, anyio.Semaphore(1), random=lambda: 0.0)
         tasks.start_soon(ours.run)
         world.began = anyio.current_time()
         await until_over(ours, ours.open("t", began=world.began, expected=SEVENTY))
@@ -642,7 +643,7 @@ async def test_few_looks_are_under_way_at_once() -> None:
         for number in range(100):
             watch = ours.open(f"t{number}", began=anyio.current_time(), expected=SEVENTY)
             tasks.start_soon(until_over, ours, watch)
-    assert (len(world.times), world.most_at_once) == (100, LOOKS_AT_ONCE)
+    assert (len(world.times), world.most_at_once) == (100, POLLS_AT_ONCE)
 
 
 @pytest.mark.anyio

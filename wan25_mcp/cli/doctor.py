@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 
-from wan25_mcp.editing.connect import connect_as, default_data_dir, key_of, open_journal
+from wan25_mcp.editing.connect import account_of, connect_as, default_data_dir, key_of, open_journal
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.journal import JournalUnusable
@@ -162,13 +162,14 @@ async def _file_service(url: str) -> Finding:
 async def _provider(settings: Settings) -> AsyncIterator[Finding]:
     if not settings.emulator:
         try:
-            key_of(settings)
+            key_of(account_of(settings), settings)
         except SettingsError as error:
             yield Finding(False, error.message, error.fix)
             return
         yield Finding(True, "An API key is set.")
     try:
-        async with connect_as(settings)() as connection:
+        async with connect_as(settings)() as connector:
+            connection = connector(account_of(settings))
             report = await connection.client.credits()
     except Wan25Error as error:
         yield Finding(False, error.message, error.fix)

@@ -25,7 +25,7 @@ from wan25_mcp.outputs.save import output_directory
 from wan25_mcp.provider.statuses import is_settled
 from wan25_mcp.settings import Settings
 
-_editor: Final = partial(open_configured_editor, attends=False)
+_editor: Final = partial(open_configured_editor, background=False)
 
 PATIENCE: Final = 3600.0
 """Seconds a person's command waits at the most; the edit itself is not bound by it."""

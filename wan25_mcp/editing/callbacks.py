@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 
+from wan25_mcp.editing.shared import Shared
 from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import DegradedJournal, Intent
 from wan25_mcp.polling.schedule import pause_after_failure
@@ -58,15 +58,14 @@ def _digest(secret: str) -> str:
 
 
 class Callbacks:
-    """What callbacks do in one process.
+    """What callbacks do for one account in this process.
 
     Args:
-        client: Whom to ask what is true.
+        client: Confirms what callbacks say.
         journal: What was sent, and with which address.
-        poller: What to wake.
-        submitted: Waits until the submit of a handle has ended, and says what came of it.
-        tasks: The task group that outlives the callback.
-        clock: Epoch seconds.
+        poller: Polls the tasks that callbacks name.
+        submitted: Waits until the submit of a handle has ended, and returns its intent.
+        shared: The task group that outlives the callback.
     """
 
     def __init__(
@@ -75,16 +74,14 @@ class Callbacks:
         journal: DegradedJournal,
         poller: SharedPoller,
         submitted: Callable[[str], Awaitable[Intent | None]],
-        tasks: TaskGroup,
-        *,
-        clock: Callable[[], float],
+        shared: Shared,
     ) -> None:
         self._client = client
         self._journal = journal
         self._poller = poller
         self._submitted = submitted
-        self._tasks = tasks
-        self._clock = clock
+        self._tasks = shared.tasks
+        self._clock = shared.options.clock
         self._under_way: set[str] = set()
         self._digests: dict[str, str] = {}
 

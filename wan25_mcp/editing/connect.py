@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,8 +19,10 @@ import httpx2
 import platformdirs
 from pydantic import SecretStr
 
-from wan25_mcp.editing.editor import Editor, open_editor
-from wan25_mcp.editing.options import Connect, Connection, Options
+from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.engine import Engine, open_engine
+from wan25_mcp.editing.options import Connect, Connection, Connector, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.inputs.file_service import FileService
@@ -35,6 +38,10 @@ from wan25_mcp.url_safety import origin_of, same_address
 EMULATOR_KEY: Final = "emulator-key"
 """Any key opens the emulator; this one says where it belongs."""
 
+_EMULATOR_KEY: Final = SecretStr(EMULATOR_KEY)
+_EMULATOR_ID: Final = "emulator"
+"""Stands for the key at every emulator: each has a port of its own, and all are one account."""
+
 
 def connect_as(settings: Settings) -> Connect:
     """How to connect as the settings say."""
@@ -42,17 +49,32 @@ def connect_as(settings: Settings) -> Connect:
         return lambda: _emulator_at(settings, settings.emulator_url or "")
     if settings.emulator:
         return lambda: _own_emulator(settings)
-    return lambda: _api(settings, settings.base_url, key_of(settings))
+    return lambda: _api(settings, settings.base_url)
 
 
-def key_of(settings: Settings) -> SecretStr:
-    """The API key.
+def account_of(settings: Settings) -> Account:
+    """The one account that the settings name."""
+    return Account(
+        key=settings.key,
+        name=settings.account,
+        allowance=Allowance(
+            credit_limit=settings.credit_limit,
+            credits_per_image=settings.credits_per_image,
+            max_in_flight=settings.max_in_flight,
+        ),
+        output_dir=settings.output_dir,
+        save=settings.save,
+    )
+
+
+def key_of(account: Account, settings: Settings) -> SecretStr:
+    """The API key of an account.
 
     Raises:
         SettingsError: There is none, with how to set it.
     """
-    if settings.key is not None:
-        return settings.key
+    if account.key is not None:
+        return account.key
     raise SettingsError(
         settings.key_problem or "No API key is set, so nothing can be sent to the provider.",
         code="missing_api_key",
@@ -63,18 +85,22 @@ def key_of(settings: Settings) -> SecretStr:
 
 
 @asynccontextmanager
-async def _api(settings: Settings, base_url: str, key: SecretStr) -> AsyncIterator[Connection]:
+async def _api(settings: Settings, base_url: str) -> AsyncIterator[Connector]:
     origins = [origin_of(base_url), origin_of(settings.files_url or "")]
     async with open_http() as http, open_downloads() as downloads:
-        yield Connection(
-            Client(http, base_url=base_url, key=key, secrets=settings.secrets),
-            key_id(base_url, key),
-            frozenset(filter(None, origins)),
-            _publisher(settings, http, key),
-            downloads,
-            same_address(base_url),
-            settings.account,
-        )
+
+        def connector(account: Account) -> Connection:
+            key = _EMULATOR_KEY if settings.emulator else key_of(account, settings)
+            return Connection(
+                Client(http, base_url=base_url, key=key, secrets=settings.secrets),
+                _EMULATOR_ID if settings.emulator else key_id(base_url, key),
+                frozenset(filter(None, origins)),
+                _publisher(settings, http, key),
+                downloads,
+                same_address(base_url),
+            )
+
+        yield connector
 
 
 def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> Publisher | None:
@@ -101,56 +127,61 @@ def key_id(base_url: str, key: SecretStr) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-@asynccontextmanager
-async def _emulator_at(settings: Settings, base_url: str) -> AsyncIterator[Connection]:
+def _emulator_at(settings: Settings, base_url: str) -> AbstractAsyncContextManager[Connector]:
     """An emulator: it has a file service of its own, at its origin."""
     its_own = replace(settings, files_url=origin_of(base_url), bucket_url=None)
-    async with _api(its_own, base_url, SecretStr(EMULATOR_KEY)) as connection:
-        yield connection
+    return _api(its_own, base_url)
 
 
 @asynccontextmanager
-async def _own_emulator(settings: Settings) -> AsyncIterator[Connection]:
+async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
     from wan25_mcp.emulator import Emulator, EmulatorOptions
 
     # It calls back on this machine if it is to call back at all; links of callers are judged by us.
-    options = EmulatorOptions(key=EMULATOR_KEY, allow_loopback=settings.callback_url is not None)
+    # Its task ids are like no other's: all emulators are one account of one journal.
+    options = EmulatorOptions(
+        key=EMULATOR_KEY,
+        seed=secrets.randbits(32),
+        allow_loopback=settings.callback_url is not None,
+    )
     emulator = Emulator(options)
     async with (
         emulator.serving(),
-        _emulator_at(settings, emulator.base_url) as connection,
+        _emulator_at(settings, emulator.base_url) as connector,
     ):
-        yield connection
+        yield connector
 
 
 @asynccontextmanager
 async def open_configured_editor(
-    settings: Settings, *, attends: bool = True
+    settings: Settings, *, background: bool = True
 ) -> AsyncIterator[Editor]:
     """An editor as the settings say, for as long as the block runs.
 
     Args:
-        attends: Whether it looks after edits nobody asks about; a command of one purpose does not.
+        background: Whether edits are followed while nobody waits; False for a single command.
     """
+    async with open_configured_engine(settings, background=background) as engine:
+        yield engine.editor(account_of(settings))
+
+
+@asynccontextmanager
+async def open_configured_engine(
+    settings: Settings, *, background: bool = True
+) -> AsyncIterator[Engine]:
+    """An engine as the settings say, for any number of accounts, for as long as the block runs."""
     options = Options(
         is_emulator=settings.emulator,
         resumes=settings.emulator_url is not None or not settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,
-        allowance=Allowance(
-            credit_limit=settings.credit_limit,
-            credits_per_image=settings.credits_per_image,
-            max_in_flight=settings.max_in_flight,
-        ),
         input_dirs=_input_dirs(settings),
-        output_dir=settings.output_dir,
-        save=settings.save,
-        attends=attends,
-        # A command of one purpose has no receiver, and looks as often as without one.
-        callback_url=settings.callback_url if attends else None,
+        background=background,
+        # A single command receives no callbacks, and polls as often as without them.
+        callback_url=settings.callback_url if background else None,
     )
     opening = functools.partial(open_journal, settings)
-    async with open_editor(connect_as(settings), opening, options) as editor:
-        yield editor
+    async with open_engine(connect_as(settings), opening, options) as engine:
+        yield engine
 
 
 def _input_dirs(settings: Settings) -> tuple[Path, ...]:

@@ -57,11 +57,20 @@ class Ownership:
     """Tells the owner of the edits made with the configured key.
 
     Args:
+        name: The operator's name for the account; None: the key tells.
         may_ask: Whether the provider is asked about a key that was never used here.
     """
 
-    def __init__(self, connection: Connection, journal: Journal, *, may_ask: bool = True) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        journal: Journal,
+        name: str | None = None,
+        *,
+        may_ask: bool = True,
+    ) -> None:
         self._connection = connection
+        self._name = name
         self._journal = journal
         self._may_ask = may_ask
         self._owner: str | None = None
@@ -81,10 +90,10 @@ class Ownership:
             return self._owner
 
     async def _find(self) -> str:
-        key, account = self._connection.key, self._connection.account
+        key, account = self._connection.key, self._name
         known = await self._journal.known_key(key, address=self._connection.address)
         if account is not None:
-            owner = _named(account, self._connection.address)
+            owner = _named(account, self._connection.address if self._may_ask else None)
             if known.owner is not None and not known.owner.startswith(_NAMED):
                 # Edits from before the account had a name, with whatever key.
                 await self._journal.join_owners(owner, [known.owner])

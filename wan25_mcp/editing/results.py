@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 
+from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit, links_of
-from wan25_mcp.editing.options import Connection, Options
+from wan25_mcp.editing.options import Connection
+from wan25_mcp.editing.shared import Shared
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.journal import DegradedJournal, Journal, JournalUnusable, Unsaved, expires_at
-from wan25_mcp.outputs.archiver import PATIENCE, Archiver, Wanted, may_be_tried
+from wan25_mcp.journal import DegradedJournal, JournalUnusable, Unsaved, expires_at
+from wan25_mcp.outputs.archiver import PATIENCE, Archiver, Saving, Wanted, may_be_tried
 from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded, download
 from wan25_mcp.outputs.previews import make_previews
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
@@ -31,43 +32,34 @@ _LISTED: Final = 20
 
 
 class Results:
-    """The images of one process's edits.
+    """The images of one account's edits.
 
     Args:
+        account: Whether and where they are saved.
         connection: Where they are downloaded from, if they are.
-        journal: Where it is written which image is where.
         degraded: What is known of the tasks.
-        tasks: The task group the saving runs in; it outlives every call.
-        options: Whether and where they are saved.
-        owner: Whose they are.
+        owner: The account as the journal names it.
+        shared: Where the path of each image is written, and the task group the saving runs in.
     """
 
     def __init__(
         self,
+        account: Account,
         connection: Connection,
-        journal: Journal,
         degraded: DegradedJournal,
-        tasks: TaskGroup,
-        options: Options,
         owner: Callable[[], Awaitable[str]],
+        shared: Shared,
     ) -> None:
         self._connection = connection
         self._owner = owner
-        self._journal = journal
+        self._journal = shared.journal
         self._degraded = degraded
-        self._options = options
+        self._options = options = shared.options
         self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
         self._archiver: Archiver | None = None
-        if connection.downloads is not None and options.save:
-            self._archiver = Archiver(
-                self._download,
-                journal,
-                owner,
-                tasks,
-                directory=options.output_dir,
-                clock=options.clock,
-                run=options.run,
-            )
+        if connection.downloads is not None and account.save:
+            saving = Saving(account.output_dir, shared.downloads, options.clock, options.run)
+            self._archiver = Archiver(self._download, shared.journal, owner, shared.tasks, saving)
 
     # --- saved ------------------------------------------------------------------------------
 
@@ -125,7 +117,9 @@ class Results:
             return ()
         now = self._options.clock()
         try:
-            return await self._journal.unsaved(await self._owner(), now=now, most=_LISTED)
+            return await self._journal.unsaved(
+                await self._owner(), now=now, address=self._connection.address, most=_LISTED
+            )
         except JournalUnusable:
             return ()
 

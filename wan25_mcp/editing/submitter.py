@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from wan25_mcp.editing.circuit_breaker import CircuitBreaker
+from wan25_mcp.editing.shared import Shared
 from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
 from wan25_mcp.inputs.prepare import PreparedRequest
 from wan25_mcp.journal import (
     DegradedJournal,
     Intent,
-    Journal,
     JournalUnusable,
     Snapshot,
     Withheld,
@@ -70,35 +69,28 @@ class Submit:
 
 
 class Submitter:
-    """The submits of one process.
+    """The submits of one account in this process.
 
     Args:
         client: The provider's API.
-        journal: Where every step is written.
-        degraded: Where what came of a submit is written, whatever the disk says.
-        tasks: The task group they run in; it outlives every call.
-        clock: Epoch seconds.
-        chance: Random numbers in [0, 1).
-        accepted: Told of each submit that became a task.
+        degraded: Where outcomes are written, even while the disk is full.
+        shared: Where every other step is written, and the task group the submits run in.
+        accepted: Called with each submit that became a task.
     """
 
     def __init__(
         self,
         client: Client,
-        journal: Journal,
         degraded: DegradedJournal,
-        tasks: TaskGroup,
-        *,
-        clock: Callable[[], float],
-        chance: Callable[[], float],
+        shared: Shared,
         accepted: Callable[[Intent, Snapshot], None],
     ) -> None:
         self._client = client
-        self._journal = journal
+        self._journal = shared.journal
         self._degraded = degraded
-        self._tasks = tasks
-        self._clock = clock
-        self._chance = chance
+        self._tasks = shared.tasks
+        self._clock = shared.options.clock
+        self._random = shared.options.random
         self._accepted = accepted
         self._breaker = CircuitBreaker()
         self._under_way: dict[str, Submit] = {}
@@ -232,7 +224,7 @@ class Submitter:
                 submit.intent = await self._degraded.refuse(submit.intent, error)
                 return
             await self._journal.pause(handle, now=self._clock(), lease=LEASE_SECONDS)
-            await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._chance()))
+            await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._random()))
 
     async def _send_once(self, submit: Submit, request: EditRequest) -> Wan25Error | None:
         """Send, and journal what came of it. Returns the error of a submit surely not accepted."""
@@ -267,15 +259,15 @@ class Submitter:
         return error.retryable and attempt < MOST_RESENDS and asked <= LONGEST_WAIT_FOR_RESEND
 
 
-def resend_pause(attempt: int, asked: float | None, chance: float) -> float:
+def resend_pause(attempt: int, asked: float | None, random: float) -> float:
     """Seconds before a submit that was surely not accepted is sent again.
 
     Args:
         attempt: 0 for the first resend.
         asked: What the provider asked for; never undercut.
-        chance: A random number in [0, 1), for full jitter.
+        random: A random number in [0, 1), for full jitter.
     """
-    return (asked or 0.0) + min(math.ldexp(1.0, attempt), 30.0) * chance
+    return (asked or 0.0) + min(math.ldexp(1.0, attempt), 30.0) * random
 
 
 def _broke(error: Exception) -> OutcomeUnknown:

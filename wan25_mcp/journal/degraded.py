@@ -194,11 +194,15 @@ class DegradedJournal:
             logger.warning("%s", error.state)
             return ()
 
-    async def unattended(self, *, now: float, unseen_for: float) -> Sequence[str]:
+    async def unattended(
+        self, *, now: float, unseen_for: float, address: str | None = None
+    ) -> Sequence[str]:
         await self._catch_up()  # though nobody asks
         try:
             owner = await self._owner()
-            return await self._journal.unattended(owner, now=now, unseen_for=unseen_for)
+            return await self._journal.unattended(
+                owner, now=now, unseen_for=unseen_for, address=address
+            )
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return ()

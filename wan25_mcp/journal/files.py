@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from wan25_mcp.journal import schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
-from wan25_mcp.journal.schema import MADE_BY, files, intents, tasks, uploads
+from wan25_mcp.journal.schema import MADE_BY, files, intents, is_at, tasks, uploads
 from wan25_mcp.journal.tasks import snapshot_of, to_save
 
 
@@ -73,13 +73,16 @@ def renew_save(
     connection.execute(held.values(followed_until=now + lease))
 
 
-def unsaved(connection: Connection, owner: str, *, now: float, most: int) -> list[str]:
+def unsaved(
+    connection: Connection, owner: str, *, now: float, address: str | None, most: int
+) -> list[str]:
     given_up = or_(schema.unsaved.c.retry_at.is_(None), schema.unsaved.c.retry_at > now)
     rows = connection.execute(
         select(tasks.c.task_id)
         .join(intents, MADE_BY)
         .where(
             intents.c.owner == owner,
+            is_at(address),
             tasks.c.expires_at > now,
             tasks.c.followed_until < now,
             # No more than was asked for, whatever was returned.

@@ -46,7 +46,7 @@ from wan25_mcp.journal.records import (
     error_to_json,
     mixed_up,
 )
-from wan25_mcp.journal.schema import MADE_BY, NOBODY, files, intents, tasks, unsaved, uploads
+from wan25_mcp.journal.schema import MADE_BY, NOBODY, files, intents, is_at, tasks, unsaved, uploads
 from wan25_mcp.journal.tasks import last_seen, record, settle_credits
 from wan25_mcp.provider.models import Task
 
@@ -61,6 +61,7 @@ _LIVE: Final = (
     .where(
         intents.c.owner == bindparam("owner"),
         intents.c.fingerprint == bindparam("fingerprint"),
+        is_at(bindparam("address")),
         # One whose outcome nobody knows is not forgotten with the window: a repeat could be
         # paid twice, and only the caller can say that it is meant (`force_new`).
         or_(
@@ -94,12 +95,12 @@ def claim(
         return Claim(earlier, joined=True)
     if refusal is not None:
         raise refusal
-    spending.check_in_flight(connection, ask.owner, allowance, now)
+    spending.check_in_flight(connection, ask, allowance, now)
     told = spending.price(connection, ask.owner)
     price = told or allowance.credits_per_image
     spending.check_credits(connection, ask.owner, allowance, price * ask.n, now)
     if told is None:
-        spending.check_price_is_told(connection, ask.owner, allowance, now)
+        spending.check_price_is_told(connection, ask, allowance, now)
     intent = Intent(
         handle=ask.handle,
         owner=ask.owner,
@@ -133,6 +134,7 @@ def _live(connection: Connection, ask: ClaimRequest, since: float) -> Intent | N
     wanted = {
         "owner": ask.owner,
         "fingerprint": ask.fingerprint,
+        "address": ask.address,
         "since": since,
         "long_since": since - DAY,
     }

@@ -293,8 +293,10 @@ class Journal(Protocol):
         """
         ...
 
-    async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
-        """Unsettled tasks made within a day that nobody has looked at for `unseen_for` seconds.
+    async def unattended(
+        self, owner: str, *, now: float, unseen_for: float, address: str | None = None
+    ) -> Sequence[str]:
+        """Unsettled tasks made within a day at an address, not polled for `unseen_for` seconds.
 
         Says first what can be said of intents whose holder has died.
         """
@@ -312,9 +314,12 @@ class Journal(Protocol):
         """Whoever saves its images lives."""
         ...
 
-    async def unsaved(self, owner: str, *, now: float, most: int = 100) -> Sequence[str]:
-        """Tasks with an image to save now, never tried ones first, then those whose links expire
-        first; taken on by nobody.
+    async def unsaved(
+        self, owner: str, *, now: float, address: str | None = None, most: int = 100
+    ) -> Sequence[str]:
+        """Tasks made at an address, and saved by nobody now, with an image to save.
+
+        Those never tried come first, then those whose links expire first.
 
         An image is not among them once it is saved, before the time for another try has come, or
         when no try can succeed.

@@ -6,10 +6,11 @@ may read the same task finds out for itself.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Float,
     Index,
@@ -24,7 +25,9 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    or_,
     select,
+    true,
 )
 from sqlalchemy import table as older_table
 
@@ -95,6 +98,18 @@ tasks: Final = Table(
     Index("wan25_account_tasks_expiring", "owner", "expires_at"),
     Index("wan25_account_tasks_seen", "owner", "seen_at", "task_id"),
 )
+
+
+def is_at(address: Any) -> ColumnElement[bool]:
+    """Whether an intent was sent to the API at an address; None: at any.
+
+    Emulators come and go, each with its own address and all with one owner; a task of one means
+    nothing to another.
+    """
+    if address is None:
+        return true()
+    return or_(intents.c.address == address, intents.c.address.is_(None))
+
 
 MADE_BY: Final = and_(tasks.c.owner == intents.c.owner, tasks.c.task_id == intents.c.task_id)
 """Which task came of which intent."""

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
-from wan25_mcp.journal.records import DAY, Allowance, Withheld
-from wan25_mcp.journal.schema import MADE_BY, intents, tasks
+from wan25_mcp.journal.records import DAY, Allowance, ClaimRequest, Withheld
+from wan25_mcp.journal.schema import MADE_BY, intents, is_at, tasks
 
 _OVERDUE: Final = 3600.0
 """An unsettled task this old no longer counts as in flight: some never settle."""
@@ -21,6 +21,7 @@ def _under_way(*columns: Any) -> Select[Any]:
         .outerjoin(tasks, MADE_BY)
         .where(
             intents.c.owner == bindparam("owner"),
+            is_at(bindparam("address")),
             intents.c.created_at > bindparam("since"),
             or_(
                 intents.c.stage.in_(("intent", "sending", "unknown")),
@@ -55,10 +56,12 @@ _COUNTED: Final = (
 )
 
 
-def check_in_flight(connection: Connection, owner: str, allowance: Allowance, now: float) -> None:
+def check_in_flight(
+    connection: Connection, ask: ClaimRequest, allowance: Allowance, now: float
+) -> None:
     if allowance.max_in_flight is None:
         return
-    counted = {"owner": owner, "since": now - _OVERDUE}
+    counted = {"owner": ask.owner, "address": ask.address, "since": now - _OVERDUE}
     count = connection.execute(_IN_FLIGHT, counted).scalar_one()
     if count >= allowance.max_in_flight:
         raise Withheld(
@@ -84,7 +87,7 @@ def price(connection: Connection, owner: str) -> float | None:
 
 
 def check_price_is_told(
-    connection: Connection, owner: str, allowance: Allowance, now: float
+    connection: Connection, ask: ClaimRequest, allowance: Allowance, now: float
 ) -> None:
     """See that nothing is under way whose price, which is nobody's yet, may be above the assumed.
 
@@ -93,7 +96,7 @@ def check_price_is_told(
     """
     if allowance.credit_limit is None:
         return
-    asked = {"owner": owner, "since": now - _OVERDUE}
+    asked = {"owner": ask.owner, "address": ask.address, "since": now - _OVERDUE}
     if (found := connection.execute(_IN_THE_WAY, asked).first()) is not None:
         is_unknown = found.stage == "unknown"
         raise _price_unknown(found.created_at + _OVERDUE - now if is_unknown else None)

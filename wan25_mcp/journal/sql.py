@@ -182,8 +182,10 @@ class SqlJournal:
     ) -> Sequence[float]:
         return await self._read([], _owned(tasks.past_runs), owner, n=n, most=most)
 
-    async def unattended(self, owner: str, *, now: float, unseen_for: float) -> Sequence[str]:
-        step = _owned(partial(tasks.unattended, now=now))
+    async def unattended(
+        self, owner: str, *, now: float, unseen_for: float, address: str | None = None
+    ) -> Sequence[str]:
+        step = _owned(partial(tasks.unattended, now=now, address=address))
         return await self._read_current(now, [], step, owner, unseen_for=unseen_for)
 
     async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
@@ -195,8 +197,11 @@ class SqlJournal:
     async def renew_save(self, owner: str, task_id: str, *, now: float, lease: float) -> None:
         await self._note(_owned(files.renew_save), owner, task_id, now=now, lease=lease)
 
-    async def unsaved(self, owner: str, *, now: float, most: int = 100) -> Sequence[str]:
-        return await self._read([], _owned(files.unsaved), owner, now=now, most=most)
+    async def unsaved(
+        self, owner: str, *, now: float, address: str | None = None, most: int = 100
+    ) -> Sequence[str]:
+        step = _owned(files.unsaved)
+        return await self._read([], step, owner, now=now, address=address, most=most)
 
     async def note_unsaved(self, owner: str, task_id: str, number: int, unsaved: Unsaved) -> None:
         await self._write(_owned(files.note_unsaved), owner, task_id, number, unsaved)

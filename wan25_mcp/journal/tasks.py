@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Float, Integer, Row, bindparam, case, insert, or_, select, update
 
 from wan25_mcp.journal.records import DAY, JournalUnusable, Snapshot, expires_at, observe, took
-from wan25_mcp.journal.schema import MADE_BY, intents, tasks
+from wan25_mcp.journal.schema import MADE_BY, intents, is_at, tasks
 from wan25_mcp.provider.models import Task, Usage
 from wan25_mcp.provider.statuses import is_settled
 
@@ -203,12 +203,15 @@ _RUNS_READ: Final = 3
 """How many settled tasks are read for each run wanted: not of all is it known what they took."""
 
 
-def unattended(connection: Connection, owner: str, *, now: float, unseen_for: float) -> list[str]:
+def unattended(
+    connection: Connection, owner: str, *, now: float, unseen_for: float, address: str | None
+) -> list[str]:
     found = (
         select(tasks.c.task_id)
         .join(intents, MADE_BY)
         .where(
             intents.c.owner == owner,
+            is_at(address),
             intents.c.created_at > now - DAY,
             tasks.c.settled == 0,
             tasks.c.seen_at < now - unseen_for,

@@ -73,16 +73,31 @@ class Wanted:
     is_asked_for: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How images are saved.
+
+    Args:
+        directory: Where to; None for the default folder.
+        slots: One for each image that the process downloads at one time; each is held in memory.
+        clock: Epoch seconds.
+        run: Where blocking work runs.
+    """
+
+    directory: Path | None
+    slots: anyio.Semaphore
+    clock: Callable[[], float]
+    run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
+
+
 class Archiver:
     """Saves the images of one account in one process.
 
     Args:
         fetch: Downloads the image of a link, within so many seconds.
-        journal: Where it is written which image is where.
-        owner: Whose images they are.
+        journal: Where the path of each image is written.
+        owner: The account as the journal names it.
         tasks: The task group the saving runs in.
-        directory: Where to save; None for the default folder.
-        run: Where blocking work runs.
     """
 
     def __init__(
@@ -91,22 +106,19 @@ class Archiver:
         journal: Journal,
         owner: Callable[[], Awaitable[str]],
         tasks: TaskGroup,
-        *,
-        directory: Path | None,
-        clock: Callable[[], float],
-        run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync,
+        saving: Saving,
     ) -> None:
         self._fetch = fetch
         self._journal = journal
         self._owner = owner
         self._tasks = tasks
-        self._directory = directory
-        self._clock = clock
-        self._run = run
+        self._directory = saving.directory
+        self._slots = saving.slots
+        self._clock = saving.clock
+        self._run = saving.run
         self._saving: dict[str, anyio.Event] = {}
         self._problems: dict[str, str] = {}
         """Why a task's images are not saved, where the journal does not say it; the latest."""
-        self._slots = anyio.Semaphore(IMAGES_AT_ONCE)
 
     async def saved(self, task_id: str, count: int) -> tuple[str, ...]:
         """Where the first `count` images of a task are, in order, as far as they are saved."""

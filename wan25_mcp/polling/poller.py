@@ -82,23 +82,25 @@ class Poller:
     Args:
         look: Reads one task.
         tasks: The task group the looks run in; it outlives every call that waits.
-        chance: Random numbers in [0, 1).
-        settled: Told of each task that is seen to be settled.
+        slots: One for each look of the process under way.
+        random: Random numbers in [0, 1).
+        settled: Called with each task that is seen to be settled.
     """
 
     def __init__(
         self,
         look: Look,
         tasks: TaskGroup,
+        slots: anyio.Semaphore,
         *,
-        chance: Callable[[], float],
+        random: Callable[[], float],
         settled: Callable[[Watch], None] = lambda _: None,
     ) -> None:
         self._look = look
         self._tasks = tasks
-        self._chance = chance
+        self._random = random
         self._settled = settled
-        self._queue = DueQueue()
+        self._queue = DueQueue(slots)
         self._watches: dict[str, Watch] = {}
         self._forget_at = 100
         self._missed_callbacks = 0
@@ -291,7 +293,7 @@ class Poller:
         watch.failures += 1
         # What a callback has said is not forgotten because one look failed.
         watch.is_urgent = watch.is_urgent or (anyway and watch.failures < _URGENT_TRIES)
-        watch.not_before = now + pause_after_failure(watch.failures, asked, self._chance())
+        watch.not_before = now + pause_after_failure(watch.failures, asked, self._random())
         if asked:
             watch.asked_until = now + asked
         if error.code == "rate_limit":
@@ -322,7 +324,7 @@ class Poller:
         if watch.is_urgent:
             return max(watch.woken, watch.not_before if watch.failures else watch.woken)
         if watch.over:
-            again = watch.refused_at + _pause_after_refusal(watch.refusals, self._chance())
+            again = watch.refused_at + _pause_after_refusal(watch.refusals, self._random())
             return max(now, again, watch.not_before if watch.failures else now)
         if watch.snapshot is None:
             return max(now, watch.not_before) if watch.failures else now
@@ -332,7 +334,7 @@ class Poller:
             watch.polled,
             pauses=self._pauses(watch),
             not_before=(watch.not_before - watch.began) * watch.speed if watch.failures else 0.0,
-            chance=self._chance(),
+            random=self._random(),
         )
         return max(watch.began + age / watch.speed, now)
 
@@ -355,9 +357,9 @@ def _was_never_there(watch: Watch) -> bool:
     return is_unknown and watch.snapshot is None
 
 
-def _pause_after_refusal(refusals: int, chance: float) -> float:
+def _pause_after_refusal(refusals: int, random: float) -> float:
     pause = math.ldexp(_FIRST_REFUSED_PAUSE, min(refusals, 10) - 1)
-    return min(pause, _LONGEST_REFUSED_PAUSE) * (1 + _REFUSED_JITTER * chance)
+    return min(pause, _LONGEST_REFUSED_PAUSE) * (1 + _REFUSED_JITTER * random)
 
 
 def _unexpected() -> ReadFailed:

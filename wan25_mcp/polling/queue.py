@@ -12,7 +12,7 @@ import anyio
 from wan25_mcp.polling.rate_limit import RateLimit
 from wan25_mcp.polling.watch import Watch
 
-LOOKS_AT_ONCE: Final = 80
+POLLS_AT_ONCE: Final = 80
 """How many looks of one process are under way at the same time. Ten thousand waits want some 800 a
 second, each as long as the provider's answer and the journal take: with 20 they fell behind. Fewer
 waits never come near it, a provider that minds slows us by refusing, and of the client's 100
@@ -25,12 +25,12 @@ _FEW: Final = 256
 class DueQueue:
     """Who is looked at next."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: anyio.Semaphore) -> None:
         self._waiting: list[tuple[float, int, Watch]] = []
         self._numbers = itertools.count()
         self._most = _FEW
         self._changed = anyio.Event()
-        self._slots = anyio.Semaphore(LOOKS_AT_ONCE)
+        self._slots = slots
         self._pace = RateLimit()
 
     def put(self, watch: Watch, when: float) -> None:

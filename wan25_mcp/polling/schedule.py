@@ -95,7 +95,7 @@ def next_poll(
     *,
     pauses: Pauses = SOMEBODY_WAITS,
     not_before: float = 0.0,
-    chance: float = 0.5,
+    random: float = 0.5,
 ) -> float:
     """The age at which to poll next; `age` itself if that has passed.
 
@@ -103,7 +103,7 @@ def next_poll(
         age: How old the task is now. Count from the submit on a clock of ours: the provider's
             `created` has whole seconds, and its clock may be off.
         not_before: The age until which the provider asked not to be polled.
-        chance: In [0, 1), another for each poll.
+        random: In [0, 1), another for each poll.
     """
     first = expected.early if last.age < expected.early else expected.likely
     if last.is_rising and pauses.follows_progress:
@@ -112,15 +112,15 @@ def next_poll(
         due = last.age + max(min(_LEFT * left, latest), pauses.shortest)
     else:
         due = max(first, last.age + pauses.within(pauses.share * last.age))
-    return max(due + _JITTER * chance * max(due - age, 0.0), age, not_before)
+    return max(due + _JITTER * random * max(due - age, 0.0), age, not_before)
 
 
-def pause_after_failure(failures: int, asked: float | None, chance: float) -> float:
+def pause_after_failure(failures: int, asked: float | None, random: float) -> float:
     """How long to leave the provider alone after `failures` polls in a row that failed.
 
     Args:
         asked: What the provider asked for; never undercut.
-        chance: In [0, 1).
+        random: In [0, 1).
     """
     backoff = min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), _LONGEST_BACKOFF)
-    return max(backoff, asked or 0.0) * (1 + _JITTER * chance)
+    return max(backoff, asked or 0.0) * (1 + _JITTER * random)

@@ -50,35 +50,48 @@ class _Past:
     read: float
 
 
-class SharedPoller:
-    """Follows the tasks of one process.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollingOptions:
+    """How a process polls, whatever the account.
 
     Args:
-        client: Whom to ask.
-        journal: Where every look is written.
-        tasks: The task group the looks run in; it outlives every call.
+        tasks: The task group the polls run in; it outlives every call.
+        slots: One for each poll of the process under way.
         clock: Epoch seconds.
-        chance: Random numbers in [0, 1).
-        settled: Told of each task that is seen to be settled.
-        is_emulator: Whether the far side may play faster than the provider; its estimate tells.
+        random: Random numbers in [0, 1).
+        is_emulator: Whether edits may be faster than the provider's, as the estimate tells.
+    """
+
+    tasks: TaskGroup
+    slots: anyio.Semaphore
+    clock: Callable[[], float]
+    random: Callable[[], float]
+    is_emulator: bool = False
+
+
+class SharedPoller:
+    """Polls the tasks of one account in this process.
+
+    Args:
+        client: The provider's API.
+        journal: Where every snapshot is written.
+        settled: Called with each task that is seen to be settled.
     """
 
     def __init__(
         self,
         client: Client,
         journal: DegradedJournal,
-        tasks: TaskGroup,
-        *,
-        clock: Callable[[], float],
-        chance: Callable[[], float],
+        options: PollingOptions,
         settled: Callable[[Watch], None],
-        is_emulator: bool = False,
     ) -> None:
         self._client = client
         self._journal = journal
-        self._clock = clock
-        self._poller = Poller(self._look, tasks, chance=chance, settled=settled)
-        self._is_emulator = is_emulator
+        self._clock = options.clock
+        self._poller = Poller(
+            self._look, options.tasks, options.slots, random=options.random, settled=settled
+        )
+        self._is_emulator = options.is_emulator
         self._past: dict[int | None, _Past] = {}
         self._waited_for = anyio.Event()
 

@@ -1,0 +1,70 @@
+"""The emulators that this program starts are one account, although each has a port of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.stage import KEY, names_in, open_stage, request
+from wan25_mcp import Settings, open_configured_editor
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal import Allowance
+from wan25_mcp.journal.sql import SqlJournal, inline
+
+pytestmark = pytest.mark.anyio
+
+
+async def owner_of(editor: Editor) -> str:
+    return await (await editor._opened()).ownership.owner()
+
+
+@pytest.mark.parametrize("name", [{}, {"WAN25_ACCOUNT": "studio"}], ids=["by key", "by name"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_each_run_with_the_emulator_is_the_same_account(
+    tmp_path: Path, name: dict[str, str]
+) -> None:
+    settings = Settings.from_mapping(
+        {"WAN25_EMULATOR": "1", "WAN25_DATA_DIR": str(tmp_path), **name}
+    )
+    async with open_configured_editor(settings) as editor:
+        before = await owner_of(editor), (await editor.connection()).address
+        made = await editor.edit(request(image_urls=["https://example.com/cat.png"]))
+    async with open_configured_editor(settings) as editor:
+        assert (await owner_of(editor)) == before[0]
+        assert (await editor.connection()).address != before[1]
+        [past] = await editor.recent()
+        assert past.edit.task_id == made.task_id
+
+
+async def test_an_edit_of_an_emulator_that_has_ended_is_made_again(tmp_path: Path) -> None:
+    journal = SqlJournal("sqlite://", run=inline)
+    async with open_stage(journal=journal, folder=tmp_path, key=KEY) as stage:
+        async with stage.another_editor(address="http://127.0.0.1:1") as before:
+            first = await before.edit(request())
+        async with stage.another_editor(address="http://127.0.0.1:2") as after:
+            second = await after.edit(request())
+            assert (second.joined, second.charged) == (False, "reserved")
+            assert second.task_id != first.task_id
+            assert len(await after.recent()) == 2
+            await after.wait(second, timeout=200)
+        # Of the first, nobody is left who could tell how it ends, and nobody asks.
+        assert stage.emulator.queries[str(first.task_id)] == 0
+        assert len(names_in(tmp_path / "out")) == 1
+
+
+async def test_an_edit_of_an_emulator_that_has_ended_is_not_under_way_but_was_paid_for() -> None:
+    journal = SqlJournal("sqlite://", run=inline)
+    allowance = Allowance(max_in_flight=1, credit_limit=3.0)
+    async with open_stage(journal=journal, allowance=allowance) as stage:
+        for port in (1, 2):
+            async with stage.another_editor(address=f"http://127.0.0.1:{port}") as editor:
+                assert (await editor.edit(request(str(port)))).status == "pending"
+                with pytest.raises(Wan25Error) as withheld:
+                    await editor.edit(request("one too many"))
+                assert withheld.value.code == "too_many_in_flight"
+        async with stage.another_editor(address="http://127.0.0.1:3") as editor:
+            with pytest.raises(Wan25Error) as withheld:
+                await editor.edit(request("3"))
+            assert withheld.value.code == "credit_limit"

@@ -1,0 +1,185 @@
+"""One account in use in a process: its key, and all that the process knows of its edits.
+
+Nothing here is shared with other accounts but what `Shared` names.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import anyio
+
+from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.callbacks import Callbacks
+from wan25_mcp.editing.edit import Edit, seen, unread, unseen
+from wan25_mcp.editing.options import Connection
+from wan25_mcp.editing.ownership import Ownership
+from wan25_mcp.editing.results import Results
+from wan25_mcp.editing.shared import Shared
+from wan25_mcp.editing.submitter import Submitter
+from wan25_mcp.errors import POLL_AGAIN, ReadFailed, Wan25Error
+from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable, Snapshot
+from wan25_mcp.polling.poller import LOOK_PATIENCE
+from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
+from wan25_mcp.polling.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+HANDLE_PREFIX: Final = "edit-"
+
+_ELSEWHERE_PAUSE: Final = 1.0
+"""Seconds between two reads of the journal for a submit that another process makes."""
+
+_CALLBACK_SECONDS: Final = 900.0
+"""For so long after a submit of unknown outcome, a callback may still resolve it."""
+
+
+class OpenAccount:
+    """An account's submits, polls, results and callbacks in this process."""
+
+    def __init__(self, account: Account, connection: Connection, shared: Shared) -> None:
+        self.account = account
+        self.connection = connection
+        self.journal = shared.journal
+        self.options = shared.options
+        self.holder = shared.holder
+        self._tasks = shared.tasks
+        self.ownership = Ownership(
+            connection, shared.journal, account.name, may_ask=not shared.options.is_emulator
+        )
+        self.degraded = DegradedJournal(shared.journal, self.ownership.owner)
+        self.poller = SharedPoller(
+            connection.client, self.degraded, _polling(shared), self._settled
+        )
+        self.submitter = Submitter(connection.client, self.degraded, shared, self._accepted)
+        self.callbacks = Callbacks(
+            connection.client, self.degraded, self.poller, self.submitted, shared
+        )
+        self.results = Results(account, connection, self.degraded, self.ownership.owner, shared)
+
+    # --- what is known ----------------------------------------------------------------------
+
+    async def find(self, name: str) -> Intent | None:
+        """The intent of a handle or task id. A task id is usable without one.
+
+        Raises:
+            JournalUnusable: The name is a handle, which only the journal can resolve.
+        """
+        if name.startswith(HANDLE_PREFIX):
+            return await self.degraded.find_or_fail(name, now=self.options.clock())
+        return await self.find_if_readable(name)
+
+    async def find_if_readable(self, name: str) -> Intent | None:
+        """The intent of a handle or task id; None also while the journal cannot be read."""
+        return await self.degraded.find(name, now=self.options.clock())
+
+    async def submitted(self, name: str, *, await_callback: bool = False) -> Intent | None:
+        """Wait until the submit behind a name has ended, whichever process makes it.
+
+        Args:
+            await_callback: Wait also for a callback that may still resolve an unknown outcome.
+        """
+        await self.submitter.ended(name)
+        while True:
+            with suppress(JournalUnusable):  # as long as the caller has time
+                intent = await self.find(name)
+                waits = intent is not None and (
+                    is_open(intent) or (await_callback and self._may_be_resolved(intent))
+                )
+                if not waits:
+                    return intent
+            await anyio.sleep(_ELSEWHERE_PAUSE)
+
+    def _may_be_resolved(self, intent: Intent) -> bool:
+        is_unknown = intent.stage == "unknown" and intent.callback is not None
+        return is_unknown and self.options.clock() - intent.created_at < _CALLBACK_SECONDS
+
+    async def report(self, name: str) -> Edit:
+        """What is known of an edit without polling it."""
+        try:
+            intent = await self.find(name)
+        except JournalUnusable:
+            return unread(name)
+        task_id = intent.task_id if intent else name
+        snapshot = await self.degraded.last_seen(task_id) if task_id else None
+        if snapshot:
+            return seen(snapshot, intent)
+        return unseen(intent) if intent else unknown(name)
+
+    async def poll(self, task_id: str, intent: Intent | None) -> Edit:
+        """A task as it is now, or as it was last known with the reason why that is all."""
+        error: Wan25Error = _too_slow()
+        try:
+            with anyio.move_on_after(LOOK_PATIENCE):
+                return seen(await self.poller.refresh(task_id, intent), intent)
+        except Wan25Error as reason:
+            error = reason
+        known = await self.report(task_id)
+        if known == unknown(task_id):
+            return unknown_everywhere(task_id, error)
+        return replace(known, task_id=task_id, error=error)
+
+    # --- in the background ------------------------------------------------------------------
+
+    def _accepted(self, intent: Intent, snapshot: Snapshot) -> None:
+        if self.options.background:
+            self._start(partial(self.poller.follow, snapshot.task.id, intent))
+
+    def _settled(self, watch: Watch) -> None:
+        """Save the images of a task that this process saw settled, whoever waits."""
+        if self.options.background:
+            self._start(partial(self.results.save_in_turn, watch.task_id))
+
+    def _start(self, job: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.start_soon(_logged, job)
+
+
+def _polling(shared: Shared) -> PollingOptions:
+    return PollingOptions(
+        tasks=shared.tasks,
+        slots=shared.polls,
+        clock=shared.options.clock,
+        random=shared.options.random,
+        is_emulator=shared.options.is_emulator,
+    )
+
+
+async def _logged(job: Callable[[], Awaitable[None]]) -> None:
+    """Do what nobody waits for; the rounds in the background make up for what fails."""
+    try:
+        await job()
+    except Exception:
+        logger.exception("A job in the background ended unexpectedly")
+
+
+def is_open(intent: Intent) -> bool:
+    """Whether its submit has not ended yet."""
+    return intent.stage in ("intent", "sending")
+
+
+def unknown(task_id: str) -> Edit:
+    """An edit of which nothing is known."""
+    return Edit(task_id=task_id, status="unknown", charged="unknown")
+
+
+def unknown_everywhere(task_id: str, error: Wan25Error) -> Edit:
+    """An id that the journal does not know, with the reason why the provider did not show it.
+
+    When the provider does not know it either, it names nothing that was charged.
+    """
+    charged = error.charged if error.code == "not_found" else "unknown"
+    return Edit(task_id=task_id, status="unknown", charged=charged, error=error)
+
+
+def _too_slow() -> ReadFailed:
+    return ReadFailed(
+        f"The provider has not answered within {LOOK_PATIENCE:.0f} seconds.",
+        code="read_failed",
+        fix=POLL_AGAIN,
+        retryable=True,
+    )
