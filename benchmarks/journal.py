@@ -54,12 +54,16 @@ class NoJournal:
         self._intents: dict[str, Intent] = {}
         self._sightings: dict[str, Snapshot] = {}
 
-    async def claim(self, ask: ClaimRequest, *, now: float, **_: Any) -> Claim:
+    async def claim(self, request: ClaimRequest, *, now: float, **_: Any) -> Claim:
         intent = Intent(
-            handle=ask.handle, owner=ask.owner, created_at=now, n=ask.n, prompt=ask.prompt
+            handle=request.handle,
+            owner=request.owner,
+            created_at=now,
+            n=request.n,
+            prompt=request.prompt,
         )
-        self._intents[ask.handle] = intent
-        return Claim(intent, joined=False)
+        self._intents[request.handle] = intent
+        return Claim(intent, deduplicated=False)
 
     async def known_key(self, key: str, **_: Any) -> KnownKey:
         return KnownKey(key)
@@ -73,7 +77,7 @@ class NoJournal:
     async def pause(self, handle: str, *, now: float, lease: float) -> None: ...
     async def renew(self, handle: str, *, now: float, lease: float) -> None: ...
     async def refuse(self, handle: str, error: Wan25Error) -> None: ...
-    async def lose(self, handle: str, error: Wan25Error) -> None: ...
+    async def mark_unknown(self, handle: str, error: Wan25Error) -> None: ...
 
     async def accept(self, owner: str, handle: str, task: Task, *, now: float) -> bool:
         ended = replace(self._intents[handle], stage="accepted", task_id=task.id)
@@ -97,15 +101,15 @@ class NoJournal:
     async def seen_since(self, owner: str, since: float) -> Mapping[str, float]:
         return {n: seen.seen_at for n, seen in self._sightings.items() if seen.seen_at >= since}
 
-    async def take_look(self, owner: str, task_id: str, **_: Any) -> bool:
+    async def acquire_poll(self, owner: str, task_id: str, **_: Any) -> bool:
         return True
 
-    async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
+    async def acquire_save(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
         return True
 
     async def prune(self, *, now: float) -> None: ...
-    async def end_look(self, owner: str, task_id: str) -> None: ...
-    async def let_go(self, owner: str, task_id: str) -> None: ...
+    async def release_poll(self, owner: str, task_id: str) -> None: ...
+    async def release_save(self, owner: str, task_id: str) -> None: ...
     async def note_saved(self, owner: str, task_id: str, number: int, path: str) -> None: ...
     async def note_upload(self, owner: str, sha256: str, place: str, upload: Upload) -> None: ...
 
@@ -126,7 +130,7 @@ class NoJournal:
     async def uploaded(self, owner: str, sha256: str, place: str, **_: Any) -> Upload | None:
         return None
 
-    async def unattended(self, owner: str, **_: Any) -> Sequence[str]:
+    async def orphaned(self, owner: str, **_: Any) -> Sequence[str]:
         return ()
 
     async def past_runs(self, owner: str, **_: Any) -> Sequence[float]:

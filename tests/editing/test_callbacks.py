@@ -225,7 +225,7 @@ async def test_a_callback_resolves_a_submit_of_unknown_outcome() -> None:
         assert (done.task_id, done.status, done.charged) == (task_id, "completed", "yes")
         assert (await stage.editor.get(str(edit.task_id))).task_id == task_id
         again = await stage.editor.edit(request())
-        assert (again.task_id, again.joined, money(stage)) == (task_id, True, (1, 1))
+        assert (again.task_id, again.deduplicated, money(stage)) == (task_id, True, (1, 1))
 
 
 async def test_it_does_so_after_a_restart_and_saves_what_was_paid_for(tmp_path: Any) -> None:

@@ -208,12 +208,20 @@ async def test_while_it_is_open_looks_and_waits_go_on_and_equal_calls_are_answer
         assert made.task_id
         await fail(stage, {"kind": "status", "code": 500}, 5)
         await held_back(stage)
-        joined = await stage.editor.edit(request("before"))
-        assert (joined.task_id, joined.joined, joined.error) == (made.task_id, True, None)
+        deduplicated = await stage.editor.edit(request("before"))
+        assert (deduplicated.task_id, deduplicated.deduplicated, deduplicated.error) == (
+            made.task_id,
+            True,
+            None,
+        )
         unknown = await stage.editor.edit(request("failing 0"))
-        assert (unknown.status, unknown.joined, unknown.charged) == ("unknown", True, "unknown")
+        assert (unknown.status, unknown.deduplicated, unknown.charged) == (
+            "unknown",
+            True,
+            "unknown",
+        )
         looked = await stage.editor.get(made.task_id)
-        assert (looked.status, looked.error) == (joined.status, None)
+        assert (looked.status, looked.error) == (deduplicated.status, None)
         assert await held_back(stage) == 30.0
         waited = await stage.editor.wait(made.task_id, timeout=120)
         assert (waited.status, len(waited.image_urls)) == ("completed", 1)

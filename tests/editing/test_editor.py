@@ -135,7 +135,7 @@ async def test_a_cancelled_call_leaves_its_submit_alone() -> None:
         assert scope.cancelled_caught
         await anyio.sleep(15)
         again = await stage.editor.edit(request())
-        assert (again.status, again.joined) == ("processing", True)
+        assert (again.status, again.deduplicated) == ("processing", True)
         assert again.task_id in stage.emulator.tasks
         assert counts(stage) == (1, 1)
 
@@ -167,18 +167,18 @@ async def test_equal_calls_at_once_are_one_submit() -> None:
                 tasks.start_soon(call)
         assert counts(stage) == (1, 1)
         assert {edit.task_id for edit in edits} == set(stage.emulator.tasks)
-        assert sorted(edit.joined for edit in edits) == [False] + [True] * 19
+        assert sorted(edit.deduplicated for edit in edits) == [False] + [True] * 19
 
 
 async def test_an_equal_call_later_joins_and_a_different_one_does_not() -> None:
     async with open_stage() as stage:
         first = await stage.editor.edit(request())
         await anyio.sleep(30)
-        joined = await stage.editor.edit(request())
-        assert (joined.task_id, joined.joined) == (first.task_id, True)
+        deduplicated = await stage.editor.edit(request())
+        assert (deduplicated.task_id, deduplicated.deduplicated) == (first.task_id, True)
         for other in (request(n=2), request("Make it day"), request(image_urls=["https://a.b/c"]),
                       request(callback_url="https://a.example/b")):  # fmt: skip
-            assert not (await stage.editor.edit(other)).joined
+            assert not (await stage.editor.edit(other)).deduplicated
         assert counts(stage) == (5, 5)
 
 
@@ -187,7 +187,7 @@ async def test_a_finished_edit_is_joined_with_its_links() -> None:
         first = await stage.editor.edit(request())
         done = await stage.editor.wait(str(first.task_id), timeout=300)
         again = await stage.editor.edit(request())
-        assert (again.status, again.image_urls, again.joined) == (
+        assert (again.status, again.image_urls, again.deduplicated) == (
             "completed",
             done.image_urls,
             True,
@@ -211,7 +211,7 @@ async def test_an_edit_that_is_found_failed_when_it_is_joined_says_why(
         await stage.editor.edit(request())
         await anyio.sleep(25)
         again = await stage.editor.edit(request())
-        assert (again.status, again.charged, again.joined) == (status, "no", True)
+        assert (again.status, again.charged, again.deduplicated) == (status, "no", True)
         assert again.error is not None
         assert again.error.code == code
         assert counts(stage) == (1, 1)
@@ -222,7 +222,7 @@ async def test_force_new_pays_for_another() -> None:
         first = await stage.editor.edit(request())
         second = await stage.editor.edit(request(), force_new=True)
         third = await stage.editor.edit(request())
-        assert (second.joined, third.joined) == (False, True)
+        assert (second.deduplicated, third.deduplicated) == (False, True)
         assert first.task_id != second.task_id == third.task_id
         assert counts(stage) == (2, 2)
 
@@ -245,7 +245,7 @@ async def test_a_failed_edit_does_not_stand_in_the_way_of_a_new_try(
         first = await stage.editor.edit(request())
         await stage.editor.wait(str(first.task_id), timeout=300)
         second = await stage.editor.edit(request())
-        assert not second.joined
+        assert not second.deduplicated
         done = await stage.editor.wait(str(second.task_id), timeout=300)
         assert done.status == "completed"
         assert stage.emulator.ledger.charged_total == 1.5
@@ -309,7 +309,7 @@ async def test_a_refusal_is_told_at_once_not_repeated_and_does_not_block(status:
         assert not edit.error.retryable
         assert counts(stage) == (1, 0)
         again = await stage.editor.edit(request())
-        assert (again.status, again.joined) == ("pending", False)
+        assert (again.status, again.deduplicated) == ("pending", False)
         assert counts(stage) == (2, 1)
 
 
@@ -431,11 +431,11 @@ async def test_an_unknown_outcome_is_never_sent_again_and_says_so_again(
         stage.emulator.fault(endpoint="submit", times=1, **fault)
         edit = await stage.editor.edit(request(), patience=1000)
         handle = str(edit.task_id)
-        assert (edit.status, edit.charged, edit.joined) == ("unknown", "unknown", False)
+        assert (edit.status, edit.charged, edit.deduplicated) == ("unknown", "unknown", False)
         assert isinstance(edit.error, OutcomeUnknown)
         assert handle.startswith("edit-")
         again = await stage.editor.edit(request())
-        assert (again.task_id, again.status, again.joined) == (handle, "unknown", True)
+        assert (again.task_id, again.status, again.deduplicated) == (handle, "unknown", True)
         for later in (
             again,
             await stage.editor.get(handle),
@@ -487,7 +487,7 @@ async def test_a_submit_answered_with_the_task_of_another_edit_is_unknown(tmp_pa
         assert edit.error.code == "outcome_unknown"
         again = await stage.editor.edit(request("mixed up"))
         later = await stage.editor.wait(edit, timeout=100)
-        assert (again.task_id, again.status, again.joined) == (edit.task_id, "unknown", True)
+        assert (again.task_id, again.status, again.deduplicated) == (edit.task_id, "unknown", True)
         assert (later.task_id, later.status, later.saved) == (edit.task_id, "unknown", ())
         done = await stage.editor.wait(first, timeout=100)
         assert (done.task_id, done.status, len(done.saved)) == (first.task_id, "completed", 1)
@@ -517,8 +517,8 @@ async def test_a_task_that_was_asked_about_while_it_was_being_submitted_is_still
         [task_id] = stage.emulator.tasks
         assert (await stage.editor.get(task_id)).status == "pending"
         await anyio.sleep(20)
-        told = await stage.editor.get(str(edit.task_id))
-        assert (told.task_id, told.charged) == (task_id, "reserved")
+        reported = await stage.editor.get(str(edit.task_id))
+        assert (reported.task_id, reported.charged) == (task_id, "reserved")
 
 
 async def test_answers_that_are_mixed_up_stop_submits_as_other_failures_do() -> None:
@@ -781,21 +781,21 @@ async def test_repeated_short_waits_look_no_more_often_than_one_long_one() -> No
 async def test_progress_is_told_after_each_look_and_every_five_seconds() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
-        told: list[Progress] = []
+        reported: list[Progress] = []
 
         async def tell(progress: Progress) -> None:
-            told.append(progress)
+            reported.append(progress)
 
         await stage.editor.wait(str(edit.task_id), timeout=300, on_progress=tell)
-        looks = [news.edit.progress or 0 for news in told]
+        looks = [news.edit.progress or 0 for news in reported]
         assert looks == sorted(looks)
         assert len(set(looks)) == len(stage.looks)  # the state at the start, then each but the last
         assert looks[-1] > 50
-        moments = [news.elapsed for news in told]
+        moments = [news.elapsed for news in reported]
         pauses = [b - a for a, b in pairwise(moments)]
         assert moments[0] == pytest.approx(0, abs=0.1)
         assert max(pauses) == pytest.approx(5)  # looks or none: some clients else give up
-        assert {news.typical for news in told} == {None}
+        assert {news.typical for news in reported} == {None}
 
 
 async def test_a_task_of_somebody_else_can_be_looked_at_and_waited_for() -> None:
@@ -1103,10 +1103,10 @@ async def test_an_edit_nobody_knows_the_end_of_blocks_its_repeat_beyond_the_wind
         assert (await stage.editor.edit(request())).status == "unknown"
         await anyio.sleep(3 * 3600)
         again = await stage.editor.edit(request())
-        assert (again.status, again.joined) == ("unknown", True)
+        assert (again.status, again.deduplicated) == ("unknown", True)
         assert stage.emulator.ledger.charges == 1
         meant = await stage.editor.edit(request(), force_new=True)
-        assert (meant.status, meant.joined) == ("pending", False)
+        assert (meant.status, meant.deduplicated) == ("pending", False)
 
 
 # --- in real time, with the journal in its file ----------------------------------------------
@@ -1119,7 +1119,7 @@ async def test_no_step_of_an_edit_blocks_the_event_loop(tmp_path: Path, no_block
         with anyio.fail_after(20):
             started = await stage.editor.edit(request())
             done = await stage.editor.wait(str(started.task_id), timeout=10)
-            assert (await stage.editor.edit(request())).joined
+            assert (await stage.editor.edit(request())).deduplicated
             assert await stage.editor.get(str(started.task_id)) == done
             assert len(await stage.editor.recent()) == 1
     assert done.status == "completed"

@@ -68,7 +68,7 @@ async def test_an_equal_image_is_uploaded_once_and_an_equal_call_joins(tmp_path:
         other = await stage.editor.edit(
             await wish(stage.editor, picture(tmp_path, "c.png"), prompt="Make it day")
         )
-    assert again.joined  # other name, same content
+    assert again.deduplicated  # other name, same content
     assert again.task_id == first.task_id
     assert other.task_id != first.task_id
     links = [submit.body["image_urls"] for submit in stage.emulator.submits]
@@ -123,7 +123,7 @@ async def test_a_file_that_is_another_when_its_turn_comes_is_not_sent(
         assert stage.emulator.submits == []
         picture(tmp_path, "cat.png")
         again = await stage.editor.edit(await wish(stage.editor, str(source)))
-    assert (again.status, again.joined) == ("pending", False)
+    assert (again.status, again.deduplicated) == ("pending", False)
 
 
 async def test_images_inside_calls_are_let_go_whatever_becomes_of_the_edit(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_a_failed_upload_sends_nothing_and_does_not_block_the_next_try(
         stage.emulator.faults.clear()
         edit = await stage.editor.edit(await wish(stage.editor, source))
     assert edit.status == "pending"
-    assert not edit.joined
+    assert not edit.deduplicated
 
 
 async def test_without_a_place_to_upload_to_the_error_names_the_settings(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ async def test_a_file_that_was_deleted_is_saved_again_and_a_repeat_names_it(
         delete(first)
         again = await stage.editor.edit(request())
         [second] = again.saved
-        assert again.joined
+        assert again.deduplicated
         assert Path(second).name in names_in(Path(second).parent)
     assert stage.emulator.ledger.charges == 1
 
@@ -336,9 +336,11 @@ async def test_a_save_that_another_process_died_in_is_taken_over_after_its_lease
     async with open_stage(journal=journal, folder=tmp_path) as stage:
         edit = await stage.editor.edit(request())
         await anyio.sleep(58)  # it ends at 60, and is not looked at before
-        assert await journal.take_on(OWNER, str(edit.task_id), now=T0 + 58.0, lease=LEASE_SECONDS)
+        assert await journal.acquire_save(
+            OWNER, str(edit.task_id), now=T0 + 58.0, lease=LEASE_SECONDS
+        )
         edit = await stage.editor.wait(edit, timeout=9)
         assert edit.saved == ()
         assert "Another process is saving it" in edit.notes[0]
-        edit = await stage.editor.keep(edit)
+        edit = await stage.editor.save(edit)
     assert len(edit.saved) == 1

@@ -45,7 +45,7 @@ async def test_an_edit_of_an_emulator_that_has_ended_is_made_again(tmp_path: Pat
             first = await before.edit(request())
         async with stage.another_editor(address="http://127.0.0.1:2") as after:
             second = await after.edit(request())
-            assert (second.joined, second.charged) == (False, "reserved")
+            assert (second.deduplicated, second.charged) == (False, "reserved")
             assert second.task_id != first.task_id
             assert len(await after.recent()) == 2
             await after.wait(second, timeout=200)

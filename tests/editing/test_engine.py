@@ -139,7 +139,7 @@ async def test_one_identical_edit_is_paid_for_once_by_each_account() -> None:
         first, second = (stage.engine.editor(stage.account_of(key)) for key in KEYS[:2])
         made = [await editor.edit(request()) for editor in (first, second, first)]
         assert made[0].task_id == made[2].task_id != made[1].task_id
-        assert [edit.joined for edit in made] == [False, False, True]
+        assert [edit.deduplicated for edit in made] == [False, False, True]
 
 
 async def test_equal_accounts_of_an_engine_are_one() -> None:

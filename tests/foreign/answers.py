@@ -33,7 +33,7 @@ class Said:
     links: tuple[str, ...] = ()
     expires: str | None = None
     cost: float | None = None
-    joined: bool = False
+    deduplicated: bool = False
     error: str | None = None
 
 
@@ -55,7 +55,7 @@ def _in_text(text: str) -> Said:
         links=tuple(re.findall(r"^Image \d: (\S+)", text, re.MULTILINE)),
         expires=one(r"^Links expire: (\S+)"),
         cost=float(cost) if cost else None,
-        joined="ame request as an earlier call" in text,
+        deduplicated="ame request as an earlier call" in text,
         error=one(r"^Error: (.+) \(\w+; "),
     )
 
@@ -72,6 +72,6 @@ def _in_structure(answer: Mapping[str, Any]) -> Said:
         links=tuple(answer.get("image_urls", ())),
         expires=answer.get("expires_at"),
         cost=reserved if used is None else used,
-        joined=answer.get("duplicate_of_earlier_call", False),
+        deduplicated=answer.get("duplicate_of_earlier_call", False),
         error=error["message"] if error else None,
     )

@@ -149,7 +149,7 @@ class Story:
 
     async def _repeats(self, asked: dict[str, Any], task_id: str | None) -> None:
         for answer in _successes(await self._call("edit_image", **asked)):
-            _expect(answer.task_id == _known(task_id) and answer.joined, answer)
+            _expect(answer.task_id == _known(task_id) and answer.deduplicated, answer)
 
     async def _waits(self, task_id: str | None) -> None:
         asked = {"task_id": _known(task_id), "timeout_seconds": WAIT_SECONDS}

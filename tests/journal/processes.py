@@ -82,11 +82,11 @@ class Server:
     async def answer(self, number: int) -> dict[str, Any]:
         """The structure of an answer, which is in its text as well."""
         result = await self.result(number)
-        told: dict[str, Any] = result["structuredContent"]
+        reported: dict[str, Any] = result["structuredContent"]
         [text] = result["content"]
-        assert f"Status: {told['status']}" in text["text"]
-        assert told["task_id"] is None or told["task_id"] in text["text"]
-        return told
+        assert f"Status: {reported['status']}" in text["text"]
+        assert reported["task_id"] is None or reported["task_id"] in text["text"]
+        return reported
 
     async def send_edit(self, prompt: str, **given: Any) -> int:
         return await self.send_call("edit_image", prompt=prompt, image_urls=[PICTURE], **given)
@@ -157,10 +157,10 @@ async def listening(values: Mapping[str, str]) -> AsyncIterator[str]:
     process = await anyio.open_process([*command, "--port", "0"], env=environment(**values))
     try:
         assert process.stderr
-        told = b""
+        reported = b""
         with anyio.fail_after(ANSWERED_WITHIN):
-            while not (found := re.search(rb"Serving MCP at (\S+)\n", told)):
-                told += await process.stderr.receive()
+            while not (found := re.search(rb"Serving MCP at (\S+)\n", reported)):
+                reported += await process.stderr.receive()
         yield found.group(1).decode()
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(10):

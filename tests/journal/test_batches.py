@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from wan25_mcp.journal import JournalUnusable
-from wan25_mcp.journal.group_commit import MOST_AT_ONCE, GroupCommit
+from wan25_mcp.journal.group_commit import MAX_BATCH, GroupCommit
 
 pytestmark = pytest.mark.anyio
 
@@ -49,8 +49,8 @@ class Callers:
             self.ends[step] = error
 
 
-def callers(store: Store, abreast: int = 1) -> Callers:
-    return Callers(GroupCommit(store.carry_out, abreast=abreast))
+def callers(store: Store, concurrency: int = 1) -> Callers:
+    return Callers(GroupCommit(store.carry_out, concurrency=concurrency))
 
 
 async def test_steps_that_come_while_one_is_under_way_are_carried_out_together() -> None:
@@ -68,15 +68,15 @@ async def test_no_batch_is_larger_than_others_can_wait_for() -> None:
     store = Store()
     calls = callers(store)
     async with anyio.create_task_group() as tasks:
-        for step in range(1 + 2 * MOST_AT_ONCE + 1):
+        for step in range(1 + 2 * MAX_BATCH + 1):
             tasks.start_soon(calls.do, step)
-    assert [len(batch) for batch in store.batches] == [1, MOST_AT_ONCE, MOST_AT_ONCE, 1]
-    assert calls.ends == {step: step * 10 for step in range(2 * MOST_AT_ONCE + 2)}
+    assert [len(batch) for batch in store.batches] == [1, MAX_BATCH, MAX_BATCH, 1]
+    assert calls.ends == {step: step * 10 for step in range(2 * MAX_BATCH + 2)}
 
 
 async def test_batches_abreast_give_each_its_own_result() -> None:
     store = Store()
-    calls = callers(store, abreast=3)
+    calls = callers(store, concurrency=3)
     async with anyio.create_task_group() as tasks:
         for step in range(500):
             tasks.start_soon(calls.do, step)

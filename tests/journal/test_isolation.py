@@ -87,20 +87,20 @@ Question = Callable[[Editor, str], Awaitable[Any]]
 async def _answer(question: Question, editor: Editor, name: str) -> Any:
     """What is told, with the name asked for taken out."""
     try:
-        told = await question(editor, name)
+        reported = await question(editor, name)
     except Wan25Error as error:
-        told = {"kind": type(error).__name__, **vars(error)}
-    return _plain(told, name)
+        reported = {"kind": type(error).__name__, **vars(error)}
+    return _plain(reported, name)
 
 
-def _plain(told: Any, name: str) -> Any:
-    if isinstance(told, Edit):
-        told = {field.name: getattr(told, field.name) for field in fields(told)}
-        if (error := told["error"]) is not None:
-            told["error"] = {"kind": type(error).__name__, **vars(error), "request_id": None}
-    if isinstance(told, dict) and "request_id" in told:
-        told["request_id"] = None  # each answer of the provider has its own
-    return json.loads(json.dumps(told, default=str).replace(name, "<name>"))
+def _plain(reported: Any, name: str) -> Any:
+    if isinstance(reported, Edit):
+        reported = {field.name: getattr(reported, field.name) for field in fields(reported)}
+        if (error := reported["error"]) is not None:
+            reported["error"] = {"kind": type(error).__name__, **vars(error), "request_id": None}
+    if isinstance(reported, dict) and "request_id" in reported:
+        reported["request_id"] = None  # each answer of the provider has its own
+    return json.loads(json.dumps(reported, default=str).replace(name, "<name>"))
 
 
 QUESTIONS: Final[dict[str, Question]] = {
@@ -108,8 +108,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "wait": lambda editor, name: editor.wait(name, timeout=5.0),
     "wait without a time": lambda editor, name: editor.wait(name, timeout=0.0),
     "image": lambda editor, name: editor.image(name, 1),
-    "keep": lambda editor, name: editor.keep(_of(name, "completed")),
-    "keep running": lambda editor, name: editor.keep(_of(name, "processing")),
+    "save": lambda editor, name: editor.save(_of(name, "completed")),
+    "save running": lambda editor, name: editor.save(_of(name, "processing")),
     "previews": lambda editor, name: editor.previews(_of(name, "completed")),
     "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
 }
@@ -160,7 +160,7 @@ async def test_the_bytes_of_anothers_image_are_not_told_even_to_who_has_its_edit
     """As by a link that somebody was shown: what the disk has is the account's."""
     async with made_by_the_first(journal, tmp_path / "f", seconds=120.0) as (_, made, stranger):
         shown = replace(made.edit, saved=())
-        assert (await stranger.keep(shown)).saved == ()
+        assert (await stranger.save(shown)).saved == ()
         await anyio.Path(made.edit.saved[0]).write_bytes(b"what only the disk has")
         assert await stranger.image(shown, 1) != b"what only the disk has"
 
@@ -196,7 +196,7 @@ async def test_the_same_edit_by_two_accounts_is_made_paid_and_uploaded_twice(
             images = await editor.read_images([str(tmp_path / "f" / "cat.png")])
             edits.append(await editor.edit(EditInput("Make it day", images, 1, None, MODEL)))
             await anyio.sleep(5)
-        assert [edit.joined for edit in edits] == [False, False]
+        assert [edit.deduplicated for edit in edits] == [False, False]
         links = [submit.body["image_urls"][0] for submit in stage.emulator.submits[-2:]]
         assert links[0] != links[1]
 

@@ -120,7 +120,7 @@ async def claim(
 async def sent(journal: SqlJournal, wish: ClaimRequest | None = None, *, now: float = T0) -> None:
     """Claim and send."""
     wish = wish or ask()
-    assert not (await claim(journal, wish, now=now)).joined
+    assert not (await claim(journal, wish, now=now)).deduplicated
     assert await journal.begin(wish.handle, now=now, lease=LEASE)
 
 
@@ -169,7 +169,7 @@ async def kept(journal: SqlJournal, name: str) -> Intent:
     return intent
 
 
-def told(error: Wan25Error | None) -> dict[str, Any]:
+def reported(error: Wan25Error | None) -> dict[str, Any]:
     """All of an error."""
     return {"kind": type(error).__name__, **(vars(error) if error else {})}
 
@@ -186,15 +186,15 @@ async def stage_and_error(
 
 
 async def test_a_first_claim_makes_an_intent_and_an_equal_one_joins_it(journal: SqlJournal) -> None:
-    assert await claim(journal) == Claim(intent(), joined=False)
-    assert await claim(journal, ask("edit-2"), now=T0 + 5) == Claim(intent(), joined=True)
+    assert await claim(journal) == Claim(intent(), deduplicated=False)
+    assert await claim(journal, ask("edit-2"), now=T0 + 5) == Claim(intent(), deduplicated=True)
     assert await found(journal, "edit-2") is None
 
 
 async def test_what_differs_in_content_does_not_join(journal: SqlJournal) -> None:
     await claim(journal)
     other = await claim(journal, ask("edit-2", "snow"))
-    assert other == Claim(intent("edit-2", prompt="snow"), joined=False)
+    assert other == Claim(intent("edit-2", prompt="snow"), deduplicated=False)
 
 
 def test_a_fingerprint_knows_content_and_not_the_order_of_its_keys() -> None:
@@ -213,36 +213,39 @@ def test_a_fingerprint_knows_content_and_not_the_order_of_its_keys() -> None:
 async def test_one_owners_edits_are_nobody_elses(journal: SqlJournal) -> None:
     await accepted(journal)
     other = await claim(journal, ask("edit-2", owner="you"))
-    assert other == Claim(intent("edit-2", owner="you"), joined=False)
+    assert other == Claim(intent("edit-2", owner="you"), deduplicated=False)
     for name in ("edit-1", "task-1"):
         assert await journal.find(name, "you", now=T0) is None
-    assert [i.handle for i, _ in await journal.recent("you", now=T0, most=9)] == ["edit-2"]
-    assert list(await journal.unattended("you", now=T0 + 99, unseen_for=60)) == []
+    assert [i.handle for i, _ in await journal.recent("you", now=T0, limit=9)] == ["edit-2"]
+    assert list(await journal.orphaned("you", now=T0 + 99, unseen_for=60)) == []
 
 
 async def test_what_was_made_at_another_address_is_nobodys_work_here(journal: SqlJournal) -> None:
     await accepted(journal, replace(ask(), address="here"))
     for address, running in ((None, ["task-1"]), ("there", []), ("here", ["task-1"])):
         late = T0 + 99
-        found = await journal.unattended("me", now=late, unseen_for=60, address=address)
+        found = await journal.orphaned("me", now=late, unseen_for=60, address=address)
         assert list(found) == running
     done = task("completed", results=["https://cdn.example/1"])
     await journal.record("me", done, now=T0)
     for address, unsaved in ((None, ["task-1"]), ("there", []), ("here", ["task-1"])):
         assert list(await journal.unsaved("me", now=T0 + 1, address=address)) == unsaved
-    assert not (await claim(journal, replace(ask("edit-2"), address="there"))).joined
+    assert not (await claim(journal, replace(ask("edit-2"), address="there"))).deduplicated
 
 
 @pytest.mark.parametrize(
-    ("after", "window", "joined"),
+    ("after", "window", "deduplicated"),
     [(WINDOW - 0.1, WINDOW, True), (WINDOW, WINDOW, False), (0.0, 0.0, False), (5.0, 4.0, False)],
 )
 async def test_an_equal_claim_joins_inside_the_window_only(
-    journal: SqlJournal, after: float, window: float, joined: bool
+    journal: SqlJournal, after: float, window: float, deduplicated: bool
 ) -> None:
     await accepted(journal)
     again = await claim(journal, ask("edit-2"), now=T0 + after, window=window)
-    assert (again.joined, again.intent.handle) == (joined, "edit-1" if joined else "edit-2")
+    assert (again.deduplicated, again.intent.handle) == (
+        deduplicated,
+        "edit-1" if deduplicated else "edit-2",
+    )
 
 
 async def test_of_two_forced_ones_the_later_is_joined(journal: SqlJournal) -> None:
@@ -258,11 +261,11 @@ async def test_a_refused_intent_does_not_block_a_new_try(
     await sent(journal)
     await journal.refuse("edit-1", error)
     again = await claim(journal, ask("edit-2"), now=T0 + 1)
-    assert again == Claim(intent("edit-2", created_at=T0 + 1), joined=False)
+    assert again == Claim(intent("edit-2", created_at=T0 + 1), deduplicated=False)
 
 
 @pytest.mark.parametrize(
-    ("status", "joined"),
+    ("status", "deduplicated"),
     [
         ("pending", True),
         ("processing", True),
@@ -273,30 +276,33 @@ async def test_a_refused_intent_does_not_block_a_new_try(
     ],
 )
 async def test_only_a_failed_or_cancelled_task_does_not_block_a_new_try(
-    journal: SqlJournal, status: str, joined: bool
+    journal: SqlJournal, status: str, deduplicated: bool
 ) -> None:
     await accepted(journal)
     await journal.record("me", task(status), now=T0 + 1)
     again = await claim(journal, ask("edit-2"), now=T0 + 2)
-    assert (again.joined, again.intent.handle) == (joined, "edit-1" if joined else "edit-2")
+    assert (again.deduplicated, again.intent.handle) == (
+        deduplicated,
+        "edit-1" if deduplicated else "edit-2",
+    )
 
 
 async def test_an_unknown_outcome_is_joined_with_what_is_known_of_it(journal: SqlJournal) -> None:
     await sent(journal)
-    await journal.lose("edit-1", LOST)
+    await journal.mark_unknown("edit-1", LOST)
     again = await claim(journal, ask("edit-2"), now=T0 + 1)
-    assert (again.joined, again.intent.stage) == (True, "unknown")
-    assert told(again.intent.error) == told(LOST)
+    assert (again.deduplicated, again.intent.stage) == (True, "unknown")
+    assert reported(again.intent.error) == reported(LOST)
 
 
-@pytest.mark.parametrize(("after", "joined"), [(-1, True), (1, False)])
+@pytest.mark.parametrize(("after", "deduplicated"), [(-1, True), (1, False)])
 async def test_an_unknown_outcome_is_joined_for_a_day_beyond_the_window(
-    journal: SqlJournal, after: float, joined: bool
+    journal: SqlJournal, after: float, deduplicated: bool
 ) -> None:
     await sent(journal)
-    await journal.lose("edit-1", LOST)
+    await journal.mark_unknown("edit-1", LOST)
     later = T0 + DAY + WINDOW + after
-    assert (await claim(journal, ask("edit-2"), now=later)).joined is joined
+    assert (await claim(journal, ask("edit-2"), now=later)).deduplicated is deduplicated
 
 
 async def test_a_refusal_of_ours_stops_new_intents_and_no_joining(journal: SqlJournal) -> None:
@@ -306,7 +312,7 @@ async def test_a_refusal_of_ours_stops_new_intents_and_no_joining(journal: SqlJo
     assert caught.value is held
     assert await found(journal) is None
     await claim(journal)
-    assert (await claim(journal, ask("edit-2"), refusal=held)).joined
+    assert (await claim(journal, ask("edit-2"), refusal=held)).deduplicated
 
 
 # --- moving ----------------------------------------------------------------------------------
@@ -316,14 +322,14 @@ MOVES: Final[dict[str, Callable[[SqlJournal], Awaitable[Any]]]] = {
     "pause": lambda journal: journal.pause("edit-1", now=T0, lease=LEASE),
     "accept": lambda journal: journal.accept("me", "edit-1", task("pending"), now=T0),
     "refuse": lambda journal: journal.refuse("edit-1", NO_CREDIT),
-    "lose": lambda journal: journal.lose("edit-1", LOST),
+    "mark_unknown": lambda journal: journal.mark_unknown("edit-1", LOST),
 }
 WAYS_TO: Final = {
     "intent": [],
     "sending": ["begin"],
     "accepted": ["begin", "accept"],
     "refused": ["begin", "refuse"],
-    "unknown": ["begin", "lose"],
+    "unknown": ["begin", "mark_unknown"],
 }
 ALLOWED: Final = {
     ("intent", "begin"): "sending",
@@ -331,7 +337,7 @@ ALLOWED: Final = {
     ("sending", "pause"): "intent",
     ("sending", "accept"): "accepted",
     ("sending", "refuse"): "refused",
-    ("sending", "lose"): "unknown",
+    ("sending", "mark_unknown"): "unknown",
     ("unknown", "accept"): "accepted",
 }
 
@@ -355,7 +361,7 @@ async def test_a_move_is_made_from_where_it_may_be_and_changes_nothing_elsewhere
         assert moved is (origin == "intent")
     if (origin, move) not in ALLOWED:
         assert replace(after, error=None) == replace(before, error=None)
-        assert told(after.error) == told(before.error)
+        assert reported(after.error) == reported(before.error)
 
 
 async def test_of_two_who_begin_one_is_told_to_send(journal: SqlJournal) -> None:
@@ -378,7 +384,7 @@ async def test_an_unknown_one_that_turns_out_accepted_has_its_task_and_no_error(
     journal: SqlJournal,
 ) -> None:
     await sent(journal)
-    await journal.lose("edit-1", LOST)
+    await journal.mark_unknown("edit-1", LOST)
     await journal.accept("me", "edit-1", reserved(1.8), now=T0 + 9)
     expected = intent(stage="accepted", task_id="task-1", credits=1.8)
     assert await found(journal) == expected
@@ -435,9 +441,9 @@ async def test_the_end_of_a_lease_is_noticed_by_a_claim_and_by_a_list_as_well(
     journal: SqlJournal,
 ) -> None:
     await claim(journal)
-    assert not (await claim(journal, ask("edit-2"), now=T0 + LEASE + 1)).joined
+    assert not (await claim(journal, ask("edit-2"), now=T0 + LEASE + 1)).deduplicated
     await journal.begin("edit-2", now=T0 + LEASE + 1, lease=LEASE)
-    listed = await journal.recent("me", now=T0 + 2 * LEASE + 2, most=9)
+    listed = await journal.recent("me", now=T0 + 2 * LEASE + 2, limit=9)
     assert [(one.handle, one.stage) for one, _ in listed] == [
         ("edit-2", "unknown"),
         ("edit-1", "refused"),
@@ -451,7 +457,7 @@ async def test_the_end_of_a_lease_is_noticed_by_a_claim_and_by_a_list_as_well(
         (["begin"], True),
         (["begin", "pause"], True),
         (["begin", "accept"], False),
-        (["begin", "lose"], False),
+        (["begin", "mark_unknown"], False),
         (["refuse"], False),
     ],
 )
@@ -577,16 +583,16 @@ async def test_a_task_settled_on_acceptance_is_noted_as_such(journal: SqlJournal
     assert await journal.last_seen("me", "task-1") == Snapshot(
         Task.model_validate(WHOLE), seen_at=T0, settled_at=T0
     )
-    assert list(await journal.unattended("me", now=T0 + 999, unseen_for=60)) == []
+    assert list(await journal.orphaned("me", now=T0 + 999, unseen_for=60)) == []
 
 
 async def test_a_task_of_another_intent_is_not_accepted_again(journal: SqlJournal) -> None:
     """A submit resolved late may name a task that is known by then."""
     await accepted(journal)
     await sent(journal, ask("edit-2", "b"))
-    await journal.lose("edit-2", LOST)
+    await journal.mark_unknown("edit-2", LOST)
     assert await journal.accept("me", "edit-2", task("processing"), now=T0 + 9) is False
-    assert told((await kept(journal, "edit-2")).error) == told(LOST)
+    assert reported((await kept(journal, "edit-2")).error) == reported(LOST)
     assert await found(journal, "task-1") == intent(stage="accepted", task_id="task-1")
     assert await journal.last_seen("me", "task-1") == Snapshot(
         task("pending"), seen_at=T0, unfinished_at=T0
@@ -611,7 +617,7 @@ async def test_a_submit_answered_with_the_task_of_another_is_unknown_and_still_c
     seen = await journal.last_seen("me", "task-1")
     assert seen == Snapshot(task("pending"), seen_at=T0, unfinished_at=T0)
     again = await claim(journal, ask("edit-3", "b", n=2), now=T0 + 7)
-    assert (again.joined, again.intent.handle) == (True, "edit-2")
+    assert (again.deduplicated, again.intent.handle) == (True, "edit-2")
 
 
 @pytest.mark.parametrize("polled_at", [None, T0 + 6])
@@ -662,7 +668,7 @@ async def test_the_hash_of_a_callbacks_secret_is_kept_with_its_intent(journal: S
     kept = await found(journal)
     assert kept == intent(callback="c" * 64)
     again = await claim(journal, replace(ask("edit-2"), callback="d" * 64), now=T0 + 1)
-    assert again == Claim(intent(callback="c" * 64), joined=True)
+    assert again == Claim(intent(callback="c" * 64), deduplicated=True)
 
 
 # --- who looks -------------------------------------------------------------------------------
@@ -672,11 +678,11 @@ async def test_one_at_a_time_looks_until_it_has_seen_or_failed_or_is_dead(
     journal: SqlJournal,
 ) -> None:
     await accepted(journal)
-    take = partial(journal.take_look, "me", "task-1", lease=20.0)
+    take = partial(journal.acquire_poll, "me", "task-1", lease=20.0)
     assert [await take(seen_at=T0, now=T0 + 1) for _ in range(2)] == [True, False]
     assert await take(seen_at=T0, now=T0 + 21) is False
     assert await take(seen_at=T0, now=T0 + 21.1) is True  # who had it is dead
-    await journal.end_look("me", "task-1")
+    await journal.release_poll("me", "task-1")
     assert await take(seen_at=T0, now=T0 + 22) is True  # it had failed
     await journal.record("me", task("processing"), now=T0 + 23)
     assert await take(seen_at=T0, now=T0 + 24) is False  # seen since
@@ -689,25 +695,29 @@ async def test_a_clock_set_back_leaves_no_lease_that_nobody_can_outlive(
     journal: SqlJournal,
 ) -> None:
     await accepted(journal)
-    assert await journal.take_look("me", "task-1", seen_at=None, now=T0 + 10 * DAY, lease=LEASE)
-    assert await journal.take_look("me", "task-1", seen_at=None, now=T0, lease=LEASE)
-    assert not await journal.take_look("me", "task-1", seen_at=None, now=T0 + 1, lease=LEASE)
-    assert await journal.take_on("me", "task-1", now=T0 + 10 * DAY, lease=LEASE)
-    assert await journal.take_on("me", "task-1", now=T0, lease=LEASE)
-    assert not await journal.take_on("me", "task-1", now=T0 + 1, lease=LEASE)
+    assert await journal.acquire_poll("me", "task-1", seen_at=None, now=T0 + 10 * DAY, lease=LEASE)
+    assert await journal.acquire_poll("me", "task-1", seen_at=None, now=T0, lease=LEASE)
+    assert not await journal.acquire_poll("me", "task-1", seen_at=None, now=T0 + 1, lease=LEASE)
+    assert await journal.acquire_save("me", "task-1", now=T0 + 10 * DAY, lease=LEASE)
+    assert await journal.acquire_save("me", "task-1", now=T0, lease=LEASE)
+    assert not await journal.acquire_save("me", "task-1", now=T0 + 1, lease=LEASE)
 
 
 async def test_a_look_at_a_settled_task_ends_as_well(journal: SqlJournal) -> None:
     await completed(journal)
     for moment in (T0 + 1, T0 + 2):
-        assert await journal.take_look("me", "task-1", seen_at=T0, now=moment, lease=20.0) is True
+        assert (
+            await journal.acquire_poll("me", "task-1", seen_at=T0, now=moment, lease=20.0) is True
+        )
         await journal.record("me", task("pending"), now=moment)
 
 
 async def test_anybody_may_look_at_what_was_never_seen(journal: SqlJournal) -> None:
     for seen_at in (None, T0):
-        assert await journal.take_look("me", "task-9", seen_at=seen_at, now=T0, lease=20.0) is True
-    await journal.end_look("me", "task-9")
+        assert (
+            await journal.acquire_poll("me", "task-9", seen_at=seen_at, now=T0, lease=20.0) is True
+        )
+    await journal.release_poll("me", "task-9")
     assert await journal.last_seen("me", "task-9") is None
 
 
@@ -759,9 +769,9 @@ async def test_how_long_runs_took_is_told_newest_first_where_it_is_known(
         await run_once(journal, number, seen=[0.5])  # not settled
     await journal.record("me", task("completed", "task-of-another", duration=7), now=T0)
     assert list(await journal.past_runs("me")) == [60.5, 49.5, 41.0, 50.0, 50.0]
-    assert list(await journal.past_runs("me", n=1, most=3)) == [49.5, 41.0, 50.0]
+    assert list(await journal.past_runs("me", n=1, limit=3)) == [49.5, 41.0, 50.0]
     assert list(await journal.past_runs("me", n=2)) == [60.5]
-    assert list(await journal.past_runs("me", most=1)) == [60.5]
+    assert list(await journal.past_runs("me", limit=1)) == [60.5]
     assert list(await journal.past_runs("you")) == []
 
 
@@ -775,12 +785,14 @@ async def test_a_run_that_was_never_seen_unfinished_is_known_only_if_the_provide
     assert list(await journal.past_runs("me")) == [12.5]
 
 
-@pytest.mark.parametrize(("told", "taken"), [(41, 41.0), (41_000, 52.0), (0.041, 48.0), (1, 48.0)])
+@pytest.mark.parametrize(
+    ("reported", "taken"), [(41, 41.0), (41_000, 52.0), (0.041, 48.0), (1, 48.0)]
+)
 async def test_what_the_provider_tells_of_a_run_is_believed_within_what_was_seen(
-    journal: SqlJournal, told: float, taken: float
+    journal: SqlJournal, reported: float, taken: float
 ) -> None:
-    seen = [0.5, 52] if told == 41 else [0.5, 48, 52]
-    end = task("completed", "task-1", duration=told)
+    seen = [0.5, 52] if reported == 41 else [0.5, 48, 52]
+    end = task("completed", "task-1", duration=reported)
     await run_once(journal, 1, seen=seen, end=end)
     assert list(await journal.past_runs("me")) == [taken]
 
@@ -834,7 +846,9 @@ async def test_an_end_is_counted_as_the_provider_says_or_as_reserved(
     assert await credits_of(journal) == counted
 
 
-@pytest.mark.parametrize(("move", "counted"), [("refuse", 0.0), ("lose", 1.5), ("pause", 1.5)])
+@pytest.mark.parametrize(
+    ("move", "counted"), [("refuse", 0.0), ("mark_unknown", 1.5), ("pause", 1.5)]
+)
 async def test_what_was_refused_is_not_counted_and_what_may_be_charged_is(
     journal: SqlJournal, move: str, counted: float
 ) -> None:
@@ -891,7 +905,7 @@ async def refused(journal: SqlJournal, wish: ClaimRequest, **given: Any) -> dict
     with pytest.raises(Withheld) as caught:
         await claim(journal, wish, **given)
     assert await found(journal, wish.handle) is None
-    return told(caught.value)
+    return reported(caught.value)
 
 
 async def test_over_the_limit_a_claim_is_refused_with_what_was_spent_and_when_room_returns(
@@ -917,8 +931,8 @@ async def test_over_the_limit_a_claim_is_refused_with_what_was_spent_and_when_ro
     }  # fmt: skip
     two = await refused(journal, ask("edit-3", "c", n=2), now=T0 + 7200, allowance=limit)
     assert two["retry_after_seconds"] == DAY - 3600
-    joined = await claim(journal, ask("edit-3", "b"), now=T0 + 3605, allowance=limit)
-    assert (joined.joined, joined.intent.handle) == (True, "edit-2")
+    deduplicated = await claim(journal, ask("edit-3", "b"), now=T0 + 3605, allowance=limit)
+    assert (deduplicated.deduplicated, deduplicated.intent.handle) == (True, "edit-2")
 
 
 async def test_room_returns_when_it_was_said_to(journal: SqlJournal) -> None:
@@ -927,7 +941,7 @@ async def test_room_returns_when_it_was_said_to(journal: SqlJournal) -> None:
     said = await refused(journal, ask("edit-2", "b"), now=T0 + 100, allowance=limit)
     later = T0 + 100 + said["retry_after_seconds"]
     await refused(journal, ask("edit-2", "b"), now=later - 1, allowance=limit)
-    assert not (await claim(journal, ask("edit-2", "b"), now=later, allowance=limit)).joined
+    assert not (await claim(journal, ask("edit-2", "b"), now=later, allowance=limit)).deduplicated
 
 
 async def test_an_edit_that_alone_is_over_the_limit_is_never_said_to_find_room(
@@ -1031,9 +1045,11 @@ async def test_with_a_limit_and_no_price_one_edit_at_a_time_is_under_way(
     assert said | unpriced() == said
     assert said["retry_after_seconds"] == (3598 if stage == "unknown" else None)
     assert "WAN25_CREDIT_LIMIT" in said["message"]
-    assert (await claim(journal, now=T0 + 2, allowance=limit)).joined
+    assert (await claim(journal, now=T0 + 2, allowance=limit)).deduplicated
     unlimited = Allowance(max_in_flight=9)
-    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 2, allowance=unlimited)).joined
+    assert not (
+        await claim(journal, ask("edit-2", "b"), now=T0 + 2, allowance=unlimited)
+    ).deduplicated
 
 
 @pytest.mark.parametrize(
@@ -1054,7 +1070,7 @@ async def test_an_edit_stands_in_nobodys_way_once_its_price_is_told_or_it_is_ove
     await accepted(journal)
     await refused(journal, ask("edit-2", "b"), allowance=limit)
     await journal.record("me", end, now=T0 + 60)
-    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 61, allowance=limit)).joined
+    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 61, allowance=limit)).deduplicated
 
 
 async def test_one_that_is_refused_and_one_of_another_account_stand_in_nobodys_way(
@@ -1064,10 +1080,10 @@ async def test_one_that_is_refused_and_one_of_another_account_stand_in_nobodys_w
     await sent(journal)
     await journal.refuse("edit-1", NO_CREDIT)
     await sent(journal, ask("edit-2", "b", owner="you"))
-    assert not (await claim(journal, ask("edit-3", "c"), allowance=limit)).joined
+    assert not (await claim(journal, ask("edit-3", "c"), allowance=limit)).deduplicated
 
 
-@pytest.mark.parametrize("end", ["lose", "accept"])
+@pytest.mark.parametrize("end", ["mark_unknown", "accept"])
 async def test_one_whose_end_nobody_learns_stands_in_the_way_for_an_hour_and_stays_counted(
     journal: SqlJournal, end: str
 ) -> None:
@@ -1075,7 +1091,9 @@ async def test_one_whose_end_nobody_learns_stands_in_the_way_for_an_hour_and_sta
     await sent(journal)
     await MOVES[end](journal)
     await refused(journal, ask("edit-2", "b"), now=T0 + 3599, allowance=limit)
-    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 3600, allowance=limit)).joined
+    assert not (
+        await claim(journal, ask("edit-2", "b"), now=T0 + 3600, allowance=limit)
+    ).deduplicated
     await journal.refuse("edit-2", NO_CREDIT)
     two = await refused(journal, ask("edit-3", "c", n=2), now=T0 + 3601, allowance=limit)
     assert two["code"] == "credit_limit"
@@ -1099,13 +1117,13 @@ async def test_a_refusal_and_a_failure_give_the_credits_back(
         await journal.accept("me", "edit-1", reserved(1.5), now=T0)
         await refused(journal, ask("edit-2", "b"), allowance=limit)
         await journal.record("me", task("failed"), now=T0)
-    assert not (await claim(journal, ask("edit-2", "b"), allowance=limit)).joined
+    assert not (await claim(journal, ask("edit-2", "b"), allowance=limit)).deduplicated
 
 
 async def test_the_limit_of_one_owner_is_not_anothers(journal: SqlJournal) -> None:
     limit = Allowance(credit_limit=1.5)
     await claim(journal, allowance=limit)
-    assert not (await claim(journal, ask("edit-2", owner="you"), allowance=limit)).joined
+    assert not (await claim(journal, ask("edit-2", owner="you"), allowance=limit)).deduplicated
 
 
 async def test_edits_in_flight_are_counted_until_they_settle(journal: SqlJournal) -> None:
@@ -1126,16 +1144,16 @@ async def test_edits_in_flight_are_counted_until_they_settle(journal: SqlJournal
     await journal.accept("me", "edit-1", task("pending"), now=T0)
     await refused(journal, ask("edit-3", "c"), allowance=two)
     await journal.record("me", task("completed"), now=T0 + 1)
-    assert not (await claim(journal, ask("edit-3", "c"), allowance=two)).joined
-    assert not (await claim(journal, ask("edit-4", owner="you"), allowance=two)).joined
+    assert not (await claim(journal, ask("edit-3", "c"), allowance=two)).deduplicated
+    assert not (await claim(journal, ask("edit-4", owner="you"), allowance=two)).deduplicated
 
 
 async def test_an_unknown_edit_is_in_flight_for_an_hour_and_no_longer(journal: SqlJournal) -> None:
     one = Allowance(max_in_flight=1)
     await sent(journal)
-    await journal.lose("edit-1", LOST)
+    await journal.mark_unknown("edit-1", LOST)
     await refused(journal, ask("edit-2", "b"), now=T0 + 3599, allowance=one)
-    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 3600, allowance=one)).joined
+    assert not (await claim(journal, ask("edit-2", "b"), now=T0 + 3600, allowance=one)).deduplicated
 
 
 # --- what nobody looks at --------------------------------------------------------------------
@@ -1144,11 +1162,13 @@ async def test_an_unknown_edit_is_in_flight_for_an_hour_and_no_longer(journal: S
 async def test_what_nobody_looked_at_is_named_until_somebody_looks(journal: SqlJournal) -> None:
     await accepted(journal)
     await accepted(journal, ask("edit-2", "b"), now=T0 + 5, task_id="task-2")
-    named = partial(journal.unattended, "me", unseen_for=60.0)
+    named = partial(journal.orphaned, "me", unseen_for=60.0)
     assert list(await named(now=T0 + 60)) == []
     assert list(await named(now=T0 + 60.1)) == ["task-1"]
-    assert await journal.take_on("me", "task-1", now=T0 + 60, lease=600.0)  # to save: not to look
-    assert await journal.take_look("me", "task-1", seen_at=None, now=T0 + 60, lease=600.0)
+    assert await journal.acquire_save(
+        "me", "task-1", now=T0 + 60, lease=600.0
+    )  # to save: not to look
+    assert await journal.acquire_poll("me", "task-1", seen_at=None, now=T0 + 60, lease=600.0)
     assert list(await named(now=T0 + 66)) == ["task-1", "task-2"]
     await journal.record("me", task("processing"), now=T0 + 200)
     assert list(await named(now=T0 + 250)) == ["task-2"]
@@ -1159,17 +1179,17 @@ async def test_what_nobody_looked_at_is_named_until_somebody_looks(journal: SqlJ
 async def test_what_has_not_settled_in_a_day_is_not_looked_at_unasked(journal: SqlJournal) -> None:
     await accepted(journal)
     late = T0 + DAY
-    assert list(await journal.unattended("me", now=late, unseen_for=60)) == []
-    assert list(await journal.unattended("me", now=late - 1, unseen_for=60)) == ["task-1"]
+    assert list(await journal.orphaned("me", now=late, unseen_for=60)) == []
+    assert list(await journal.orphaned("me", now=late - 1, unseen_for=60)) == ["task-1"]
 
 
 async def test_a_task_that_is_only_looked_at_is_nobodys_to_follow(journal: SqlJournal) -> None:
     await journal.record("me", task("pending", "task-of-another-server"), now=T0)
-    assert list(await journal.unattended("me", now=T0 + 99, unseen_for=60)) == []
+    assert list(await journal.orphaned("me", now=T0 + 99, unseen_for=60)) == []
 
 
 async def test_recent_edits_come_newest_first_with_what_was_last_seen(journal: SqlJournal) -> None:
-    assert list(await journal.recent("me", now=T0, most=9)) == []
+    assert list(await journal.recent("me", now=T0, limit=9)) == []
     await accepted(journal, ask("edit-1", "a"))
     await claim(journal, ask("edit-2", "b", owner="you"), now=T0 + 1)
     await claim(journal, ask("edit-3", "c"), now=T0 + 2)
@@ -1178,8 +1198,8 @@ async def test_recent_edits_come_newest_first_with_what_was_last_seen(journal: S
         intent("edit-1", prompt="a", stage="accepted", task_id="task-1"),
         Snapshot(task("pending"), seen_at=T0, unfinished_at=T0),
     )
-    assert list(await journal.recent("me", now=T0 + 3, most=9)) == [newest, oldest]
-    assert list(await journal.recent("me", now=T0 + 3, most=1)) == [newest]
+    assert list(await journal.recent("me", now=T0 + 3, limit=9)) == [newest, oldest]
+    assert list(await journal.recent("me", now=T0 + 3, limit=1)) == [newest]
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -1240,7 +1260,7 @@ async def test_what_was_saved_before_hides_nothing_that_was_not(journal: SqlJour
             await journal.note_saved("me", f"task-{number}", 1, f"/pictures/{number}.png")
     due = list(await journal.unsaved("me", now=T0 + 200))
     assert due == [f"task-{number}" for number in range(120, 130)]
-    assert list(await journal.unsaved("me", now=T0 + 200, most=3)) == due[:3]
+    assert list(await journal.unsaved("me", now=T0 + 200, limit=3)) == due[:3]
 
 
 async def test_the_links_that_expire_first_come_first_whenever_they_were_seen(
@@ -1249,8 +1269,8 @@ async def test_the_links_that_expire_first_come_first_whenever_they_were_seen(
     for number, created in enumerate((50, 10, 30)):
         name = f"task-{number}"
         await accepted(journal, ask(f"edit-{number}", name), task_id=name)
-        told = {"results": ["https://cdn.example/0"], "created": T0 + created, "duration": 5}
-        await journal.record("me", task("completed", name, **told), now=T0 + 100 + number)
+        reported = {"results": ["https://cdn.example/0"], "created": T0 + created, "duration": 5}
+        await journal.record("me", task("completed", name, **reported), now=T0 + 100 + number)
     assert list(await journal.unsaved("me", now=T0 + 200)) == ["task-1", "task-2", "task-0"]
     late = T0 + DAY + 20
     assert list(await journal.unsaved("me", now=late)) == ["task-2", "task-0"]
@@ -1307,12 +1327,12 @@ async def test_more_links_than_were_asked_for_do_not_make_an_image_seem_cheap(
 
 async def test_who_saves_and_lives_is_not_taken_for_dead(journal: SqlJournal) -> None:
     await completed(journal)
-    take = partial(journal.take_on, "me", "task-1", lease=12.0)
+    take = partial(journal.acquire_save, "me", "task-1", lease=12.0)
     assert await take(now=T0 + 1)
     await journal.renew_save("me", "task-1", now=T0 + 9, lease=12.0)
     assert not await take(now=T0 + 20)
     assert await take(now=T0 + 22)
-    await journal.let_go("me", "task-1")
+    await journal.release_save("me", "task-1")
     await journal.renew_save("me", "task-1", now=T0 + 23, lease=12.0)  # it had ended
     assert list(await journal.unsaved("me", now=T0 + 24)) == ["task-1"]
 
@@ -1321,15 +1341,15 @@ async def test_one_at_a_time_takes_a_task_on_until_it_lets_go_or_is_dead(
     journal: SqlJournal,
 ) -> None:
     await completed(journal)
-    take = partial(journal.take_on, "me", "task-1", lease=60.0)
+    take = partial(journal.acquire_save, "me", "task-1", lease=60.0)
     assert [await take(now=T0 + 1), await take(now=T0 + 1)] == [True, False]
     assert list(await journal.unsaved("me", now=T0 + 2)) == []
-    await journal.let_go("me", "task-1")
+    await journal.release_save("me", "task-1")
     assert list(await journal.unsaved("me", now=T0 + 2)) == ["task-1"]
     assert [await take(now=T0 + 3), await take(now=T0 + 62)] == [True, False]
     assert list(await journal.unsaved("me", now=T0 + 64)) == ["task-1"]
     assert await take(now=T0 + 64) is True
-    assert await journal.take_on("me", "task-9", now=T0, lease=60.0) is False
+    assert await journal.acquire_save("me", "task-9", now=T0, lease=60.0) is False
 
 
 async def test_an_upload_is_known_by_content_and_place_while_its_address_lives(
@@ -1367,7 +1387,7 @@ async def test_an_error_is_read_back_as_it_was(
     kept = await found(another)
     another.close()
     assert kept is not None
-    assert (kept.stage, told(kept.error)) == ("refused", told(error))
+    assert (kept.stage, reported(kept.error)) == ("refused", reported(error))
 
 
 @pytest.mark.parametrize(
@@ -1403,7 +1423,7 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
     await journal.note_unsaved("me", "task-1", 2, Unsaved("The disk is full.", 1, T0, T0 + 30))
     journal.close()
     monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 30 * DAY + 30)
-    listed = await journal.recent("me", now=T0 + 61, most=9)
+    listed = await journal.recent("me", now=T0 + 61, limit=9)
     assert [one.handle for one, _ in listed] == ["edit-2"]
     assert await journal.last_seen("me", "task-1") is None
     assert await journal.last_seen("me", "task-2") is not None
@@ -1425,7 +1445,7 @@ async def test_what_is_older_than_a_month_is_forgotten_when_asked_to(
     await accepted(journal, ask("edit-2", "b"), now=T0 + 60, task_id="task-2")
     await journal.note_saved("me", "task-1", 1, "/images/1.png")
     await journal.prune(now=T0 + 30 * DAY + 30)
-    listed = await journal.recent("me", now=T0 + 61, most=9)
+    listed = await journal.recent("me", now=T0 + 61, limit=9)
     assert [one.handle for one, _ in listed] == ["edit-2"]
     assert await journal.last_seen("me", "task-1") is None
     assert await journal.saved("me", "task-1") == {}
@@ -1569,7 +1589,7 @@ async def test_an_older_journal_is_brought_forward_with_all_it_holds(
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
     assert await journal.seen_since("me", T0) == {"task-1": T0}
     for taken in (True, False):
-        look = journal.take_look("me", "task-1", seen_at=T0, now=T0 + 1, lease=20.0)
+        look = journal.acquire_poll("me", "task-1", seen_at=T0, now=T0 + 1, lease=20.0)
         assert await look is taken
     again = await claim(journal, replace(ask("edit-2", "b"), callback="c" * 64))
     assert again.intent.callback == "c" * 64
@@ -1625,7 +1645,7 @@ async def test_an_older_program_that_had_the_journal_open_can_send_nothing_any_m
         with pytest.raises(sqlalchemy.exc.DBAPIError) as failed:
             execute(place, statement.strip().rstrip(";"))
         assert reason(failed.value) == "a newer wan25-mcp has taken it over; restart this one"
-    assert [past.handle for past, _ in await journal.recent("me", now=T0, most=9)] == ["edit-1"]
+    assert [past.handle for past, _ in await journal.recent("me", now=T0, limit=9)] == ["edit-1"]
 
 
 OLD_RESULT: Final = """
@@ -1661,7 +1681,7 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
     for step in (partial(claim, wish=ask("edit-2", "b")), found):
         with pytest.raises(JournalUnusable) as caught:
             await step(journal)
-        assert told(caught.value) == {
+        assert reported(caught.value) == {
             "kind": "JournalUnusable",
             "message": "The journal, which prevents paying twice, is unavailable: "
             "it was written by a newer wan25-mcp (journal version 7; this program knows "
@@ -1684,8 +1704,8 @@ async def test_reading_a_journal_that_was_never_written_creates_nothing(tmp_path
     assert await journal.snapshots("me", ["task-1"]) == {}
     assert await journal.seen_since("me", 0.0) == {}
     assert list(await journal.past_runs("me")) == []
-    assert list(await journal.recent("me", now=T0, most=9)) == []
-    assert list(await journal.unattended("me", now=T0, unseen_for=1)) == []
+    assert list(await journal.recent("me", now=T0, limit=9)) == []
+    assert list(await journal.orphaned("me", now=T0, unseen_for=1)) == []
     assert names_in(tmp_path) == []
 
 
@@ -1759,9 +1779,9 @@ async def test_only_what_the_next_look_says_again_does_not_wait_for_the_disk(
     seen = synchronous_of(journal)
     await journal.begin("edit-1", now=T0, lease=LEASE)
     await journal.accept("me", "edit-1", task("pending"), now=T0)
-    await journal.take_look("me", "task-1", seen_at=T0, now=T0 + 1, lease=20.0)
+    await journal.acquire_poll("me", "task-1", seen_at=T0, now=T0 + 1, lease=20.0)
     await journal.record("me", task("processing"), now=T0 + 2)
-    await journal.end_look("me", "task-1")
+    await journal.release_poll("me", "task-1")
     await journal.record("me", task("completed"), now=T0 + 3)
     await journal.note_saved("me", "task-1", 1, "/pictures/1.png")
     on, off = ("2", "1") if journal._engine and journal._engine.name == "sqlite" else ("on", "off")
@@ -1806,7 +1826,7 @@ def test_equal_claims_at_once_make_one_intent(two: tuple[SqlJournal, SqlJournal]
         [partial(claim, two[i % 2], ask(f"edit-{i}"), now=T0 + i / 100) for i in range(AT_ONCE)]
     )
     assert all(isinstance(outcome, Claim) for outcome in outcomes), outcomes
-    assert sorted(outcome.joined for outcome in outcomes) == [False] + [True] * (AT_ONCE - 1)
+    assert sorted(outcome.deduplicated for outcome in outcomes) == [False] + [True] * (AT_ONCE - 1)
     assert len({outcome.intent.handle for outcome in outcomes}) == 1
 
 
@@ -1819,7 +1839,7 @@ def test_a_database_set_to_another_isolation_changes_nothing(database: str) -> N
     for journal in journals:
         journal.close()
     assert all(isinstance(outcome, Claim) for outcome in outcomes), outcomes
-    assert sorted(outcome.joined for outcome in outcomes) == [False] + [True] * (AT_ONCE - 1)
+    assert sorted(outcome.deduplicated for outcome in outcomes) == [False] + [True] * (AT_ONCE - 1)
 
 
 def test_different_claims_at_once_never_pass_the_credit_limit(
@@ -1896,7 +1916,7 @@ def test_of_many_who_would_save_the_same_images_at_once_one_may(
     anyio.run(completed, two[0])
     outcomes = at_once(
         [
-            partial(two[i % 2].take_on, "me", "task-1", now=T0 + 1, lease=60.0)
+            partial(two[i % 2].acquire_save, "me", "task-1", now=T0 + 1, lease=60.0)
             for i in range(AT_ONCE)
         ]
     )
@@ -1909,7 +1929,7 @@ def test_of_many_who_would_look_at_once_one_may(
 ) -> None:
     anyio.run(accepted, two[0])
     outcomes = at_once(
-        [partial(two[i % 2].take_look, "me", "task-1", seen_at=seen_at, now=T0 + 1, lease=20.0)
+        [partial(two[i % 2].acquire_poll, "me", "task-1", seen_at=seen_at, now=T0 + 1, lease=20.0)
          for i in range(AT_ONCE)]
     )  # fmt: skip
     assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
@@ -1932,7 +1952,7 @@ def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
     gate.wait(timeout=30)
     try:
         outcome: Claim = anyio.run(partial(claim, journal, ask(handle)))
-        said.put(("joined" if outcome.joined else "made", outcome.intent.handle))
+        said.put(("joined" if outcome.deduplicated else "made", outcome.intent.handle))
     except Wan25Error as error:
         said.put((error.message, handle))
     journal.close()

@@ -475,14 +475,14 @@ async def test_when_the_journal_fails_nothing_more_is_sent_until_it_works_again(
             assert await refused(stage, "new") == refusal(broken.reason)
             if broken.takes_turns:  # an equal call only reads, and is told its task
                 earlier = await stage.editor.edit(request("before"))
-                assert (earlier.task_id, earlier.joined) == (before.task_id, True)
+                assert (earlier.task_id, earlier.deduplicated) == (before.task_id, True)
             else:
                 with pytest.raises(JournalUnusable):
                     await stage.editor.edit(request("before"))
             await reads_go_on(stage, before.task_id)
             assert len(stage.emulator.submits) == 1
-        joined = await stage.editor.edit(request("before"))
-        assert (joined.task_id, joined.status, joined.joined) == (
+        deduplicated = await stage.editor.edit(request("before"))
+        assert (deduplicated.task_id, deduplicated.status, deduplicated.deduplicated) == (
             before.task_id,
             "completed",
             True,
@@ -544,8 +544,8 @@ async def test_an_acceptance_that_cannot_be_written_is_told_and_written_once_the
         assert broken.stages()["kept"] == ("sending", None)
         await stage.editor.get(task_id or "")
         assert broken.stages()["kept"] == ("accepted", task_id)
-        joined = await stage.editor.edit(request("kept"))
-        assert (joined.task_id, joined.joined) == (task_id, True)
+        deduplicated = await stage.editor.edit(request("kept"))
+        assert (deduplicated.task_id, deduplicated.deduplicated) == (task_id, True)
     assert len(stage.emulator.submits) == 2
 
 
@@ -572,9 +572,9 @@ async def test_the_log_names_what_could_not_be_written_and_does_not_call_it_unse
                 await anyio.sleep(1.5)
                 task_id = str(stage.emulator.submits[0].task_id)
                 handle = _handle_of(stage, "kept")
-                [told] = [one for one in caplog.records if task_id in one.getMessage()]
-                assert handle in told.getMessage()
-                assert told.levelname == "ERROR"
+                [reported] = [one for one in caplog.records if task_id in one.getMessage()]
+                assert handle in reported.getMessage()
+                assert reported.levelname == "ERROR"
                 await stage.editor.get(task_id)
         written = await stage.editor.edit(request("written"))
         assert str(written.task_id) not in caplog.text
@@ -588,9 +588,9 @@ async def test_an_image_that_is_not_saved_for_want_of_a_journal_was_not_unsent(
     async with open_stage(journal=broken.journal, folder=tmp_path) as stage:
         edit = await stage.editor.edit(request("completed"))
         with broken.harm():
-            told = await stage.editor.wait(edit, timeout=120)
-        assert (told.status, told.charged, told.saved) == ("completed", "yes", ())
-        [note] = told.notes
+            reported = await stage.editor.wait(edit, timeout=120)
+        assert (reported.status, reported.charged, reported.saved) == ("completed", "yes", ())
+        [note] = reported.notes
         assert broken.reason in note
         assert "othing was sent" not in note
         await anyio.sleep(60)
@@ -633,7 +633,7 @@ async def test_an_unknown_outcome_that_cannot_be_written_is_told_and_never_sent_
             "outcome_unknown",
         )
         again = await stage.editor.edit(request("lost"))
-        assert (again.task_id, again.status, again.joined) == (edit.task_id, "unknown", True)
+        assert (again.task_id, again.status, again.deduplicated) == (edit.task_id, "unknown", True)
         assert broken.stages()["lost"] == ("unknown", None)
     assert len(stage.emulator.submits) == 1
 
@@ -662,7 +662,7 @@ async def test_an_answer_with_anothers_task_is_told_from_its_own_while_nothing_c
             assert isinstance(edit.error, OutcomeUnknown)
         await anyio.sleep(40)
         again = await stage.editor.edit(request("mixed up"))
-        assert (again.status, again.charged, again.joined) == ("unknown", "unknown", True)
+        assert (again.status, again.charged, again.deduplicated) == ("unknown", "unknown", True)
         assert broken.stages() == {
             "first": ("accepted", first.task_id),
             "mixed up": ("unknown", None),
@@ -705,10 +705,10 @@ async def test_when_the_journal_fails_whoever_wants_to_look_may_and_what_is_seen
     )
     before = await degraded.record(pending, now=T0)
     await broken.journal.note_saved(OWNER, "task-1", 1, "x")  # on the disk, and all before it
-    look = partial(degraded.take_look, "task-1", seen_at=T0, lease=20.0)
+    look = partial(degraded.acquire_poll, "task-1", seen_at=T0, lease=20.0)
     with broken.harm():
         assert [await look(now=T0 + 1) for _ in range(2)] == [True, True]
-        await degraded.end_look("task-1")
+        await degraded.release_poll("task-1")
         seen = await degraded.record(done, now=T0 + 2)
         assert seen.settled_at == T0 + 2
         assert await degraded.snapshots(["task-1", "task-9"]) == {"task-1": seen}
@@ -734,12 +734,12 @@ async def test_a_row_that_cannot_be_read_ends_nothing(folder: Path) -> None:
 
 async def test_a_journal_that_cannot_be_read_tells_nothing_of_looks(folder: Path) -> None:
     degraded = DegradedJournal(SqlJournal(_garbage(folder), run=inline), the_owner)
-    assert await degraded.take_look("task-1", seen_at=None, now=T0, lease=20.0) is True
-    await degraded.end_look("task-1")
+    assert await degraded.acquire_poll("task-1", seen_at=None, now=T0, lease=20.0) is True
+    await degraded.release_poll("task-1")
     assert await degraded.seen_since(0.0) == {}
     assert await degraded.snapshots(["task-1"]) == {}
     assert list(await degraded.past_runs(n=1)) == []
-    assert list(await degraded.unattended(now=T0, unseen_for=60.0)) == []
+    assert list(await degraded.orphaned(now=T0, unseen_for=60.0)) == []
 
 
 @pytest.mark.parametrize(
@@ -830,8 +830,8 @@ async def test_a_handle_is_not_said_to_be_unknown_while_the_journal_cannot_be_re
                 with pytest.raises(ReadFailed) as failed:
                     await another.image(handle, 1)
                 assert failed.value.code == "journal_unusable"
-            told = await another.get(handle)
-            assert told.task_id == stage.emulator.submits[0].task_id
+            reported = await another.get(handle)
+            assert reported.task_id == stage.emulator.submits[0].task_id
             with pytest.raises(ReadFailed) as failed:
                 await another.get("edit-0123456789abcdef")
             assert failed.value.code == "not_found"
@@ -871,14 +871,18 @@ async def test_a_joined_edit_is_told_of_though_the_journal_cannot_be_read(
             with disk.harm():
                 if not is_reachable:
                     stage.emulator.fault(endpoint="query", kind="html", code=502, times=0)
-                joined = await another.edit(request())
-        assert (joined.task_id, joined.joined) == (first.task_id, True)
+                deduplicated = await another.edit(request())
+        assert (deduplicated.task_id, deduplicated.deduplicated) == (first.task_id, True)
         if is_reachable:
-            assert (joined.status, joined.charged, joined.error) == ("processing", "reserved", None)
+            assert (deduplicated.status, deduplicated.charged, deduplicated.error) == (
+                "processing",
+                "reserved",
+                None,
+            )
         else:
-            assert (joined.status, joined.charged) == ("unknown", "unknown")
-            assert isinstance(joined.error, ReadFailed)
-            assert joined.error.code == "service_error"
+            assert (deduplicated.status, deduplicated.charged) == ("unknown", "unknown")
+            assert isinstance(deduplicated.error, ReadFailed)
+            assert deduplicated.error.code == "service_error"
     journal.close()
 
 
@@ -892,9 +896,9 @@ async def test_a_joined_edit_that_is_being_sent_is_unknown_while_the_journal_can
         stage.emulator.fault(endpoint="submit", kind="delay", seconds=10)
         started = await stage.editor.edit(request())
         with disk.harm():
-            joined = await another.edit(request())
-        assert says_it_cannot_be_read(joined)
-        assert (joined.task_id, joined.joined) == (started.task_id, True)
+            deduplicated = await another.edit(request())
+        assert says_it_cannot_be_read(deduplicated)
+        assert (deduplicated.task_id, deduplicated.deduplicated) == (started.task_id, True)
     journal.close()
 
 
@@ -908,9 +912,13 @@ async def test_a_joined_edit_of_unknown_outcome_says_why_though_the_journal_cann
         stage.emulator.fault(endpoint="submit", kind="drop_after")
         lost = await stage.editor.edit(request())
         with disk.harm():
-            joined = await another.edit(request())
-        assert (joined.task_id, joined.status, joined.joined) == (lost.task_id, "unknown", True)
-        assert isinstance(joined.error, OutcomeUnknown)
+            deduplicated = await another.edit(request())
+        assert (deduplicated.task_id, deduplicated.status, deduplicated.deduplicated) == (
+            lost.task_id,
+            "unknown",
+            True,
+        )
+        assert isinstance(deduplicated.error, OutcomeUnknown)
     journal.close()
 
 
@@ -1044,16 +1052,16 @@ async def test_a_server_that_was_taken_for_dead_while_it_waited_sends_nothing_an
             assert seen is not None
             assert seen.stage == "refused"
         assert len(stage.emulator.submits) == 1
-        [told] = found
-        assert told.error is not None
-        assert (told.task_id, told.status, told.charged, told.error.code) == (
+        [reported] = found
+        assert reported.error is not None
+        assert (reported.task_id, reported.status, reported.charged, reported.error.code) == (
             None,
             "failed",
             "no",
             "never_sent",
         )
         again = await stage.editor.edit(request("asleep"))
-        assert (again.status, again.joined) == ("pending", False)
+        assert (again.status, again.deduplicated) == ("pending", False)
     journal.close()
 
 
@@ -1089,7 +1097,7 @@ async def test_a_callback_in_an_outage_resolves_a_submit_of_unknown_outcome(
         assert broken.stages()["lost"] == ("accepted", task_id)
         assert broken.stages()["other"] == ("accepted", other.task_id)
         again = await stage.editor.edit(request("lost"))
-        assert (again.task_id, again.joined) == (task_id, True)
+        assert (again.task_id, again.deduplicated) == (task_id, True)
     assert stage.emulator.ledger.charges == 2
 
 
@@ -1114,10 +1122,10 @@ async def test_a_callback_in_an_outage_that_names_another_edits_task_resolves_no
                 handle, secret = url.removeprefix(f"{base}/").split("/")
                 assert await stage.editor.called_back(handle, secret, kept[0].task_id)
                 await anyio.sleep(3)
-                told = [await stage.editor.get(handle)]
+                reported = [await stage.editor.get(handle)]
         await anyio.sleep(60)
-        told.append(await stage.editor.get(handle))
-        assert [(edit.task_id, edit.status, edit.charged) for edit in told] == [
+        reported.append(await stage.editor.get(handle))
+        assert [(edit.task_id, edit.status, edit.charged) for edit in reported] == [
             (handle, "unknown", "unknown")
         ] * 2
         assert broken.stages() == {
@@ -1165,7 +1173,7 @@ async def test_a_caller_who_leaves_in_the_middle_of_a_claim_leaves_no_intent_uns
                 tasks.start_soon(_edit_until, stage, prompt, moment)
                 await anyio.sleep(0.1)
         await anyio.sleep(30)
-        kept = await journal.recent(OWNER, now=T0, most=9)
+        kept = await journal.recent(OWNER, now=T0, limit=9)
         sent = sorted(submit.body["prompt"] for submit in stage.emulator.submits)
     assert sorted(str(intent.prompt) for intent, _ in kept) == sent == sorted(prompts)
     assert {intent.stage for intent, _ in kept} == {"accepted"}
@@ -1199,22 +1207,22 @@ async def test_a_journal_that_fails_between_claim_and_send_keeps_the_submit_back
             disk.seconds, disk.error = 0.0, JournalUnusable("the disk is full")
             await anyio.sleep(30)
             disk.error = None
-        [told] = found
-        assert told.error is not None
+        [reported] = found
+        assert reported.error is not None
         # What was refused and is not sent again was sent, so the refusal is told.
         code = {"first send": "journal_unusable", "resend": "rate_limit"}[origin]
-        assert (told.task_id, told.status, told.charged, told.error.code) == (
+        assert (reported.task_id, reported.status, reported.charged, reported.error.code) == (
             None,
             "failed",
             "no",
             code,
         )
-        assert ("othing was sent" in told.error.message) == (origin == "first send")
-        assert told.error.retryable
+        assert ("othing was sent" in reported.error.message) == (origin == "first send")
+        assert reported.error.retryable
         assert len(stage.emulator.submits) == (0 if origin == "first send" else 1)
         assert stage.emulator.ledger.charges == 0
         again = await stage.editor.edit(request("kept back"))
-        assert (again.status, again.joined) == ("pending", False)
+        assert (again.status, again.deduplicated) == ("pending", False)
 
 
 ERRORS: Final = pytest.mark.parametrize(
@@ -1245,8 +1253,8 @@ async def test_what_came_of_a_submit_outlives_whatever_writing_it_fails_with(
         disk.error = error
         await anyio.sleep(1.5)
         disk.error = None
-        told = await stage.editor.get(handle)
-        assert told.charged == {"unknown": "unknown", "refused": "no"}[outcome]
+        reported = await stage.editor.get(handle)
+        assert reported.charged == {"unknown": "unknown", "refused": "no"}[outcome]
         kept = await journal.find(handle, OWNER, now=T0)
         assert kept is not None
         assert kept.stage == outcome
@@ -1277,8 +1285,8 @@ async def test_a_machine_without_a_thread_to_spare_loses_no_id_that_was_paid_for
         disk.error = RuntimeError("can't start new thread")
         await anyio.sleep(1.5)
         [task_id] = stage.emulator.tasks
-        told = await stage.editor.get(handle)
-        assert (told.task_id, told.charged) == (task_id, "reserved")
+        reported = await stage.editor.get(handle)
+        assert (reported.task_id, reported.charged) == (task_id, "reserved")
         assert f"{handle} is task {task_id}" in caplog.text
         assert (await refused(stage, "another"))["code"] == "journal_unusable"
         disk.error = None

@@ -86,8 +86,8 @@ async def test_two_servers_go_on_in_the_same_file(
             made = await stage.editor.edit(request("after"))
         assert "deleted or replaced" in caplog.text
         async with stage.another_editor(journal=second) as other:
-            joined = await other.edit(request("after"))
-    assert (joined.task_id, joined.joined) == (made.task_id, True)
+            deduplicated = await other.edit(request("after"))
+    assert (deduplicated.task_id, deduplicated.deduplicated) == (made.task_id, True)
     assert os.stat(place).st_mode & 0o077 == 0  # noqa: PTH116  others must not read it
 
 

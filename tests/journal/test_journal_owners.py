@@ -58,7 +58,7 @@ async def test_with_a_new_key_an_identical_edit_is_not_paid_again(journal: SqlJo
         made = await stage.editor.edit(request())
         async with stage.another_editor(NEW) as rotated:
             again = await rotated.edit(request())
-        assert (again.task_id, again.joined) == (made.task_id, True)
+        assert (again.task_id, again.deduplicated) == (made.task_id, True)
         assert len(stage.emulator.submits) == 1
 
 
@@ -100,7 +100,7 @@ async def test_a_key_of_another_account_sees_nothing_and_pays_for_itself(
             theirs = await stranger.edit(request())
         async with stage.another_editor(STRANGER) as stranger:
             assert [past.edit.task_id for past in await stranger.recent()] == [theirs.task_id]
-        assert (theirs.joined, theirs.task_id == made.task_id) == (False, False)
+        assert (theirs.deduplicated, theirs.task_id == made.task_id) == (False, False)
 
 
 async def test_edits_at_another_address_are_not_asked_about(journal: SqlJournal) -> None:
@@ -125,7 +125,7 @@ async def test_while_the_provider_does_not_tell_nothing_is_sent_with_a_new_key(
             assert (refused.value.code, refused.value.charged) == ("service_unavailable", "no")
             await anyio.sleep(6)
             again = await rotated.edit(request())
-        assert (again.task_id, again.joined) == (made.task_id, True)
+        assert (again.task_id, again.deduplicated) == (made.task_id, True)
         assert len(stage.emulator.submits) == 1
 
 
@@ -174,7 +174,7 @@ async def test_an_account_with_a_name_outlives_its_key_and_nobody_is_asked(
         reads = len(stage.emulator.reads)
         async with stage.another_editor(NEW, account="studio") as rotated:
             assert [past.edit.task_id for past in await rotated.recent()] == [made.task_id]
-            assert (await rotated.edit(request("a new one"))).joined is False
+            assert (await rotated.edit(request("a new one"))).deduplicated is False
         async with stage.another_editor(account="another") as other:
             assert await other.recent() == []
         assert len(stage.emulator.reads) == reads
@@ -270,7 +270,7 @@ async def test_a_running_server_whose_owner_another_joins_still_knows_its_edits(
                 assert len(await joining.recent()) == 2
             for editor in (stage.editor, other):
                 again = await editor.edit(request("by the first key"))
-                assert (again.task_id, again.joined) == (made.task_id, True)
+                assert (again.task_id, again.deduplicated) == (made.task_id, True)
                 assert len(await editor.recent()) == 2
             new = await stage.editor.edit(request("a new one"))
             assert (await other.edit(request("a new one"))).task_id == new.task_id
@@ -315,7 +315,7 @@ async def test_an_account_named_after_a_rotation_has_the_edits_of_all_its_keys(
             assert len(await rotated.recent()) == 1
         async with stage.another_editor(NEW, account="studio") as named:
             again = await named.edit(request())
-        assert (again.task_id, again.joined) == (made.task_id, True)
+        assert (again.task_id, again.deduplicated) == (made.task_id, True)
         async with stage.another_editor(NEW, account="another") as other:
             assert await other.recent() == []
 

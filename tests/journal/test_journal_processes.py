@@ -229,8 +229,8 @@ async def test_all_ways_to_list_edits_tell_the_same(
 
     command = [sys.executable, "-m", "wan25_mcp", "tasks", "--most", "2"]
     with anyio.fail_after(20):
-        told = await anyio.run_process(command, env=environment(**shop.values))
-    lines = [line.split("  ") for line in told.stdout.decode().splitlines()]
+        reported = await anyio.run_process(command, env=environment(**shop.values))
+    lines = [line.split("  ") for line in reported.stdout.decode().splitlines()]
     assert [[part.strip() for part in line if part.strip()][1:] for line in lines] == [
         ["failed", "0 credits (no)", "-", f"{prompt}, in snow"],
         ["pending", "3 credits (reserved)", task_id, prompt],
@@ -375,8 +375,8 @@ class ImpatientClient:
     async def call(self, tool: str, given: dict[str, Any], *, patience: float) -> dict[str, Any]:
         answer = await self._post("tools/call", {"name": tool, "arguments": given}, patience)
         [data] = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
-        told: dict[str, Any] = json.loads(data)["result"]["structuredContent"]
-        return told
+        reported: dict[str, Any] = json.loads(data)["result"]["structuredContent"]
+        return reported
 
     async def _post(
         self, method: str, params: dict[str, Any], patience: float = 10

@@ -100,11 +100,11 @@ class _CutJournal(SqlJournal):
             raise JournalUnusable("the process was killed")
         return super()._transact(kind, step, to_send=to_send)
 
-    async def claim(self, ask: Any, *, window: float, **rest: Any) -> Any:
+    async def claim(self, request: Any, *, window: float, **rest: Any) -> Any:
         if window == 0:
-            self._forced.add(ask.handle)
-        self._claimed[ask.handle] = rest["now"]
-        return await super().claim(ask, window=window, **rest)
+            self._forced.add(request.handle)
+        self._claimed[request.handle] = rest["now"]
+        return await super().claim(request, window=window, **rest)
 
 
 class _Process:
@@ -225,7 +225,7 @@ class OneIntentOneCharge(RuleBasedStateMachine):
         began, quiet = self.loop.time(), not self.emulator.faults
         edit = self.run(self._edit(which, prompt, n, force_new=force_new))
         assert self.loop.time() - began < 4
-        if quiet and edit and not edit.joined:
+        if quiet and edit and not edit.deduplicated:
             assert edit.task_id == self.emulator.submits[-1].task_id
 
     @rule(which=which, prompt=prompts, n=counts, outcome=st.sampled_from((None, *OUTCOMES)))

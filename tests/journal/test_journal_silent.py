@@ -209,5 +209,5 @@ async def test_a_journal_with_much_to_bring_forward_opens_however_long_that_take
         link.execute(f"SET search_path TO {folder}".encode())
         link.execute(_MANY.format(owner=OWNER, now=now, count=12_000).encode())
     journal.close()
-    assert len(await journal.unsaved(OWNER, now=now, most=12_001)) == 12_000
+    assert len(await journal.unsaved(OWNER, now=now, limit=12_001)) == 12_000
     assert await journal.saved(OWNER, "task-long-forgotten") == {}

@@ -18,7 +18,7 @@ from tests.journal.conftest import empty_place
 from tests.journal.processes import Server, serving, until
 from tests.polling.test_waiting_processes import provider, task_of, values_for
 from tests.server.test_transports import sockets_of
-from wan25_mcp.polling.shared_poller import HEAR_SECONDS, LOOK_LEASE_SECONDS
+from wan25_mcp.polling.shared_poller import POLL_LEASE_SECONDS, REFRESH_SECONDS
 
 pytestmark = pytest.mark.anyio
 BUSY: Final = 0.7
@@ -91,13 +91,13 @@ async def test_two_servers_that_wait_look_as_often_as_one_and_hear_together(
                 for server in pair:
                     tasks.start_soon(wait, server, task_ids)
     looks_alone = sum(emulator.queries[task_id] for task_id in alone)
-    assert {status for told in heard for _, status in told.values()} == {"completed"}
+    assert {status for reported in heard for _, status in reported.values()} == {"completed"}
     for task_ids in shared:
         assert sum(emulator.queries[task_id] for task_id in task_ids) <= looks_alone + len(runs)
         for task_id in task_ids:
-            moments = [told[task_id][0] for told in heard if task_id in told]
+            moments = [reported[task_id][0] for reported in heard if task_id in reported]
             assert len(moments) == 2
-            assert max(moments) - min(moments) <= HEAR_SECONDS + BUSY
+            assert max(moments) - min(moments) <= REFRESH_SECONDS + BUSY
 
 
 async def test_when_a_server_is_killed_in_the_middle_of_a_look_another_looks_after_its_lease(
@@ -127,12 +127,12 @@ async def _killed_in_the_middle_of_a_look(place: Path | str) -> None:
             assert _looks(a, emulator) != _looks(b, emulator)
             killed, left = (0, 1) if _looks(a, emulator) else (1, 0)
             await (a, b)[killed].kill()
-            with anyio.fail_after(LOOK_LEASE_SECONDS + 10):
+            with anyio.fail_after(POLL_LEASE_SECONDS + 10):
                 done = await _read(partial((a, b)[left].answer, sent[left]))
             took_over = emulator.reads[-1].time - began
         assert (done["status"], done["task_id"]) == ("completed", task_id)
         assert len(emulator.reads) == made + 2
-        assert LOOK_LEASE_SECONDS <= took_over <= LOOK_LEASE_SECONDS + 1 + BUSY
+        assert POLL_LEASE_SECONDS <= took_over <= POLL_LEASE_SECONDS + 1 + BUSY
 
 
 async def _read(answer: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:

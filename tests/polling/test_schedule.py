@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import waiting as simulation
 from wan25_mcp.polling.rate_limit import RateLimit
 from wan25_mcp.polling.schedule import (
-    A_CALLBACK_WILL_TELL,
+    CALLBACK_EXPECTED,
     NOBODY_WAITS,
     SOMEBODY_WAITS,
     Estimate,
@@ -25,7 +25,7 @@ from wan25_mcp.polling.schedule import (
 )
 
 COLD = estimate()
-PAUSES = (SOMEBODY_WAITS, A_CALLBACK_WILL_TELL, NOBODY_WAITS)
+PAUSES = (SOMEBODY_WAITS, CALLBACK_EXPECTED, NOBODY_WAITS)
 
 seconds = st.floats(0, 1e10)
 chances = st.floats(0, 1, exclude_max=True)
@@ -105,8 +105,8 @@ def test_short_runs_are_noticed_soon_where_past_runs_or_the_provider_say_so(run:
 
 
 @given(seconds)
-def test_the_providers_estimate_makes_polls_earlier_and_never_later(told: float) -> None:
-    expected = estimate(estimated_time=told)
+def test_the_providers_estimate_makes_polls_earlier_and_never_later(reported: float) -> None:
+    expected = estimate(estimated_time=reported)
     assert expected.early <= COLD.early
     assert expected.likely <= COLD.likely
 
@@ -207,8 +207,8 @@ def test_progress_that_stands_still_costs_a_few_polls(percent: int) -> None:
 
 @given(st.lists(st.integers(0, 100), min_size=100, max_size=100))
 def test_whatever_progress_says_polls_stay_few_and_the_end_is_noticed(said: list[int]) -> None:
-    told = iter(said)
-    ages = polled(300, lambda _: next(told))
+    reported = iter(said)
+    ages = polled(300, lambda _: next(reported))
     assert len(ages) <= 60
     assert ages[-1] <= 300 * 1.23
 
@@ -318,9 +318,9 @@ def test_over_all_run_times_polls_are_few_and_the_end_is_noticed_soon(name: str)
     tells, bar = simulation.BARS[name]
     ours = simulation.mean(
         [
-            simulation.row(draw, tell, warm=warm, runs=40, seed="test").mean
+            simulation.row(draw, notify, warm=warm, runs=40, seed="test").mean
             for draw in simulation.RUNS.values()
-            for tell in tells
+            for notify in tells
             for warm in (True, False)
         ]
     )
@@ -328,8 +328,8 @@ def test_over_all_run_times_polls_are_few_and_the_end_is_noticed_soon(name: str)
     assert ours.late <= bar.late
 
 
-@pytest.mark.parametrize("tell", simulation.MISLEADING, ids=lambda one: one.__name__)
-def test_misleading_progress_costs_little(tell: simulation.Tell) -> None:
-    row = simulation.row(simulation.lognormal, tell, warm=True, runs=60, seed="test")
+@pytest.mark.parametrize("notify", simulation.MISLEADING, ids=lambda one: one.__name__)
+def test_misleading_progress_costs_little(notify: simulation.Tell) -> None:
+    row = simulation.row(simulation.lognormal, notify, warm=True, runs=60, seed="test")
     assert row.middle["ours"].polls <= 12
     assert row.middle["ours"].late <= 0.08

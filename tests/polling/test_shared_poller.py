@@ -15,8 +15,8 @@ from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import ReadFailed
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.polling.poller import LOOK_PATIENCE
-from wan25_mcp.polling.shared_poller import HEAR_SECONDS, LOOK_LEASE_SECONDS
+from wan25_mcp.polling.poller import POLL_PATIENCE
+from wan25_mcp.polling.shared_poller import POLL_LEASE_SECONDS, REFRESH_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -46,17 +46,17 @@ async def test_looks_grow_few_and_late_notice_rare_as_runs_are_learnt() -> None:
 
 async def test_a_waiter_is_told_what_is_typical_once_there_were_a_few() -> None:
     async with open_stage(run_seconds=70) as stage:
-        told: list[Progress] = []
+        reported: list[Progress] = []
 
-        async def tell(progress: Progress) -> None:
-            told.append(progress)
+        async def notify(progress: Progress) -> None:
+            reported.append(progress)
 
         for number in range(4):
             edit = await stage.editor.edit(request(f"Number {number}"))
-            told.clear()
-            await stage.editor.wait(edit, timeout=600, on_progress=tell)
+            reported.clear()
+            await stage.editor.wait(edit, timeout=600, on_progress=notify)
             await anyio.sleep(61)
-        assert {progress.typical for progress in told} == {70.0}
+        assert {progress.typical for progress in reported} == {70.0}
 
 
 async def test_a_task_submitted_elsewhere_is_as_old_as_the_provider_says() -> None:
@@ -114,7 +114,7 @@ async def test_a_wait_outlives_an_exception_that_nobody_foresaw(
             place.is_broken = False
         assert done[0].status == "completed"
         assert (await stage.editor.edit(request("Another"))).status == "pending"
-    assert "Reading what other processes saw" in caplog.text
+    assert "snapshots of other processes" in caplog.text
 
 
 # --- questions -------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ async def test_a_question_that_the_provider_does_not_answer_is_answered_all_the_
         stage.emulator.fault(endpoint="query", kind="delay", seconds=50)
         began = anyio.current_time()
         answer = await stage.editor.get(edit)
-        assert anyio.current_time() - began == pytest.approx(LOOK_PATIENCE, abs=0.1)
+        assert anyio.current_time() - began == pytest.approx(POLL_PATIENCE, abs=0.1)
         assert (answer.status, answer.charged) == ("pending", "reserved")
         assert isinstance(answer.error, ReadFailed)
         assert "has not answered" in answer.error.message
@@ -171,21 +171,21 @@ async def test_a_look_that_hangs_holds_neither_its_task_nor_the_others_up() -> N
 
 async def test_progress_is_told_before_there_is_a_task_and_before_it_was_seen() -> None:
     async with open_stage(run_seconds=40) as stage:
-        told: list[tuple[str, float]] = []
+        reported: list[tuple[str, float]] = []
 
-        async def tell(progress: Progress) -> None:
-            told.append((progress.edit.status, round(progress.elapsed)))
+        async def notify(progress: Progress) -> None:
+            reported.append((progress.edit.status, round(progress.elapsed)))
 
         stage.emulator.fault(endpoint="submit", kind="delay", seconds=22)
         edit = await stage.editor.edit(request())
-        await stage.editor.wait(edit, timeout=600, on_progress=tell)
-        assert told[:3] == [("submitting", 5), ("submitting", 10), ("submitting", 15)]
-        told.clear()
+        await stage.editor.wait(edit, timeout=600, on_progress=notify)
+        assert reported[:3] == [("submitting", 5), ("submitting", 10), ("submitting", 15)]
+        reported.clear()
         task = await stage.client.submit(request(), idempotency_key="elsewhere")
         stage.emulator.fault(endpoint="query", kind="html", code=502, times=3)
-        await stage.editor.wait(task.id, timeout=600, on_progress=tell)
-        assert told[0][0] == "unknown"
-        assert max(b - a for (_, a), (_, b) in pairwise(told)) <= 5
+        await stage.editor.wait(task.id, timeout=600, on_progress=notify)
+        assert reported[0][0] == "unknown"
+        assert max(b - a for (_, a), (_, b) in pairwise(reported)) <= 5
 
 
 # --- several processes -----------------------------------------------------------------------
@@ -196,34 +196,34 @@ async def test_two_processes_that_wait_look_as_often_as_one_and_hear_together() 
         await alone.editor.wait(await alone.editor.edit(request()), timeout=600)
     async with open_stage(run_seconds=90, journal=memory()) as stage:
         edit = await stage.editor.edit(request())
-        heard: list[float] = []
+        updated_at: list[float] = []
 
         async def wait(editor: Editor) -> None:
             assert (await editor.wait(edit, timeout=600)).status == "completed"
-            heard.append(anyio.current_time())
+            updated_at.append(anyio.current_time())
 
         async with stage.another_editor() as other, anyio.create_task_group() as tasks:
             for editor in (stage.editor, other, stage.editor, other):
                 tasks.start_soon(wait, editor)
         assert len(stage.looks) <= len(alone.looks) + 1
-        assert max(heard) - min(heard) <= HEAR_SECONDS + 0.1
+        assert max(updated_at) - min(updated_at) <= REFRESH_SECONDS + 0.1
 
 
 async def test_a_question_in_one_process_is_news_for_who_waits_in_another() -> None:
     async with open_stage(run_seconds=36, journal=memory()) as stage:
         edit = await stage.editor.edit(request())
-        heard: list[float] = []
+        updated_at: list[float] = []
 
         async def wait(editor: Editor) -> None:
             await editor.wait(edit, timeout=600)
-            heard.append(anyio.current_time())
+            updated_at.append(anyio.current_time())
 
         async with stage.another_editor() as other, anyio.create_task_group() as tasks:
             tasks.start_soon(wait, other)
             await anyio.sleep(39)  # what the other saw just before is not fresh any more
             assert (await stage.editor.get(edit)).status == "completed"
             asked = anyio.current_time()
-        assert heard[0] - asked <= HEAR_SECONDS + 0.1
+        assert updated_at[0] - asked <= REFRESH_SECONDS + 0.1
 
 
 async def test_when_a_process_dies_in_the_middle_of_a_look_another_looks_after_its_lease() -> None:
@@ -231,12 +231,12 @@ async def test_when_a_process_dies_in_the_middle_of_a_look_another_looks_after_i
     async with open_stage(run_seconds=60, journal=journal) as stage:
         edit = await stage.editor.edit(request())
         await anyio.sleep(60)
-        taken = await journal.take_look(
-            OWNER, str(edit.task_id), seen_at=None, now=T0 + 60.0, lease=LOOK_LEASE_SECONDS
+        taken = await journal.acquire_poll(
+            OWNER, str(edit.task_id), seen_at=None, now=T0 + 60.0, lease=POLL_LEASE_SECONDS
         )
         assert taken
         assert (await stage.editor.wait(edit, timeout=600)).status == "completed"
-        assert 60 + LOOK_LEASE_SECONDS <= stage.looks[-1] <= 60 + LOOK_LEASE_SECONDS + 2
+        assert 60 + POLL_LEASE_SECONDS <= stage.looks[-1] <= 60 + POLL_LEASE_SECONDS + 2
         assert len(stage.looks) == 1
 
 

@@ -83,14 +83,14 @@ async def watchers(
 def begun(watchers: Poller, task_id: str = "t", *, ago: float = 0.0) -> Watch:
     """A task that was submitted so long ago."""
     watch = watchers.open(task_id, began=anyio.current_time() - ago, expected=SEVENTY)
-    watchers.hear(watch, seen("pending"), ago=ago)
+    watchers.receive(watch, seen("pending"), ago=ago)
     return watch
 
 
 async def until_over(watchers: Poller, watch: Watch) -> None:
     with watchers.waiting(watch):
         while not watch.over:
-            await watch.news()
+            await watch.changed()
 
 
 def limited(asked: float | None = None) -> ReadFailed:
@@ -149,7 +149,7 @@ async def test_a_task_known_to_be_settled_is_not_looked_at() -> None:
     world = World()
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
-        ours.hear(watch, seen("completed"), ago=60)
+        ours.receive(watch, seen("completed"), ago=60)
         with ours.waiting(watch):
             assert watch.over
             await anyio.sleep(1000)
@@ -323,14 +323,14 @@ async def test_a_question_while_the_provider_wants_to_be_left_alone_does_not_rea
 @pytest.mark.anyio
 async def test_failures_are_told_and_looked_past() -> None:
     world = World(failures=[failed(), failed(30), failed()], run=40)
-    heard: list[bool] = []
+    updated_at: list[bool] = []
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
         with ours.waiting(watch):
             while not watch.over:
-                await watch.news()
-                heard.append(watch.failure is not None)
-    assert heard == [True, True, True, False]
+                await watch.changed()
+                updated_at.append(watch.failure is not None)
+    assert updated_at == [True, True, True, False]
     assert [b - a for a, b in pairwise(world.times)] == pytest.approx([4, 30, 16], rel=0.07)
 
 
@@ -340,9 +340,9 @@ async def test_a_wait_asked_for_on_one_task_holds_back_questions_about_it_and_no
     async with watchers(world) as ours:
         watch, other = begun(ours, ago=30), begun(ours, "other", ago=30)
         with ours.waiting(watch):
-            with pytest.raises(ReadFailed) as told:
+            with pytest.raises(ReadFailed) as reported:
                 await ours.refresh(watch)
-            assert told.value.code == "x"
+            assert reported.value.code == "x"
             await anyio.sleep(10)
             with pytest.raises(ReadFailed) as held_back:
                 await ours.refresh(watch)
@@ -391,12 +391,12 @@ async def test_the_pause_after_a_failure_is_as_long_where_an_emulator_plays_fast
     async with watchers(world) as ours:
         began = anyio.current_time() - 5
         watch = ours.open("t", began=began, expected=SEVENTY, speed=10.0)
-        ours.hear(watch, seen("pending"), ago=5)
+        ours.receive(watch, seen("pending"), ago=5)
         with ours.waiting(watch):
             with pytest.raises(ReadFailed):
                 await ours.refresh(watch)
             while not watch.over:
-                await watch.news()
+                await watch.changed()
     assert world.times[1] - world.times[0] == pytest.approx(4, rel=0.07)
     assert world.times[-1] < 10
 
@@ -532,7 +532,7 @@ async def test_who_comes_while_a_refusal_is_being_told_is_not_left_waiting() -> 
     async with watchers(world) as ours, anyio.create_task_group() as tasks:
         watch = begun(ours)
         with ours.waiting(watch):  # one who was told, and has not left yet
-            await watch.news()
+            await watch.changed()
             assert (watch.over, watch.failure) == (True, refusal)
             await anyio.sleep(FRESH_SECONDS)
             tasks.start_soon(until_over, ours, watch)

@@ -151,17 +151,17 @@ async def test_a_wait_whose_connection_is_cut_stops_and_another_goes_on(
 ) -> None:
     async with listening(values_for(emulator, tmp_path)) as url, Client(url) as client:
         left, kept = await task_of(emulator, 9.0), await task_of(emulator, 9.0)
-        told: list[Any] = []
+        reported: list[Any] = []
 
         async def wait() -> None:
             asked = {"task_id": kept, "timeout_seconds": 30}
-            told.append((await client.call_tool("wait_for_task", asked)).structured_content)
+            reported.append((await client.call_tool("wait_for_task", asked)).structured_content)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
             for task_id in (left, left, kept, kept):
                 tasks.start_soon(_cut_off, url, task_id)
-        assert (told[0]["task_id"], told[0]["status"]) == (kept, "completed")
+        assert (reported[0]["task_id"], reported[0]["status"]) == (kept, "completed")
         # Nobody waited for it any more, and nobody here had submitted it.
         assert emulator.queries[left] == 1
         assert emulator.queries[kept] <= 4
@@ -222,12 +222,12 @@ async def test_a_wait_is_answered_before_its_time_is_up(emulator: Emulator, tmp_
             asked = {"task_id": task_id, "timeout_seconds": patience}
             sent[name] = time.monotonic(), await server.send_call("wait_for_task", **asked)
             await until("it was looked at", partial(emulator.queries.get, task_id))
-        told = {}
+        reported = {}
         for name in ("done", "hung", "running", "done at the last moment"):
             began, number = sent[name]
-            told[name] = await server.answer(number)
+            reported[name] = await server.answer(number)
             assert time.monotonic() - began < patience, name
-    assert {name: (one["status"], one["saved"]) for name, one in told.items()} == {
+    assert {name: (one["status"], one["saved"]) for name, one in reported.items()} == {
         "hung": ("unknown", []),
         "running": ("pending", []),
         "done": ("completed", []),

@@ -20,7 +20,8 @@ import pytest
 
 from tests.stage import T0, Stage, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
-from wan25_mcp.editing.editor import Editor, OnProgress, margin
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.waiting import OnProgress, margin
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.statuses import is_settled
@@ -198,10 +199,10 @@ def listener_of(chance: random.Random) -> OnProgress | None:
     """Who hears how it stands, some of them slowly."""
     seconds = chance.choice([None, 0, 0.1, 1.5, 4])
 
-    async def hear(_: Progress) -> None:
+    async def receive(_: Progress) -> None:
         await anyio.sleep(seconds or 0)
 
-    return hear if seconds is not None else None
+    return receive if seconds is not None else None
 
 
 async def call_back_untruly(trial: Trial, chance: random.Random) -> None:

@@ -103,7 +103,7 @@ def _directory(what: str, directory: Path, variable: str) -> Finding:
 async def _journal(settings: Settings) -> Finding:
     """Read it as every submit will: without it nothing is sent."""
     try:
-        await (await open_journal(settings)).recent("doctor", now=0.0, most=1)
+        await (await open_journal(settings)).recent("doctor", now=0.0, limit=1)
     except JournalUnusable as error:
         return Finding(False, error.message, error.fix)
     return Finding(True, "The journal can be read.")

@@ -161,7 +161,7 @@ def _say_if_emulated(editor: Editor) -> None:
 
 
 async def _finish(editor: Editor, edit: Edit) -> int:
-    if edit.joined:
+    if edit.deduplicated:
         say("An equal earlier edit was joined: nothing is sent or charged anew (--force-new does).")
     told = edit.notes
     for note in told:
@@ -171,7 +171,7 @@ async def _finish(editor: Editor, edit: Edit) -> int:
         edit = await _wait(editor, edit)
     if edit.image_urls:
         say("Saving")
-        edit = await editor.keep(edit)
+        edit = await editor.save(edit)
     return _tell(edit, told) or int(len(edit.saved) < len(edit.image_urls))
 
 

@@ -222,8 +222,8 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
             takes = ", ".join(model.model_fields)
             return f"Unknown argument{_safe_name(field)}. Valid arguments: {takes}."
         case "string_too_long":
-            most = wrong.get("ctx", {}).get("max_length")
-            return f"{where} has {len(wrong['input'])} characters; at most {most} are allowed."
+            limit = wrong.get("ctx", {}).get("max_length")
+            return f"{where} has {len(wrong['input'])} characters; at most {limit} are allowed."
         case "link" | "long_link" | "blank" | "unicode":
             return f"{where} {wrong['msg']}."
     if len(wrong["loc"]) > 1:

@@ -67,7 +67,7 @@ async def _follow_orphaned(account: OpenAccount, began: float) -> None:
     """
     now = account.options.clock()
     unseen_for = min(max(now - began, _ORPHANED_FOR), _UNSEEN_FOR)
-    orphaned = await account.degraded.unattended(
+    orphaned = await account.degraded.orphaned(
         now=now, unseen_for=unseen_for, address=account.connection.address
     )
     for task_id in orphaned:

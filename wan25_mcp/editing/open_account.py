@@ -24,7 +24,7 @@ from wan25_mcp.editing.shared import Shared
 from wan25_mcp.editing.submitter import Submitter
 from wan25_mcp.errors import POLL_AGAIN, ReadFailed, Wan25Error
 from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable, Snapshot
-from wan25_mcp.polling.poller import LOOK_PATIENCE
+from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.polling.watch import Watch
 
@@ -115,7 +115,7 @@ class OpenAccount:
         """A task as it is now, or as it was last known with the reason why that is all."""
         error: Wan25Error = _too_slow()
         try:
-            with anyio.move_on_after(LOOK_PATIENCE):
+            with anyio.move_on_after(POLL_PATIENCE):
                 return seen(await self.poller.refresh(task_id, intent), intent)
         except Wan25Error as reason:
             error = reason
@@ -178,7 +178,7 @@ def unknown_everywhere(task_id: str, error: Wan25Error) -> Edit:
 
 def _too_slow() -> ReadFailed:
     return ReadFailed(
-        f"The provider has not answered within {LOOK_PATIENCE:.0f} seconds.",
+        f"The provider has not answered within {POLL_PATIENCE:.0f} seconds.",
         code="read_failed",
         fix=POLL_AGAIN,
         retryable=True,

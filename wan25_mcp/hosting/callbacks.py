@@ -33,7 +33,7 @@ BODY_SECONDS: Final = 0.4
 NOTIFY_SECONDS: Final = 0.5
 """With the body's, under the second in which every callback is answered."""
 
-MOST_AT_ONCE: Final = 64
+MAX_BATCH: Final = 64
 """Bodies that are read, and secrets that are compared, at one time."""
 
 PER_SECOND: Final = 30.0
@@ -154,7 +154,7 @@ class CallbackReceiver:
         Raises:
             _TooLarge: The body is too long to be a callback.
         """
-        if self._reading >= MOST_AT_ONCE:
+        if self._reading >= MAX_BATCH:
             return None
         self._reading += 1
         try:
@@ -168,7 +168,7 @@ class CallbackReceiver:
 
     async def _passed_on(self, handle: str, secret: str, hint: str | None) -> Response:
         reply = _Reply()
-        if self._telling < MOST_AT_ONCE:
+        if self._telling < MAX_BATCH:
             self._telling += 1
             self._tasks.start_soon(self._tell, reply, handle, secret, hint)
             with anyio.move_on_after(NOTIFY_SECONDS):

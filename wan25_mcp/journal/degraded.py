@@ -19,7 +19,7 @@ from wan25_mcp.provider.statuses import is_settled
 
 logger = logging.getLogger(__name__)
 
-_MOST_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class DegradedJournal:
     async def accept(self, intent: Intent, task: Task, *, now: float) -> Intent:
         """The provider has the task, unless it is another's: then the outcome is unknown."""
         if self._handles.get(task.id, intent.handle) != intent.handle:
-            return await self.lose(intent, mixed_up(task.id))
+            return await self.mark_unknown(intent, mixed_up(task.id))
         is_its_own = True
 
         async def step() -> None:
@@ -60,7 +60,7 @@ class DegradedJournal:
     def _remember(self, task_id: str, handle: str) -> None:
         """Whose a task is must be known without the journal too, in this process at least."""
         self._handles[task_id] = handle
-        if len(self._handles) > _MOST_REMEMBERED:
+        if len(self._handles) > _MAX_REMEMBERED:
             del self._handles[next(iter(self._handles))]
 
     async def refuse(self, intent: Intent, error: Wan25Error) -> Intent:
@@ -71,9 +71,9 @@ class DegradedJournal:
         await self._take(ended, step)
         return ended
 
-    async def lose(self, intent: Intent, error: Wan25Error) -> Intent:
+    async def mark_unknown(self, intent: Intent, error: Wan25Error) -> Intent:
         async def step() -> None:
-            await self._journal.lose(intent.handle, error)
+            await self._journal.mark_unknown(intent.handle, error)
 
         ended = replace(intent, stage="unknown", error=error)
         await self._take(ended, step)
@@ -86,7 +86,7 @@ class DegradedJournal:
         self._unwritten.steps[ended.handle] = step
         return False
 
-    async def _catch_up(self) -> None:
+    async def _flush(self) -> None:
         """Write what could not be written before, as far as the journal takes it."""
         for handle, step in list(self._unwritten.steps.items()):
             if not await _is_written(step):
@@ -120,7 +120,7 @@ class DegradedJournal:
         Raises:
             JournalUnusable: It cannot be read, and this process alone does not know.
         """
-        await self._catch_up()
+        await self._flush()
         kept = self._unwritten.intents.values()
         for intent in kept:  # newer than what the journal says of them
             if name in (intent.handle, intent.task_id):
@@ -169,38 +169,38 @@ class DegradedJournal:
             logger.warning("%s", error.state)
             return {}
 
-    async def take_look(
+    async def acquire_poll(
         self, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
         try:
             owner = await self._owner()
-            return await self._journal.take_look(
+            return await self._journal.acquire_poll(
                 owner, task_id, seen_at=seen_at, now=now, lease=lease
             )
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return True  # two who look cost a look; nobody who looks would cost the result
 
-    async def end_look(self, task_id: str) -> None:
+    async def release_poll(self, task_id: str) -> None:
         try:
-            await self._journal.end_look(await self._owner(), task_id)
+            await self._journal.release_poll(await self._owner(), task_id)
         except JournalUnusable as error:
             logger.error("%s", error.state)  # noqa: TRY400  the sentence says it; no trace needed
 
-    async def past_runs(self, *, n: int | None = None, most: int = 100) -> Sequence[float]:
+    async def past_runs(self, *, n: int | None = None, limit: int = 100) -> Sequence[float]:
         try:
-            return await self._journal.past_runs(await self._owner(), n=n, most=most)
+            return await self._journal.past_runs(await self._owner(), n=n, limit=limit)
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             return ()
 
-    async def unattended(
+    async def orphaned(
         self, *, now: float, unseen_for: float, address: str | None = None
     ) -> Sequence[str]:
-        await self._catch_up()  # though nobody asks
+        await self._flush()  # though nobody asks
         try:
             owner = await self._owner()
-            return await self._journal.unattended(
+            return await self._journal.orphaned(
                 owner, now=now, unseen_for=unseen_for, address=address
             )
         except JournalUnusable as error:

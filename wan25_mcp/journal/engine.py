@@ -144,6 +144,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or "the file system fails").lower()
     cause = error.orig if isinstance(error, DBAPIError) else error
-    told = f"{type(cause).__name__}: {cause}".lower()
-    known = (words for sign, words in _REASONS if sign in told)
+    reported = f"{type(cause).__name__}: {cause}".lower()
+    known = (words for sign, words in _REASONS if sign in reported)
     return next(known, f"the database fails ({type(error).__name__})")

@@ -49,7 +49,9 @@ def saved(connection: Connection, owner: str, task_id: str) -> dict[int, str]:
     return {row.number: row.path for row in rows}
 
 
-def take_on(connection: Connection, owner: str, task_id: str, *, now: float, lease: float) -> bool:
+def acquire_save(
+    connection: Connection, owner: str, task_id: str, *, now: float, lease: float
+) -> bool:
     taken = connection.execute(
         update(tasks)
         .where(
@@ -62,7 +64,7 @@ def take_on(connection: Connection, owner: str, task_id: str, *, now: float, lea
     return taken.rowcount == 1
 
 
-def let_go(connection: Connection, owner: str, task_id: str) -> None:
+def release_save(connection: Connection, owner: str, task_id: str) -> None:
     connection.execute(update(tasks).where(*_of(tasks, owner, task_id)).values(followed_until=0.0))
 
 
@@ -74,7 +76,7 @@ def renew_save(
 
 
 def unsaved(
-    connection: Connection, owner: str, *, now: float, address: str | None, most: int
+    connection: Connection, owner: str, *, now: float, address: str | None, limit: int
 ) -> list[str]:
     given_up = or_(schema.unsaved.c.retry_at.is_(None), schema.unsaved.c.retry_at > now)
     rows = connection.execute(
@@ -91,7 +93,7 @@ def unsaved(
         )
         # Those never tried come first: what fails must not hold them up.
         .order_by(case((_count(schema.unsaved) > 0, 1), else_=0), tasks.c.expires_at)
-        .limit(most)
+        .limit(limit)
     )
     return list(rows.scalars())
 

@@ -18,12 +18,12 @@ from wan25_mcp.journal.records import JournalUnusable
 
 S = TypeVar("S")
 
-MOST_AT_ONCE: Final = 100
+MAX_BATCH: Final = 100
 """Steps in one transaction: other processes wait for it."""
 
 
 @dataclass(eq=False, slots=True)
-class _Place(Generic[S]):
+class _Waiter(Generic[S]):
     """Where a step stands."""
 
     step: S
@@ -61,18 +61,18 @@ class GroupCommit(Generic[S]):
         self,
         carry_out: Callable[[Sequence[S]], Awaitable[Sequence[Any]]],
         *,
-        abreast: int = 1,
+        concurrency: int = 1,
         may_abandon: bool = False,
     ) -> None:
         self._carry_out = carry_out
         self._may_abandon = may_abandon
-        self._free = abreast
-        self._waiting: dict[_Place[S], None] = {}
+        self._free = concurrency
+        self._waiting: dict[_Waiter[S], None] = {}
 
     async def do(self, step: S) -> Any:
         """Carry out a step. Once begun, it is waited for, unless it may be abandoned."""
         await anyio.lowlevel.checkpoint_if_cancelled()
-        place = _Place(step)
+        place = _Waiter(step)
         if self._free:
             self._free -= 1
         else:
@@ -84,7 +84,7 @@ class GroupCommit(Generic[S]):
             raise place.error
         return place.result
 
-    async def _turn(self, place: _Place[S]) -> None:
+    async def _turn(self, place: _Waiter[S]) -> None:
         try:
             await place.turn.wait()
         except BaseException:
@@ -99,9 +99,9 @@ class GroupCommit(Generic[S]):
                 self._pass_on()
             raise
 
-    async def _lead(self, first: _Place[S]) -> None:
+    async def _lead(self, first: _Waiter[S]) -> None:
         """Carry out the caller's step, and with it those that wait."""
-        batch = [first, *islice(self._waiting, MOST_AT_ONCE - 1)]
+        batch = [first, *islice(self._waiting, MAX_BATCH - 1)]
         for place in batch[1:]:
             del self._waiting[place]
         try:
@@ -122,7 +122,7 @@ class GroupCommit(Generic[S]):
         finally:
             self._pass_on()
 
-    def _end_all(self, batch: Sequence[_Place[S]], error: Exception) -> None:
+    def _end_all(self, batch: Sequence[_Waiter[S]], error: Exception) -> None:
         waiting, self._waiting = self._waiting, {}
         for place in (*batch, *waiting):
             place.end(error)

@@ -79,7 +79,7 @@ _MAKE: Final = insert(intents)
 
 def claim(
     connection: Connection,
-    ask: ClaimRequest,
+    request: ClaimRequest,
     *,
     now: float,
     window: float,
@@ -89,52 +89,52 @@ def claim(
 ) -> Claim:
     if overdue(connection, now):
         expire(connection, now)
-    ask = replace(ask, owner=owners.current(connection, ask.owner))
-    earlier = _live(connection, ask, now - window) if window > 0 else None
+    request = replace(request, owner=owners.current(connection, request.owner))
+    earlier = _live(connection, request, now - window) if window > 0 else None
     if earlier is not None:
-        return Claim(earlier, joined=True)
+        return Claim(earlier, deduplicated=True)
     if refusal is not None:
         raise refusal
-    spending.check_in_flight(connection, ask, allowance, now)
-    told = spending.price(connection, ask.owner)
-    price = told or allowance.credits_per_image
-    spending.check_credits(connection, ask.owner, allowance, price * ask.n, now)
-    if told is None:
-        spending.check_price_is_told(connection, ask, allowance, now)
+    spending.check_in_flight(connection, request, allowance, now)
+    reported = spending.price(connection, request.owner)
+    price = reported or allowance.credits_per_image
+    spending.check_credits(connection, request.owner, allowance, price * request.n, now)
+    if reported is None:
+        spending.check_price_is_told(connection, request, allowance, now)
     intent = Intent(
-        handle=ask.handle,
-        owner=ask.owner,
+        handle=request.handle,
+        owner=request.owner,
         created_at=now,
-        n=ask.n,
-        prompt=ask.prompt.replace("\0", " "),  # which PostgreSQL cannot store
-        credits=price * ask.n,
-        callback=ask.callback,
+        n=request.n,
+        prompt=request.prompt.replace("\0", " "),  # which PostgreSQL cannot store
+        credits=price * request.n,
+        callback=request.callback,
     )
     connection.execute(
         _MAKE,
         {
             "handle": intent.handle,
             "owner": intent.owner,
-            "fingerprint": ask.fingerprint,
+            "fingerprint": request.fingerprint,
             "stage": intent.stage,
             "created_at": now,
             "lease_until": now + lease,
-            "holder": ask.holder,
+            "holder": request.holder,
             "n": intent.n,
             "prompt": intent.prompt,
             "credits": intent.credits,
             "callback": intent.callback,
-            "address": ask.address,
+            "address": request.address,
         },
     )
-    return Claim(intent, joined=False)
+    return Claim(intent, deduplicated=False)
 
 
-def _live(connection: Connection, ask: ClaimRequest, since: float) -> Intent | None:
+def _live(connection: Connection, request: ClaimRequest, since: float) -> Intent | None:
     wanted = {
-        "owner": ask.owner,
-        "fingerprint": ask.fingerprint,
-        "address": ask.address,
+        "owner": request.owner,
+        "fingerprint": request.fingerprint,
+        "address": request.address,
         "since": since,
         "long_since": since - DAY,
     }
@@ -157,7 +157,7 @@ _PAUSE: Final = _moving("sending")
 _RENEW: Final = _moving("intent", "sending")
 _ACCEPT: Final = _moving("sending", "unknown")
 _REFUSE: Final = _moving("intent", "sending")
-_LOSE: Final = _moving("sending")
+_MARK_UNKNOWN: Final = _moving("sending")
 
 
 def _move(connection: Connection, moving: Update, handle: str, **facts: Any) -> bool:
@@ -177,51 +177,51 @@ def renew(connection: Connection, handle: str, *, now: float, lease: float) -> N
     _move(connection, _RENEW, handle, lease_until=now + lease)
 
 
-_MINE: Final = intents.alias()
+_THIS: Final = intents.alias()
 
 
-def _is_near(other: Any) -> ColumnElement[bool]:
+def _is_at_same_address(other: Any) -> ColumnElement[bool]:
     """Whether an intent is at the address of the one that is accepted, whosever it is.
 
     Elsewhere another task may have the same id. Edits of versions before 4 may be at any address.
     """
     return or_(
-        other.c.owner == _MINE.c.owner,
-        other.c.address == _MINE.c.address,
+        other.c.owner == _THIS.c.owner,
+        other.c.address == _THIS.c.address,
         other.c.address.is_(None),
-        _MINE.c.address.is_(None),
+        _THIS.c.address.is_(None),
     )
 
 
 _OTHERS: Final = (
     select(intents.c.handle)
-    .join(_MINE, _MINE.c.handle == bindparam("handle"))
+    .join(_THIS, _THIS.c.handle == bindparam("handle"))
     .where(
         intents.c.task_id == bindparam("task_id"),
-        intents.c.handle != _MINE.c.handle,
-        _is_near(intents),
+        intents.c.handle != _THIS.c.handle,
+        _is_at_same_address(intents),
     )
 )
 # What was first seen after the submit was sent can be its own: somebody may have heard of the id
 # elsewhere, and asked before the submit was answered.
 _SEEN_BEFORE: Final = (
     select(tasks.c.task_id)
-    .join(_MINE, _MINE.c.handle == bindparam("handle"))
+    .join(_THIS, _THIS.c.handle == bindparam("handle"))
     .where(
         tasks.c.task_id == bindparam("task_id"),
-        _MINE.c.task_id.is_(None),
-        func.coalesce(tasks.c.first_seen_at, tasks.c.seen_at) < _MINE.c.sent_at,
+        _THIS.c.task_id.is_(None),
+        func.coalesce(tasks.c.first_seen_at, tasks.c.seen_at) < _THIS.c.sent_at,
         or_(
-            tasks.c.owner.in_((_MINE.c.owner, NOBODY)),
-            exists().where(intents.c.owner == tasks.c.owner, _is_near(intents)),
+            tasks.c.owner.in_((_THIS.c.owner, NOBODY)),
+            exists().where(intents.c.owner == tasks.c.owner, _is_at_same_address(intents)),
         ),
     )
 )
 
 
 def accept(connection: Connection, owner: str, handle: str, task: Task, *, now: float) -> bool:
-    if _is_anothers(connection, handle, task.id):
-        lose(connection, handle, mixed_up(task.id))
+    if _belongs_to_another(connection, handle, task.id):
+        mark_unknown(connection, handle, mixed_up(task.id))
         return False
     _move(connection, _ACCEPT, handle, stage="accepted", task_id=task.id, error=None)
     seen = record(connection, owner, task, now=now)
@@ -230,7 +230,7 @@ def accept(connection: Connection, owner: str, handle: str, task: Task, *, now: 
     return True
 
 
-def _is_anothers(connection: Connection, handle: str, task_id: str) -> bool:
+def _belongs_to_another(connection: Connection, handle: str, task_id: str) -> bool:
     names = {"task_id": task_id, "handle": handle}
     return any(connection.execute(known, names).first() for known in (_OTHERS, _SEEN_BEFORE))
 
@@ -240,8 +240,10 @@ def refuse(connection: Connection, handle: str, error: Wan25Error) -> None:
     _move(connection, _REFUSE, handle, **facts)
 
 
-def lose(connection: Connection, handle: str, error: Wan25Error) -> None:
-    _move(connection, _LOSE, handle, stage="unknown", error=json.dumps(error_to_json(error)))
+def mark_unknown(connection: Connection, handle: str, error: Wan25Error) -> None:
+    _move(
+        connection, _MARK_UNKNOWN, handle, stage="unknown", error=json.dumps(error_to_json(error))
+    )
 
 
 # --- of dead processes ----------------------------------------------------------------------
@@ -325,13 +327,13 @@ def _intent(row: Row[Any]) -> Intent:
 
 
 def recent(
-    connection: Connection, owner: str, *, most: int
+    connection: Connection, owner: str, *, limit: int
 ) -> list[tuple[Intent, Snapshot | None]]:
     rows = connection.execute(
         select(intents)
         .where(intents.c.owner == owner)
         .order_by(intents.c.created_at.desc())
-        .limit(most)
+        .limit(limit)
     ).all()
     return [
         (_intent(row), last_seen(connection, owner, row.task_id) if row.task_id else None)

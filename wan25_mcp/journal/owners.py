@@ -25,7 +25,7 @@ from sqlalchemy import (
 from wan25_mcp.journal.records import KnownKey
 from wan25_mcp.journal.schema import files, intents, keys, tasks, unsaved, uploads
 
-_MOST_OTHERS: Final = 5
+_MAX_OTHERS: Final = 5
 
 _OWNER: Final = select(keys.c.owner).where(keys.c.key == bindparam("key"))
 _HAS_EDITS: Final = select(intents.c.handle).where(intents.c.owner == bindparam("key")).limit(1)
@@ -47,7 +47,7 @@ _OTHERS: Final = (
     )
     .where(intents.c.task_id.is_not(None))
     .order_by(_LATEST.c.created_at.desc())
-    .limit(_MOST_OTHERS)
+    .limit(_MAX_OTHERS)
 )
 
 
@@ -66,10 +66,10 @@ def current(connection: Connection, owner: str) -> str:
     return connection.execute(_OWNER, {"key": owner}).scalar() or owner
 
 
-def join_owners(connection: Connection, owner: str, joined: Collection[str]) -> str:
-    first = next(iter(joined))
+def join_owners(connection: Connection, owner: str, deduplicated: Collection[str]) -> str:
+    first = next(iter(deduplicated))
     owner = connection.execute(_OWNER, {"key": first}).scalar() or current(connection, owner)
-    for key in joined:
+    for key in deduplicated:
         if key != owner:
             _hand_over(connection, key, owner)
             connection.execute(update(keys).where(keys.c.owner == key).values(owner=owner))

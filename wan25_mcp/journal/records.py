@@ -111,7 +111,7 @@ class Claim:
     """The intent that stands for a call, and whether an earlier call had made it."""
 
     intent: Intent
-    joined: bool
+    deduplicated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ class Journal(Protocol):
 
     async def claim(
         self,
-        ask: ClaimRequest,
+        request: ClaimRequest,
         *,
         now: float,
         window: float,
@@ -239,7 +239,7 @@ class Journal(Protocol):
         """The provider has no task and charges nothing."""
         ...
 
-    async def lose(self, handle: str, error: Wan25Error) -> None:
+    async def mark_unknown(self, handle: str, error: Wan25Error) -> None:
         """What came of it is unknown."""
         ...
 
@@ -251,7 +251,7 @@ class Journal(Protocol):
         """Note a look at a task, which ends the look. A settled task stays what it was."""
         ...
 
-    async def take_look(
+    async def acquire_poll(
         self, owner: str, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
         """Take the next look at a task, so that one process at a time looks.
@@ -265,7 +265,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def end_look(self, owner: str, task_id: str) -> None:
+    async def release_poll(self, owner: str, task_id: str) -> None:
         """The look failed; another may look."""
         ...
 
@@ -282,7 +282,7 @@ class Journal(Protocol):
         ...
 
     async def past_runs(
-        self, owner: str, *, n: int | None = None, most: int = 100
+        self, owner: str, *, n: int | None = None, limit: int = 100
     ) -> Sequence[float]:
         """How long the latest settled tasks of an account took, in seconds, last made first.
 
@@ -293,7 +293,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def unattended(
+    async def orphaned(
         self, owner: str, *, now: float, unseen_for: float, address: str | None = None
     ) -> Sequence[str]:
         """Unsettled tasks made within a day at an address, not polled for `unseen_for` seconds.
@@ -302,11 +302,11 @@ class Journal(Protocol):
         """
         ...
 
-    async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
+    async def acquire_save(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
         """Take a task on for a while, so that one process at a time saves its images."""
         ...
 
-    async def let_go(self, owner: str, task_id: str) -> None:
+    async def release_save(self, owner: str, task_id: str) -> None:
         """Let another take it on."""
         ...
 
@@ -315,7 +315,7 @@ class Journal(Protocol):
         ...
 
     async def unsaved(
-        self, owner: str, *, now: float, address: str | None = None, most: int = 100
+        self, owner: str, *, now: float, address: str | None = None, limit: int = 100
     ) -> Sequence[str]:
         """Tasks made at an address, and saved by nobody now, with an image to save.
 
@@ -351,7 +351,7 @@ class Journal(Protocol):
         ...
 
     async def recent(
-        self, owner: str, *, now: float, most: int
+        self, owner: str, *, now: float, limit: int
     ) -> Sequence[tuple[Intent, Snapshot | None]]:
         """The latest intents, newest first."""
         ...
@@ -391,8 +391,8 @@ def observe(before: Snapshot | None, task: Task, now: float) -> Snapshot:
 def expires_at(snapshot: Snapshot) -> float:
     """When the links expire at the earliest: the provider never says when a task was completed."""
     task, latest = snapshot.task, snapshot.settled_at or snapshot.seen_at
-    told = task.created + task.duration if task.created and task.duration else None
-    completed = max(filter(None, (told, snapshot.unfinished_at, task.created)), default=latest)
+    reported = task.created + task.duration if task.created and task.duration else None
+    completed = max(filter(None, (reported, snapshot.unfinished_at, task.created)), default=latest)
     return min(completed, latest) + LINK_LIFE_SECONDS
 
 
@@ -400,7 +400,7 @@ _VAGUE: Final = 0.2
 """A run is not learnt from when its end is known less closely than this share of it."""
 
 
-def took(sent_at: float, snapshot: Snapshot) -> float | None:
+def run_duration(sent_at: float, snapshot: Snapshot) -> float | None:
     """Seconds from submit to end of a settled task; None when that is not known closely.
 
     What the provider tells comes first, within what was seen; else the end is taken to lie in the
@@ -410,8 +410,8 @@ def took(sent_at: float, snapshot: Snapshot) -> float | None:
         return None
     unfinished = sent_at if snapshot.unfinished_at is None else snapshot.unfinished_at
     if snapshot.task.duration:
-        least, most = unfinished - sent_at, snapshot.settled_at - sent_at
-        return min(max(snapshot.task.duration, least), most) or None
+        shortest, longest = unfinished - sent_at, snapshot.settled_at - sent_at
+        return min(max(snapshot.task.duration, shortest), longest) or None
     run = (unfinished + snapshot.settled_at) / 2 - sent_at
     known = 0 <= snapshot.settled_at - unfinished <= run * _VAGUE
     return run if known and run > 0 else None

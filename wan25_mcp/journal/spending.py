@@ -57,11 +57,11 @@ _COUNTED: Final = (
 
 
 def check_in_flight(
-    connection: Connection, ask: ClaimRequest, allowance: Allowance, now: float
+    connection: Connection, request: ClaimRequest, allowance: Allowance, now: float
 ) -> None:
     if allowance.max_in_flight is None:
         return
-    counted = {"owner": ask.owner, "address": ask.address, "since": now - _OVERDUE}
+    counted = {"owner": request.owner, "address": request.address, "since": now - _OVERDUE}
     count = connection.execute(_IN_FLIGHT, counted).scalar_one()
     if count >= allowance.max_in_flight:
         raise Withheld(
@@ -87,7 +87,7 @@ def price(connection: Connection, owner: str) -> float | None:
 
 
 def check_price_is_told(
-    connection: Connection, ask: ClaimRequest, allowance: Allowance, now: float
+    connection: Connection, request: ClaimRequest, allowance: Allowance, now: float
 ) -> None:
     """See that nothing is under way whose price, which is nobody's yet, may be above the assumed.
 
@@ -96,7 +96,7 @@ def check_price_is_told(
     """
     if allowance.credit_limit is None:
         return
-    asked = {"owner": ask.owner, "address": ask.address, "since": now - _OVERDUE}
+    asked = {"owner": request.owner, "address": request.address, "since": now - _OVERDUE}
     if (found := connection.execute(_IN_THE_WAY, asked).first()) is not None:
         is_unknown = found.stage == "unknown"
         raise _price_unknown(found.created_at + _OVERDUE - now if is_unknown else None)

@@ -65,7 +65,7 @@ Lanes = dict[Kind, GroupCommit[_Job]]
 
 _numbers: Final = itertools.count()
 
-_READS_ABREAST: Final = 4
+_CONCURRENT_READS: Final = 4
 """Batches of reads at one time on a server, which is far away; a file is not."""
 
 
@@ -109,7 +109,7 @@ class SqlJournal:
 
     async def claim(
         self,
-        ask: ClaimRequest,
+        request: ClaimRequest,
         *,
         now: float,
         window: float,
@@ -119,7 +119,7 @@ class SqlJournal:
     ) -> Claim:
         return await self._write_before_the_wire(
             intents.claim,
-            ask,
+            request,
             now=now,
             window=window,
             lease=lease,
@@ -148,8 +148,8 @@ class SqlJournal:
     async def refuse(self, handle: str, error: Wan25Error) -> None:
         await self._write(intents.refuse, handle, error)
 
-    async def lose(self, handle: str, error: Wan25Error) -> None:
-        await self._write(intents.lose, handle, error)
+    async def mark_unknown(self, handle: str, error: Wan25Error) -> None:
+        await self._write(intents.mark_unknown, handle, error)
 
     async def find(self, name: str, owner: str, *, now: float) -> Intent | None:
         return await self._read_current(now, None, _owned(intents.find), owner, name)
@@ -158,15 +158,15 @@ class SqlJournal:
         write = self._write if is_settled(task.status) else self._note
         return await write(_owned(tasks.record), owner, task, now=now)
 
-    async def take_look(
+    async def acquire_poll(
         self, owner: str, task_id: str, *, seen_at: float | None, now: float, lease: float
     ) -> bool:
         return await self._note(
-            _owned(tasks.take_look), owner, task_id, seen_at=seen_at, now=now, lease=lease
+            _owned(tasks.acquire_poll), owner, task_id, seen_at=seen_at, now=now, lease=lease
         )
 
-    async def end_look(self, owner: str, task_id: str) -> None:
-        await self._note(_owned(tasks.end_look), owner, task_id)
+    async def release_poll(self, owner: str, task_id: str) -> None:
+        await self._note(_owned(tasks.release_poll), owner, task_id)
 
     async def last_seen(self, owner: str, task_id: str) -> Snapshot | None:
         return await self._read(None, _owned(tasks.last_seen), owner, task_id)
@@ -178,30 +178,30 @@ class SqlJournal:
         return await self._read({}, _owned(tasks.seen_since), owner, since)
 
     async def past_runs(
-        self, owner: str, *, n: int | None = None, most: int = 100
+        self, owner: str, *, n: int | None = None, limit: int = 100
     ) -> Sequence[float]:
-        return await self._read([], _owned(tasks.past_runs), owner, n=n, most=most)
+        return await self._read([], _owned(tasks.past_runs), owner, n=n, limit=limit)
 
-    async def unattended(
+    async def orphaned(
         self, owner: str, *, now: float, unseen_for: float, address: str | None = None
     ) -> Sequence[str]:
-        step = _owned(partial(tasks.unattended, now=now, address=address))
+        step = _owned(partial(tasks.orphaned, now=now, address=address))
         return await self._read_current(now, [], step, owner, unseen_for=unseen_for)
 
-    async def take_on(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
-        return await self._write(_owned(files.take_on), owner, task_id, now=now, lease=lease)
+    async def acquire_save(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
+        return await self._write(_owned(files.acquire_save), owner, task_id, now=now, lease=lease)
 
-    async def let_go(self, owner: str, task_id: str) -> None:
-        await self._write(_owned(files.let_go), owner, task_id)
+    async def release_save(self, owner: str, task_id: str) -> None:
+        await self._write(_owned(files.release_save), owner, task_id)
 
     async def renew_save(self, owner: str, task_id: str, *, now: float, lease: float) -> None:
         await self._note(_owned(files.renew_save), owner, task_id, now=now, lease=lease)
 
     async def unsaved(
-        self, owner: str, *, now: float, address: str | None = None, most: int = 100
+        self, owner: str, *, now: float, address: str | None = None, limit: int = 100
     ) -> Sequence[str]:
         step = _owned(files.unsaved)
-        return await self._read([], step, owner, now=now, address=address, most=most)
+        return await self._read([], step, owner, now=now, address=address, limit=limit)
 
     async def note_unsaved(self, owner: str, task_id: str, number: int, unsaved: Unsaved) -> None:
         await self._write(_owned(files.note_unsaved), owner, task_id, number, unsaved)
@@ -222,9 +222,9 @@ class SqlJournal:
         await self._write(_owned(files.note_upload), owner, sha256, place, upload)
 
     async def recent(
-        self, owner: str, *, now: float, most: int
+        self, owner: str, *, now: float, limit: int
     ) -> Sequence[tuple[Intent, Snapshot | None]]:
-        return await self._read_current(now, [], _owned(intents.recent), owner, most=most)
+        return await self._read_current(now, [], _owned(intents.recent), owner, limit=limit)
 
     async def prune(self, *, now: float) -> None:
         if await self._read(False, lambda _: True):  # or a file would be made for nothing
@@ -291,9 +291,11 @@ class SqlJournal:
         if lanes is None:
             lanes = {
                 kind: GroupCommit(
-                    partial(self._carry_out, kind), abreast=abreast, may_abandon=kind == "read"
+                    partial(self._carry_out, kind),
+                    concurrency=concurrency,
+                    may_abandon=kind == "read",
                 )
-                for kind, abreast in _abreast(self._url).items()
+                for kind, concurrency in _concurrency(self._url).items()
             }
             self._lanes.set(lanes)
         return lanes[kind]
@@ -407,9 +409,9 @@ def _owned(
     return carried_out
 
 
-def _abreast(url: str | Path) -> dict[Kind, int]:
+def _concurrency(url: str | Path) -> dict[Kind, int]:
     """How many transactions of a kind are under way at one time."""
-    return {"read": 1 if isinstance(url, Path) else _READS_ABREAST, "note": 1, "write": 1}
+    return {"read": 1 if isinstance(url, Path) else _CONCURRENT_READS, "note": 1, "write": 1}
 
 
 def _is_of_all(error: Exception) -> bool:

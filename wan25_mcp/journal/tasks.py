@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Float, Integer, Row, bindparam, case, insert, or_, select, update
 
-from wan25_mcp.journal.records import DAY, JournalUnusable, Snapshot, expires_at, observe, took
+from wan25_mcp.journal.records import (
+    DAY,
+    JournalUnusable,
+    Snapshot,
+    expires_at,
+    observe,
+    run_duration,
+)
 from wan25_mcp.journal.schema import MADE_BY, intents, is_at, tasks
 from wan25_mcp.provider.models import Task, Usage
 from wan25_mcp.provider.statuses import is_settled
@@ -32,7 +39,7 @@ def record(connection: Connection, owner: str, task: Task, *, now: float) -> Sna
     before = last_seen(connection, owner, task.id)
     seen = observe(before, task, now)
     if seen is before:
-        end_look(connection, owner, task.id)
+        release_poll(connection, owner, task.id)
         return seen
     values = {
         "settled": int(is_settled(task.status)),
@@ -63,10 +70,10 @@ def to_save(seen: Snapshot) -> dict[str, float | None]:
 _COUNT: Final = update(intents).where(
     intents.c.owner == bindparam("whose"), intents.c.task_id == bindparam("which")
 )
-_SAID: Final = bindparam("said", type_=Float)
+_REPORTED: Final = bindparam("said", type_=Float)
 _HOLD: Final = _COUNT.values(
-    credits=case((intents.c.credits < _SAID, _SAID), else_=intents.c.credits),
-    price=_SAID / intents.c.n,
+    credits=case((intents.c.credits < _REPORTED, _REPORTED), else_=intents.c.credits),
+    price=_REPORTED / intents.c.n,
 )
 _LINKS: Final = bindparam("links", type_=Integer)
 _USED: Final = _COUNT.values(
@@ -125,13 +132,13 @@ def snapshots(connection: Connection, owner: str, task_ids: Collection[str]) -> 
     return found
 
 
-_LATELY: Final = select(tasks.c.task_id, tasks.c.seen_at).where(
+_RECENT: Final = select(tasks.c.task_id, tasks.c.seen_at).where(
     tasks.c.owner == bindparam("owner"), tasks.c.seen_at >= bindparam("since")
 )
 
 
 def seen_since(connection: Connection, owner: str, since: float) -> dict[str, float]:
-    rows = connection.execute(_LATELY, {"owner": owner, "since": since})
+    rows = connection.execute(_RECENT, {"owner": owner, "since": since})
     return {row.task_id: row.seen_at for row in rows}
 
 
@@ -146,7 +153,7 @@ _TAKE: Final = update(tasks).where(
 _END: Final = update(tasks).where(*_WHICH, tasks.c.looking_until != 0)
 
 
-def take_look(
+def acquire_poll(
     connection: Connection,
     owner: str,
     task_id: str,
@@ -172,18 +179,18 @@ def take_look(
     return connection.execute(_SEEN, {"owner": owner, "task_id": task_id}).first() is None
 
 
-def end_look(connection: Connection, owner: str, task_id: str) -> None:
+def release_poll(connection: Connection, owner: str, task_id: str) -> None:
     connection.execute(_END, {"whose": owner, "which": task_id, "looking_until": 0.0})
 
 
 # --- over many ------------------------------------------------------------------------------
 
 
-def past_runs(connection: Connection, owner: str, *, n: int | None, most: int) -> list[float]:
-    return list(islice(_runs(connection, owner, n, most), most))
+def past_runs(connection: Connection, owner: str, *, n: int | None, limit: int) -> list[float]:
+    return list(islice(_runs(connection, owner, n, limit), limit))
 
 
-def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Iterator[float]:
+def _runs(connection: Connection, owner: str, n: int | None, limit: int) -> Iterator[float]:
     mine = [intents.c.owner == owner, intents.c.sent_at.is_not(None)]
     if n is not None:
         mine.append(intents.c.n == n)
@@ -192,10 +199,10 @@ def _runs(connection: Connection, owner: str, n: int | None, most: int) -> Itera
         .join(intents, MADE_BY)
         .where(*mine, tasks.c.settled_at.is_not(None))
         .order_by(intents.c.created_at.desc())  # as an index has it: no sorting of a month
-        .limit(most * _RUNS_READ)
+        .limit(limit * _RUNS_READ)
     )
     for row in rows:
-        if (run := took(row.sent_at, snapshot_of(row))) is not None:
+        if (run := run_duration(row.sent_at, snapshot_of(row))) is not None:
             yield run
 
 
@@ -203,7 +210,7 @@ _RUNS_READ: Final = 3
 """How many settled tasks are read for each run wanted: not of all is it known what they took."""
 
 
-def unattended(
+def orphaned(
     connection: Connection, owner: str, *, now: float, unseen_for: float, address: str | None
 ) -> list[str]:
     found = (

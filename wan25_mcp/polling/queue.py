@@ -1,4 +1,4 @@
-"""The line in which all looks of a process stand: in order of time, few at once, at one pace."""
+"""The order in which an account's tasks are polled: by due time, few at once, rate limited."""
 
 from __future__ import annotations
 
@@ -13,54 +13,58 @@ from wan25_mcp.polling.rate_limit import RateLimit
 from wan25_mcp.polling.watch import Watch
 
 POLLS_AT_ONCE: Final = 80
-"""How many looks of one process are under way at the same time. Ten thousand waits want some 800 a
+"""How many polls of one process are under way at the same time. Ten thousand waits want some 800 a
 second, each as long as the provider's answer and the journal take: with 20 they fell behind. Fewer
 waits never come near it, a provider that minds slows us by refusing, and of the client's 100
 connections some are left for submits."""
 
-
-_FEW: Final = 256
+_MIN_COMPACTED: Final = 256
+"""Outdated entries are not removed from a shorter queue."""
 
 
 class DueQueue:
-    """Who is looked at next."""
+    """Which task is polled next.
+
+    Args:
+        slots: One for each poll of the process under way.
+    """
 
     def __init__(self, slots: anyio.Semaphore) -> None:
         self._waiting: list[tuple[float, int, Watch]] = []
         self._numbers = itertools.count()
-        self._most = _FEW
+        self._compact_at = _MIN_COMPACTED
         self._changed = anyio.Event()
         self._slots = slots
-        self._pace = RateLimit()
+        self._rate_limit = RateLimit()
 
     def put(self, watch: Watch, when: float) -> None:
-        """Have a task looked at then, and not when it was to be before."""
-        watch.next_look = when
+        """Have a task polled at that moment, instead of when it was to be before."""
+        watch.next_poll_at = when
         if when == math.inf:
             return
         entry = (when, next(self._numbers), watch)
-        if len(self._waiting) >= self._most:
-            self._drop_outdated()
+        if len(self._waiting) >= self._compact_at:
+            self._compact()
         heapq.heappush(self._waiting, entry)
         if self._waiting[0] is entry:
             self._changed.set()
 
-    def _drop_outdated(self) -> None:
-        """Forget the places of tasks that were given another since."""
-        due = {id(entry[2]): entry for entry in self._waiting if entry[0] == entry[2].next_look}
+    def _compact(self) -> None:
+        """Remove the entries of tasks that were given another moment since."""
+        due = {id(entry[2]): entry for entry in self._waiting if entry[0] == entry[2].next_poll_at}
         self._waiting = list(due.values())
         heapq.heapify(self._waiting)
-        self._most = max(_FEW, 2 * len(self._waiting))
+        self._compact_at = max(_MIN_COMPACTED, 2 * len(self._waiting))
 
     async def next(self) -> Watch:
-        """The task whose turn it is, when it is. `done` must follow."""
+        """The next task to poll, when it is due. `done` must follow."""
         while True:
             await self._until_due()
             when, _, watch = heapq.heappop(self._waiting)
-            if when != watch.next_look:
+            if when != watch.next_poll_at:
                 continue  # it was given another moment since
-            watch.next_look = math.inf
-            is_wanted = watch.is_of_interest and not watch.is_looking
+            watch.next_poll_at = math.inf
+            is_wanted = watch.is_of_interest and not watch.is_polling
             if is_wanted and self._admits(watch):
                 await self._slots.acquire()
                 return watch
@@ -73,31 +77,31 @@ class DueQueue:
                 await self._changed.wait()
 
     def _admits(self, watch: Watch) -> bool:
-        """Whether the pace lets it through now; if not, it is given a place further on."""
+        """Whether the rate limit allows the poll now; if not, the task is put back for later."""
         now = anyio.current_time()
-        if watch.place > -math.inf and self._pace.closed_until <= now:
-            watch.place = -math.inf
+        if watch.reserved_at > -math.inf and self._rate_limit.closed_until <= now:
+            watch.reserved_at = -math.inf
             return True
-        self._pace, watch.place = self._pace.admit(now)
-        if watch.place > now:
-            self.put(watch, watch.place)
+        self._rate_limit, watch.reserved_at = self._rate_limit.admit(now)
+        if watch.reserved_at > now:
+            self.put(watch, watch.reserved_at)
             return False
-        watch.place = -math.inf
+        watch.reserved_at = -math.inf
         return True
 
     def done(self) -> None:
-        """A look has ended."""
+        """A poll has ended."""
         self._slots.release()
 
     def answered(self) -> None:
-        """The provider answered a look."""
-        self._pace = self._pace.answered()
+        """The provider answered a poll."""
+        self._rate_limit = self._rate_limit.answered()
 
     def limited(self, asked: float | None) -> None:
-        """The provider refused a look as one too many; `asked` seconds without another, if told."""
-        self._pace = self._pace.limited(anyio.current_time(), asked)
+        """The provider refused a poll with a 429, asking for `asked` seconds without another."""
+        self._rate_limit = self._rate_limit.limited(anyio.current_time(), asked)
 
     @property
     def closed_until(self) -> float:
-        """The moment until which the provider wants no looks at all."""
-        return self._pace.closed_until
+        """The moment until which the provider wants no polls at all."""
+        return self._rate_limit.closed_until

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 ESTIMATED_TIME: Final = 30.0
-"""Seconds that the provider estimates for every run. Hopeful: most take 40 to 120."""
+"""Seconds that the provider estimates for every run. Optimistic: most take 40 to 120."""
 
 _EARLY, _LIKELY = 0.4, 1.17
 """The first two polls where there are too few past runs, as shares of the estimated time. The
@@ -15,12 +15,12 @@ early one is for short runs and early failures."""
 _ENOUGH_RUNS: Final = 10
 
 _LEFT: Final = 0.8
-"""The share of the time left, as rising progress tells it, that passes before the next poll."""
+"""The share of the time left, estimated from rising progress, that passes before the next poll."""
 _RISING_SHARE: Final = 0.22
-"""The longest pause where progress rises, as a share of the age: progress may be untrue."""
+"""The longest pause while progress rises, as a share of the age: progress may be wrong."""
 
 _JITTER: Final = 0.06
-"""The most that is added to a pause, as a share of it: keeps tasks of one moment apart."""
+"""The most that is added to a pause, as a share of it, so that tasks are not polled in step."""
 
 _FIRST_BACKOFF: Final = 4.0
 _LONGEST_BACKOFF: Final = 60.0
@@ -41,9 +41,9 @@ class Pauses:
 
 
 SOMEBODY_WAITS: Final = Pauses(share=0.08, shortest=2.0, longest=60.0, follows_progress=True)
-A_CALLBACK_WILL_TELL: Final = Pauses(share=0.7, shortest=60.0, longest=300.0)
+CALLBACK_EXPECTED: Final = Pauses(share=0.7, shortest=60.0, longest=300.0)
 NOBODY_WAITS: Final = Pauses(share=1.0, shortest=60.0, longest=900.0)
-"""An image nobody waits for must only be saved, and its link lives for a day."""
+"""While nobody waits, the image must only be saved, and its link is valid for a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def estimate(past: Sequence[float] = (), estimated_time: float | None = None) ->
 
     Args:
         past: Seconds that runs took before, in any order.
-        estimated_time: What the provider says of the run. Only makes polls earlier.
+        estimated_time: The provider's estimate in seconds. Only makes polls earlier.
     """
     seconds = min(estimated_time or ESTIMATED_TIME, ESTIMATED_TIME)
     # Two runs of the usual length are added, so that one past run alone decides nothing.
@@ -70,7 +70,7 @@ def estimate(past: Sequence[float] = (), estimated_time: float | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What the last poll of a running task has shown.
+    """What the last poll of a running task showed.
 
     Args:
         age: How old the task was; 0 before the first poll.
@@ -100,8 +100,8 @@ def next_poll(
     """The age at which to poll next; `age` itself if that has passed.
 
     Args:
-        age: How old the task is now. Count from the submit on a clock of ours: the provider's
-            `created` has whole seconds, and its clock may be off.
+        age: Seconds since the submit, on this machine's clock: the provider's `created` has whole
+            seconds, and its clock may be off.
         not_before: The age until which the provider asked not to be polled.
         random: In [0, 1), another for each poll.
     """
@@ -116,10 +116,10 @@ def next_poll(
 
 
 def pause_after_failure(failures: int, asked: float | None, random: float) -> float:
-    """How long to leave the provider alone after `failures` polls in a row that failed.
+    """Seconds until the next poll after `failures` polls in a row that failed.
 
     Args:
-        asked: What the provider asked for; never undercut.
+        asked: Seconds that the provider asked for; the pause is never shorter.
         random: In [0, 1).
     """
     backoff = min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), _LONGEST_BACKOFF)

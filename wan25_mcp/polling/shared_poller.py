@@ -1,9 +1,9 @@
-"""Makes the looks: over the client, written in the journal, in turns with other processes.
+"""Polls through the client, journals what was seen, and takes turns with other processes.
 
-Processes that share a journal share what is seen. A look is taken in the journal before it is made,
-and only by a process that knows the latest one: of two that would look at the same time one does,
-and both know what it saw within a second. If one dies in the middle of a look, another looks 15
-seconds after it began; if it dies between two, the others are not held up at all.
+Processes that share a journal share snapshots. A poll's lease is acquired in the journal first, and
+only by a process that knows the latest snapshot: of two that would poll at the same time one does,
+and both know the result within a second. If a process dies during a poll, another one polls 15
+seconds after it began; if it dies between two polls, the others are not held up at all.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from wan25_mcp.provider.models import Task
 
 logger = logging.getLogger(__name__)
 
-LOOK_LEASE_SECONDS: Final = 15.0
-"""A look that takes longer is made by another process too: its maker may have died."""
+POLL_LEASE_SECONDS: Final = 15.0
+"""A poll that takes longer is made by another process too: the first may have died."""
 
-HEAR_SECONDS: Final = 1.0
-"""How often a process with waiters reads what others have seen."""
+REFRESH_SECONDS: Final = 1.0
+"""How often a process in which calls wait reads the snapshots of other processes."""
 _SKEW: Final = 10.0
-"""Seconds by which the clocks of machines that share a journal may differ for that."""
+"""Seconds by which the clocks of machines that share a journal may differ."""
 
-_LAST_WORDS: Final = 1.0
+_RELEASE_SECONDS: Final = 1.0
 _PAST_RUNS_FRESH: Final = 60.0
-_LEAST_RUNS: Final = 3
-"""From so many on, what is typical is told from this account's own runs."""
+_MIN_RUNS: Final = 3
+"""With fewer past runs, nothing is said about how long an edit typically takes."""
 
 
 @dataclass(slots=True)
 class _Past:
-    """How long edits of one kind took before, in seconds, as read at a moment."""
+    """How long earlier edits of one kind took, in seconds, and the moment this was read."""
 
     runs: tuple[float, ...]
-    read: float
+    read_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,33 +89,33 @@ class SharedPoller:
         self._journal = journal
         self._clock = options.clock
         self._poller = Poller(
-            self._look, options.tasks, options.slots, random=options.random, settled=settled
+            self._read, options.tasks, options.slots, random=options.random, settled=settled
         )
         self._is_emulator = options.is_emulator
         self._past: dict[int | None, _Past] = {}
         self._waited_for = anyio.Event()
 
     async def run(self) -> None:
-        """Look when it is time, and hear what other processes see, until cancelled."""
+        """Poll tasks when they are due, and follow the polls of others, until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._poller.run)
-            await self._hear()
+            await self._follow_others()
 
     # --- interest ---------------------------------------------------------------------------
 
     @asynccontextmanager
     async def watching(self, task_id: str, intent: Intent | None = None) -> AsyncIterator[Watch]:
-        """Wait for a task while the block runs, with all others who do."""
+        """Wait for a task while the block runs, together with all other calls that do."""
         watch = await self._open(task_id, intent)
         self._waited_for.set()
         with self._poller.waiting(watch):
             yield watch
 
     async def refresh(self, task_id: str, intent: Intent | None = None) -> Snapshot:
-        """What a task looks like now, or looked like a moment ago.
+        """A snapshot of a task, at most a moment old.
 
         Raises:
-            Wan25Error: The look failed.
+            Wan25Error: The poll failed.
         """
         async with self.watching(task_id, intent) as watch:
             return await self._poller.refresh(watch)
@@ -123,7 +123,7 @@ class SharedPoller:
     async def follow(
         self, task_id: str, intent: Intent | None = None, *, at_once: bool = False
     ) -> None:
-        """Poll a task now and then until it is settled, though nobody waits.
+        """Poll a task now and then until it is settled, even while nobody waits.
 
         Args:
             at_once: Poll it now as well, whenever it was polled last.
@@ -131,18 +131,18 @@ class SharedPoller:
         self._poller.follow(await self._open(task_id, intent), at_once=at_once)
 
     def is_followed(self, task_id: str) -> bool:
-        """Whether `follow` would change nothing: this process polls, or need not any more."""
+        """Whether `follow` would change nothing: the task is followed, or settled."""
         watch = self._poller.get(task_id)
         return watch is not None and (watch.is_followed or watch.is_settled)
 
     async def wake(self, task_id: str, intent: Intent | None = None) -> None:
-        """Somebody says that a task is settled: see."""
+        """A callback says that a task is settled: poll it."""
         self._poller.wake(await self._open(task_id, intent))
 
     async def typical(self, intent: Intent | None) -> float | None:
-        """How many seconds such edits took here, if there were a few."""
+        """How many seconds such edits typically take, if a few are known."""
         runs = (await self._past_runs(intent)).runs
-        return statistics.median(runs) if len(runs) >= _LEAST_RUNS else None
+        return statistics.median(runs) if len(runs) >= _MIN_RUNS else None
 
     async def _open(self, task_id: str, intent: Intent | None) -> Watch:
         snapshot = await self._journal.last_seen(task_id)
@@ -153,16 +153,16 @@ class SharedPoller:
             watch = self._poller.open(task_id, began=began, expected=expected, speed=speed)
         watch.is_called_back = intent is not None and intent.callback is not None
         if snapshot is not None:
-            self._take_in(watch, snapshot)
+            self._update(watch, snapshot)
         return watch
 
     def _age(self, intent: Intent | None, snapshot: Snapshot | None) -> float:
-        """Seconds since the task began, by our own clock: the provider's may be off."""
+        """Seconds since the task began, on this machine's clock: the provider's may be off."""
         now = self._clock()
         earliest = intent.created_at if intent else 0.0
         latest = snapshot.seen_at if snapshot else now
-        told = snapshot.task.created if snapshot else None
-        began = min(max(told or latest, earliest), latest)
+        reported = snapshot.task.created if snapshot else None
+        began = min(max(reported or latest, earliest), latest)
         return max(now - began, 0.0)
 
     async def _expected(self, intent: Intent | None, snapshot: Snapshot | None) -> Estimate:
@@ -176,60 +176,60 @@ class SharedPoller:
         return ESTIMATED_TIME / estimated if estimated else 1.0
 
     async def _past_runs(self, intent: Intent | None) -> _Past:
-        """Runs that made as many images; of any number for a task that is not of our making."""
+        """Runs that made as many images; for a task without an intent, of any number."""
         n, now = intent.n if intent else None, anyio.current_time()
         past = self._past.get(n)
-        if past is not None and now - past.read <= _PAST_RUNS_FRESH:
+        if past is not None and now - past.read_at <= _PAST_RUNS_FRESH:
             return past
         if past is not None:
-            past.read = now  # one reads anew; the others who come meanwhile go on with the old
+            past.read_at = now  # one call reads it; others meanwhile use the earlier one
         past = self._past[n] = _Past(tuple(await self._journal.past_runs(n=n)), now)
         return past
 
-    # --- looks ------------------------------------------------------------------------------
+    # --- polls ------------------------------------------------------------------------------
 
-    async def _look(self, watch: Watch, anyway: bool) -> Snapshot | None:
+    async def _read(self, watch: Watch, anyway: bool) -> Snapshot | None:
         task_id, seen = watch.task_id, watch.snapshot
         known = None if anyway or seen is None else seen.seen_at
-        is_ours = await self._journal.take_look(
-            task_id, seen_at=known, now=self._clock(), lease=LOOK_LEASE_SECONDS
+        is_acquired = await self._journal.acquire_poll(
+            task_id, seen_at=known, now=self._clock(), lease=POLL_LEASE_SECONDS
         )
-        if not is_ours:
+        if not is_acquired:
             latest = await self._journal.last_seen(task_id)
             is_newer = latest is not None and known is not None and latest.seen_at > known
             return latest if is_newer else None
         try:
             task = await self._query(task_id)
         except BaseException:
-            with anyio.move_on_after(_LAST_WORDS, shield=True):
-                await self._journal.end_look(task_id)
+            with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
+                await self._journal.release_poll(task_id)
             raise
         snapshot = await self._journal.record(task, now=self._clock())
         watch.speed = self._speed(snapshot)
-        self._date(watch, snapshot)
+        self._set_began(watch, snapshot)
         return snapshot
 
     async def _query(self, task_id: str) -> Task:
-        """As long as the look is ours: it is free, and others wait for their turn."""
-        with anyio.move_on_after(LOOK_LEASE_SECONDS):
+        """Ask the provider, for as long as the lease lasts."""
+        with anyio.move_on_after(POLL_LEASE_SECONDS):
             return await self._client.query(task_id)
         raise ReadFailed(
-            f"The provider has not answered within {LOOK_LEASE_SECONDS:.0f} seconds.",
+            f"The provider has not answered within {POLL_LEASE_SECONDS:.0f} seconds.",
             code="read_failed",
             fix=POLL_AGAIN,
             retryable=True,
         )
 
-    def _date(self, watch: Watch, snapshot: Snapshot) -> None:
-        """Of a task somebody else submitted, the first sighting tells when it began."""
+    def _set_began(self, watch: Watch, snapshot: Snapshot) -> None:
+        """Set when a task began that another process submitted, from its first snapshot."""
         if watch.snapshot is None:
             watch.began = anyio.current_time() - self._age(None, snapshot)
 
-    # --- what other processes see -----------------------------------------------------------
+    # --- polls of other processes -----------------------------------------------------------
 
-    async def _hear(self) -> None:
+    async def _follow_others(self) -> None:
         while True:
-            await anyio.sleep(HEAR_SECONDS)
+            await anyio.sleep(REFRESH_SECONDS)
             watches = {watch.task_id: watch for watch in self._poller.waited_for()}
             if not watches:
                 self._waited_for = anyio.Event()
@@ -238,19 +238,19 @@ class SharedPoller:
             try:
                 seen = await self._journal.seen_since(self._clock() - _SKEW)
                 newer = [name for name, watch in watches.items() if _is_news(watch, seen.get(name))]
-                await self._take_in_all(newer)
-            except Exception:  # this process polls by itself, and may read it next time
-                logger.exception("Reading what other processes saw ended unexpectedly")
+                await self._update_all(newer)
+            except Exception:  # this process polls too, and may read it next time
+                logger.exception("Reading the snapshots of other processes ended unexpectedly")
 
-    async def _take_in_all(self, task_ids: Iterable[str]) -> None:
+    async def _update_all(self, task_ids: Iterable[str]) -> None:
         found = await self._journal.snapshots(list(task_ids))
         for task_id, snapshot in found.items():
             if (watch := self._poller.get(task_id)) is not None:
-                self._date(watch, snapshot)
-                self._take_in(watch, snapshot)
+                self._set_began(watch, snapshot)
+                self._update(watch, snapshot)
 
-    def _take_in(self, watch: Watch, snapshot: Snapshot) -> None:
-        self._poller.hear(watch, snapshot, ago=max(self._clock() - snapshot.seen_at, 0.0))
+    def _update(self, watch: Watch, snapshot: Snapshot) -> None:
+        self._poller.receive(watch, snapshot, ago=max(self._clock() - snapshot.seen_at, 0.0))
 
 
 def _estimated(snapshot: Snapshot | None) -> float | None:

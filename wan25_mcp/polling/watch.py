@@ -1,4 +1,4 @@
-"""What all who wait for one task share."""
+"""What all calls that wait for one task share."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.schedule import Estimate, Polled
 from wan25_mcp.provider.statuses import is_settled
 
-_LEAST_AGE: Final = 1.0
+_MIN_AGE: Final = 1.0
 """What is known of a younger task is the answer to its submit, not a poll."""
 
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """What is known of one task, and when it is looked at next. For others to read, except `news`.
+    """What is known of one task, and when it is polled next. Only `Poller` and its queue write it.
 
     Moments are those of `anyio.current_time`.
 
     Args:
         began: The moment the task began.
         expected: When it is polled first.
-        speed: How much faster than the provider the far side plays; only an emulator does.
+        speed: How much faster than the provider an emulator runs; 1 for the provider.
     """
 
     task_id: str
@@ -35,57 +35,57 @@ class Watch:
     speed: float = 1.0
 
     snapshot: Snapshot | None = None
-    """What was seen last."""
-    heard: float = -math.inf
-    """The moment it was seen."""
+    """The latest one."""
+    updated_at: float = -math.inf
+    """The moment of the latest snapshot."""
     failure: Wan25Error | None = None
-    """Why the last look failed, if it did."""
+    """Why the last poll failed, if it did."""
     over: bool = False
     """Whether there is nothing to wait for: the task is settled, or the provider refuses to show
-    it. What is followed is polled again all the same in the second case."""
+    it. In the second case a task that is followed is polled again all the same."""
     polled: Polled = field(default_factory=Polled)
-    """What the last poll showed while it ran; its age as if the far side were the provider."""
+    """What the last poll of the running task showed; its age is multiplied by `speed`."""
 
     waiters: int = 0
     is_followed: bool = False
-    """Whether it is looked at though nobody waits."""
+    """Whether it is polled while nobody waits."""
     is_called_back: bool = False
-    """Whether the provider was given an address of ours to call when the task is settled."""
-    left: float = -math.inf
+    """Whether the provider was given an address to call when the task is settled."""
+    left_at: float = -math.inf
     """The moment the last waiter left."""
 
-    next_look: float = math.inf
+    next_poll_at: float = math.inf
     is_urgent: bool = False
-    """Whether the next look is made however short ago the last one was."""
-    is_looking: bool = False
+    """Whether the next poll is made however recent the last one was."""
+    is_polling: bool = False
     failures: int = 0
-    """Looks in a row that failed."""
+    """Polls in a row that failed."""
     not_before: float = -math.inf
-    """The moment before which a failed look is not repeated."""
-    asked_until: float = -math.inf
-    """The moment until which the provider wants to be left alone about it."""
+    """The moment before which a failed poll is not repeated."""
+    limited_until: float = -math.inf
+    """The moment until which the provider asked not to be polled for this task."""
     refused_at: float = -math.inf
     """The moment the provider refused to show it."""
     refusals: int = 0
-    """How often it did so since it last showed it."""
-    place: float = -math.inf
-    """The moment it was given in the line."""
+    """Refusals since the provider last showed it."""
+    reserved_at: float = -math.inf
+    """The moment that the rate limit reserved for its next poll, if any."""
     wakes: int = 0
-    """Looks because of callbacks."""
-    woken: float = -math.inf
+    """Polls because of callbacks."""
+    woken_at: float = -math.inf
     """The moment of the last of them."""
 
-    _news: anyio.Event = field(default_factory=anyio.Event)
+    _changed: anyio.Event = field(default_factory=anyio.Event)
 
     @property
     def is_of_interest(self) -> bool:
-        """Whether it is to be looked at."""
+        """Whether it is to be polled."""
         is_waited_for = self.waiters > 0 and not self.over
         return not self.is_settled and (is_waited_for or self.is_followed or self.is_urgent)
 
     @property
     def is_settled(self) -> bool:
-        """Whether it was seen settled."""
+        """Whether the latest snapshot shows it settled."""
         return self.snapshot is not None and is_settled(self.snapshot.task.status)
 
     @property
@@ -93,20 +93,20 @@ class Watch:
         """Seconds since the task began."""
         return max(anyio.current_time() - self.began, 0.0)
 
-    async def news(self) -> None:
-        """Wait for the next look, whoever makes it."""
-        await self._news.wait()
+    async def changed(self) -> None:
+        """Wait for the next poll, whoever makes it."""
+        await self._changed.wait()
 
-    def tell(self) -> None:
-        """Wake all who wait for news."""
-        news, self._news = self._news, anyio.Event()
-        news.set()
+    def notify(self) -> None:
+        """Wake all who wait for a change."""
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
-    def see(self, snapshot: Snapshot, *, ago: float = 0.0) -> None:
-        """Take in what a look has shown `ago` seconds ago."""
+    def update(self, snapshot: Snapshot, *, ago: float = 0.0) -> None:
+        """Take over a snapshot that is `ago` seconds old."""
         self.snapshot, self.failure, self.failures, self.refusals = snapshot, None, 0, 0
-        self.heard = anyio.current_time() - ago
+        self.updated_at = anyio.current_time() - ago
         self.over = self.is_settled
         age = (self.age - ago) * self.speed
-        if not self.over and age >= _LEAST_AGE:
+        if not self.over and age >= _MIN_AGE:
             self.polled = self.polled.then(age, snapshot.task.progress)

@@ -63,7 +63,7 @@ def answer_of(edit: Edit) -> Answer:
         usage=edit.usage,
         charged=edit.charged,
         estimated_seconds=edit.estimated_seconds,
-        duplicate_of_earlier_call=edit.joined,
+        duplicate_of_earlier_call=edit.deduplicated,
         next_step=" ".join([*edit.notes, _next_step(edit)]),
         error=_failure(edit.error) if edit.error else None,
     )
