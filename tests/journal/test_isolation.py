@@ -24,7 +24,7 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.provider.models import MODEL
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.server import create_server
 
 pytestmark = pytest.mark.anyio
@@ -39,11 +39,16 @@ NOBODYS: Final = "task-that-nobody-has"
 NO_HANDLE: Final = "edit-0123456789abcdef"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+class OfOneProcess(SqlJournal):
+    """A journal whose two accounts are used by one process."""
+
+
+@pytest.fixture(params=["sqlite", "postgres", "one process"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlJournal]:
-    is_file = request.param == "sqlite"
-    place = tmp_path / "journal.sqlite3" if is_file else request.getfixturevalue("database")
-    journal = SqlJournal(place, run=inline)
+    is_server = request.param == "postgres"
+    place = request.getfixturevalue("database") if is_server else tmp_path / "journal.sqlite3"
+    kind = OfOneProcess if request.param == "one process" else SqlJournal
+    journal = kind(place, run=inline)
     yield journal
     journal.close()
 
@@ -76,9 +81,18 @@ async def made_by_the_first(
         if seconds:
             edit = await stage.editor.wait(edit, timeout=seconds)
             assert (edit.status, len(edit.saved)) == ("completed", 1)
-        async with stage.another_editor(STRANGER) as stranger:
+        async with strangers_editor(stage, journal) as stranger:
             await stranger.recent()  # its key is a new one: whose it is, is asked once
             yield stage, Made(edit, handle, secret), stranger
+
+
+@asynccontextmanager
+async def strangers_editor(stage: Stage, journal: SqlJournal) -> AsyncIterator[Editor]:
+    if isinstance(journal, OfOneProcess):
+        yield stage.engine.editor(stage.account_of(STRANGER))
+    else:
+        async with stage.another_editor(STRANGER) as stranger:
+            yield stranger
 
 
 Question = Callable[[Editor, str], Awaitable[Any]]
