@@ -1,6 +1,6 @@
 """What the journal costs one call: `Editor.edit` with a journal on SQLite, and with none.
 
-    python benchmarks/journal.py [--calls 300]
+    python -m benchmarks.journal [--calls 300]
 
 Both sides run in this process against the emulator in memory, call by call in turn, so that a slow
 moment of the machine meets both. The other side's journal keeps its promises in a dictionary, which
@@ -25,9 +25,9 @@ import anyio
 import httpx2
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import (
     Claim,

@@ -1,6 +1,6 @@
 """What it costs to wait: memory and CPU of 10,000 waiting calls in one process.
 
-    python benchmarks/waiters.py [--quick]
+    python -m benchmarks.waiters [--quick]
 
 Each row is a process of its own: tasks are submitted within 20 seconds, each is waited for from its
 submit to its end by one call that wants to hear of progress, and looks go through the real client
@@ -42,12 +42,12 @@ from anyio.abc import TaskGroup
 from mcp.client import Client as McpClient
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.hosting.garbage import collect_less_often
 from wan25_mcp.journal import Allowance, ClaimRequest, DegradedJournal, Journal
 from wan25_mcp.journal.sql import SqlJournal

@@ -18,7 +18,7 @@ from mcp import StdioServerParameters, stdio_client
 from mcp.client import Client
 from mcp_types import CallToolResult
 
-from wan25_mcp.emulator import Emulator
+from wan25_mcp.emulator import Emulator, EmulatorOptions
 
 
 def checked(result: CallToolResult) -> dict[str, Any]:
@@ -36,7 +36,7 @@ async def main() -> None:
 
 async def edit_twice_and_wait(folder: str) -> None:
     """`folder` keeps the example's journal apart from yours."""
-    async with Emulator(speed=20).serving() as emulator:
+    async with Emulator(EmulatorOptions(speed=20)).serving() as emulator:
         server = StdioServerParameters(
             command=sys.executable,
             args=["-m", "wan25_mcp", "serve"],
@@ -67,7 +67,7 @@ async def edit_twice_and_wait(folder: str) -> None:
         assert answer["status"] == "completed"
         assert answer["charged"] == "yes"
         assert len(answer["image_urls"]) == 1
-        assert len(emulator.submits) == 1, "two calls, one submit"
+        assert emulator.ledger.charges == 1, "two calls, one charge"
         print(*answer["image_urls"])
 
 

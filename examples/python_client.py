@@ -13,8 +13,8 @@ import tempfile
 import anyio
 from pydantic import SecretStr
 
-from wan25_mcp import Client, EditRequest, Settings, TaskFailed, open_configured_editor, open_http
-from wan25_mcp.emulator import Emulator
+from wan25_mcp import Client, EditRequest, Refused, Settings, open_configured_editor, open_http
+from wan25_mcp.emulator import Emulator, EmulatorOptions
 from wan25_mcp.provider.statuses import is_settled
 
 REQUEST = EditRequest(
@@ -25,7 +25,7 @@ REQUEST = EditRequest(
 
 
 async def with_the_editor(settings: Settings) -> None:
-    """The editor submits once, follows, and knows what happened to the money."""
+    """The editor submits once, waits, and knows what happened to the money."""
     async with open_configured_editor(settings) as editor:
         edit = await editor.edit(REQUEST)
         assert edit.task_id is not None, edit.error
@@ -37,20 +37,18 @@ async def with_the_editor(settings: Settings) -> None:
         print("editor:", edit.task_id, *edit.image_urls)
 
 
-async def with_the_editor_when_it_fails(settings: Settings) -> None:
-    """A failed edit is an error that says what to do, and what it cost."""
+async def with_the_editor_when_it_is_refused(settings: Settings) -> None:
+    """A refused edit is an error that says what to do, and what it cost."""
     async with open_configured_editor(settings) as editor:
-        # Without `force_new` this equal request would join the edit above, and cost nothing.
+        # Without `force_new` this repeats the edit above, and returns it at no charge.
         edit = await editor.edit(REQUEST, force_new=True)
-        assert edit.task_id is not None, edit.error
-        edit = await editor.wait(edit.task_id, timeout=60)
-        assert isinstance(edit.error, TaskFailed), edit
+        assert isinstance(edit.error, Refused), edit
         assert edit.charged == "no"
-        print("failed:", edit.error, "To do:", edit.error.fix)
+        print("refused:", edit.error, "To do:", edit.error.fix)
 
 
 async def with_the_client(base_url: str) -> None:
-    """The client has one method for each endpoint, and no policy: when to look is up to you."""
+    """The client has one method for each endpoint, and no policy: you decide when to poll."""
     async with open_http() as http:
         client = Client(http, base_url=base_url, key=SecretStr("any key opens the emulator"))
         task = await client.submit(REQUEST, idempotency_key="example-1")
@@ -65,7 +63,8 @@ async def with_the_client(base_url: str) -> None:
 
 async def main() -> None:
     # The links are made up, so the emulator edits a picture of its own instead of theirs.
-    emulator = Emulator(key=None, speed=20, check_images=False)
+    options = EmulatorOptions(key=None, speed=20, check_images=False, balance=4)
+    emulator = Emulator(options)
     with tempfile.TemporaryDirectory() as folder:  # keeps the example's journal apart from yours
         await edit_in_three_ways(emulator, folder)
 
@@ -76,8 +75,8 @@ async def edit_in_three_ways(emulator: Emulator, folder: str) -> None:
             {"WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": folder}
         )
         await with_the_editor(settings)
-        emulator.fate(fail="content_policy_violation")
-        await with_the_editor_when_it_fails(settings)
+        await with_the_editor_when_it_is_refused(settings)
+        emulator.ledger.deposit(10)
         await with_the_client(emulator.base_url)
 
 

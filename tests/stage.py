@@ -1,6 +1,6 @@
 """What the core's tests stand on: virtual time on both backends, and the emulator as the world.
 
-The emulator is the only stand-in; everything of ours in between is the real thing.
+The emulator is the only stand-in: everything between the test and it is the real thing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import anyio.lowlevel
 import httpx2
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import Engine, open_engine
 from wan25_mcp.editing.options import Connection, Connector, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -216,7 +216,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """The environment of a process of ours: nothing of the developer's settings."""
+    """The environment of a server process, without the developer's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
     return kept | values
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from wan25_mcp.emulator import Emulator
+from tests.emulator_lab import Emulator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENTS: Final = {

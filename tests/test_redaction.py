@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from tests.inputs.corpus import picture, png
 from tests.stage import OWNER, Stage, open_stage, request
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import Journal
@@ -175,7 +175,7 @@ async def test_a_key_that_the_provider_quotes_reaches_neither_the_model_nor_the_
             stage.emulator.fault(endpoint="submit", kind="status", code=401, message=words())
             edit = await editor.edit(request())
         else:
-            stage.emulator.fate(fail="service_error", message=words())
+            stage.emulator.outcome(fail="service_error", message=words())
             edit = await editor.wait(await editor.edit(request()), timeout=100)
         assert edit.error is not None
         assert "Invalid key ***" in edit.error.message

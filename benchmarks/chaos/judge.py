@@ -19,7 +19,7 @@ from benchmarks.chaos.books import Booked
 from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.servers import Trouble
 from benchmarks.chaos.stories import Said, Wanted
-from wan25_mcp.emulator import Emulator
+from tests.emulator_lab import Emulator
 
 PROMISES: Final = ("charged twice", "lost", "untrue", "unsaved")
 _RUNNING: Final = ("pending", "processing")

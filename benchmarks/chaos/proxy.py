@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.chaos.faults import AS_IT_IS, Dice, Fault
-from wan25_mcp.emulator.wire import name_endpoint
+from tests.emulator_lab.wire import name_endpoint
 
 HOST: Final = "127.0.0.1"
 _HEAD: Final = 64 * 1024

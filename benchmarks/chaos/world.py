@@ -25,7 +25,7 @@ from benchmarks.chaos.judge import Evidence, Verdict, judge, partial_files, unsa
 from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.servers import HttpServer, Server, StdioServer, environment
 from benchmarks.chaos.stories import SIDE, Clients, Place, Said, Story, Wanted
-from wan25_mcp.emulator import Emulator, pictures
+from tests.emulator_lab import Emulator, pictures
 
 _KEY: Final = "emulator-key"
 _FAILURES: Final = ("content_policy_violation", "service_error", "generation_timeout")
@@ -93,7 +93,7 @@ class World:
             for number in self._numbers():
                 await room.acquire()
                 if chance.random() < _FAIL_SHARE:
-                    self.emulator.fate(fail=chance.choice(_FAILURES))
+                    self.emulator.outcome(fail=chance.choice(_FAILURES))
                 story = Story(self.clients, self.place, self.plan.seed, number)
                 self.wanted.append(story.wanted)
                 tasks.start_soon(self._tell, story, room)

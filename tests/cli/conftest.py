@@ -31,5 +31,5 @@ def played() -> Iterator[Playing]:
 def world(played: Playing, environ: Environ) -> Environ:
     """The environment of a command that works on the emulator."""
     played.emulator.faults.clear()
-    played.emulator.fates.clear()
+    played.emulator.outcomes.clear()
     return environ | {"WAN25_EMULATOR": played.emulator.base_url}

@@ -20,9 +20,9 @@ from typing import Any
 import anyio
 from click.testing import CliRunner, Result
 
+from tests.emulator_lab import Emulator
 from tests.stage import environment
 from wan25_mcp.cli.main import main
-from wan25_mcp.emulator import Emulator
 
 Environ = dict[str, str | None]
 KEY = "emulator-key"

@@ -12,9 +12,9 @@ import anyio
 import anyio.abc
 import pytest
 
+from tests.emulator_lab import Emulator
 from wan25_mcp.cli import doctor
 from wan25_mcp.cli.doctor import Finding, run_checks
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
 pytestmark = pytest.mark.anyio

@@ -203,17 +203,17 @@ def test_an_edit_is_made_shown_and_saved(
 
 
 @pytest.mark.parametrize(
-    ("fate", "told"),
+    ("outcome", "told"),
     [
         ({"fail": "content_policy_violation", "message": "Not this"}, "Not this"),
         ({"images": 0}, "made no image"),
     ],
 )
 def test_an_edit_that_fails_is_status_1_and_says_why(
-    fate: dict[str, Any], told: str, played: Playing, world: dict[str, str | None]
+    outcome: dict[str, Any], told: str, played: Playing, world: dict[str, str | None]
 ) -> None:
-    played.ask("fate", run_seconds=0.1, **fate)
-    result = invoke(world, "edit", played.ask("sample_image_url"), "--prompt", str(fate))
+    played.ask("outcome", run_seconds=0.1, **outcome)
+    result = invoke(world, "edit", played.ask("sample_image_url"), "--prompt", str(outcome))
     assert result.exit_code == 1
     assert "Charged: no" in result.stdout
     assert told in result.stderr
@@ -402,7 +402,7 @@ def test_the_demo_says_when_a_picture_is_none(
 def test_ctrl_c_while_waiting_says_how_to_get_the_edit_later(
     played: Playing, world: dict[str, str | None]
 ) -> None:
-    played.ask("fate", stuck_at=50)
+    played.ask("outcome", stuck_at=50)
     values = {name: value for name, value in world.items() if value is not None}
     command = ["edit", played.ask("sample_image_url"), "--prompt", "Stop me"]
     with started(command, environment(**values)) as process:

@@ -24,7 +24,7 @@ def edit(played: Playing, prompt: str) -> list[str]:
 def test_the_seconds_tick_before_the_first_poll_and_ctrl_c_stops_them(
     played: Playing, world: Environ
 ) -> None:
-    played.ask("fate", run_seconds=3000)
+    played.ask("outcome", run_seconds=3000)
     with at_terminal(edit(played, "At a terminal"), world) as terminal:
         terminal.until(lambda text: re.search(r"pending, 3 s", text))
         assert terminal.interrupt() == 130

@@ -196,7 +196,7 @@ async def test_a_finished_edit_is_joined_with_its_links() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fate", "status", "code"),
+    ("outcome", "status", "code"),
     [
         ({"fail": "service_error"}, "failed", "service_error"),
         ({"cancelled": True}, "cancelled", "request_cancelled"),
@@ -204,10 +204,10 @@ async def test_a_finished_edit_is_joined_with_its_links() -> None:
     ],
 )
 async def test_an_edit_that_is_found_failed_when_it_is_joined_says_why(
-    fate: dict[str, Any], status: str, code: str
+    outcome: dict[str, Any], status: str, code: str
 ) -> None:
     async with open_stage() as stage:
-        stage.emulator.fate(**fate, run_seconds=20)
+        stage.emulator.outcome(**outcome, run_seconds=20)
         await stage.editor.edit(request())
         await anyio.sleep(25)
         again = await stage.editor.edit(request())
@@ -236,10 +236,12 @@ async def test_the_window_of_joining_is_the_configured_one(window: float, submit
         assert counts(stage) == (submits, submits)
 
 
-@pytest.mark.parametrize("fate", [{"fail": "service_error"}, {"cancelled": True}])
-async def test_a_failed_edit_does_not_stand_in_the_way_of_a_new_try(fate: dict[str, Any]) -> None:
+@pytest.mark.parametrize("outcome", [{"fail": "service_error"}, {"cancelled": True}])
+async def test_a_failed_edit_does_not_stand_in_the_way_of_a_new_try(
+    outcome: dict[str, Any],
+) -> None:
     async with open_stage() as stage:
-        stage.emulator.fate(**fate)
+        stage.emulator.outcome(**outcome)
         first = await stage.editor.edit(request())
         await stage.editor.wait(str(first.task_id), timeout=300)
         second = await stage.editor.edit(request())
@@ -824,9 +826,9 @@ async def test_no_wait_at_all_is_one_look() -> None:
 # --- how tasks end ---------------------------------------------------------------------------
 
 
-async def ended(**fate: Any) -> tuple[Edit, Stage]:
+async def ended(**outcome: Any) -> tuple[Edit, Stage]:
     async with open_stage() as stage:
-        stage.emulator.fate(**fate)
+        stage.emulator.outcome(**outcome)
         edit = await stage.editor.edit(request(n=4))
         return await stage.editor.wait(str(edit.task_id), timeout=300), stage
 
@@ -882,7 +884,7 @@ async def test_no_image_at_all_is_a_failure_without_a_charge() -> None:
 
 async def test_a_stuck_task_keeps_answering_until_patience_ends() -> None:
     async with open_stage() as stage:
-        stage.emulator.fate(stuck_at=40)
+        stage.emulator.outcome(stuck_at=40)
         edit = await stage.editor.edit(request())
         still = await stage.editor.wait(str(edit.task_id), timeout=3600)
         assert (still.status, still.progress, still.error) == ("processing", 40, None)
@@ -893,7 +895,7 @@ async def test_a_stuck_task_keeps_answering_until_patience_ends() -> None:
 @pytest.mark.parametrize("progress", ["absent", "jumping", "stuck"])
 async def test_odd_progress_does_not_hide_the_end(progress: str) -> None:
     async with open_stage() as stage:
-        stage.emulator.fate(progress=progress)
+        stage.emulator.outcome(progress=progress)
         edit = await stage.editor.edit(request())
         done = await stage.editor.wait(str(edit.task_id), timeout=300)
         assert (done.status, done.progress) == ("completed", 100)

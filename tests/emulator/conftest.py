@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from blockbuster import blockbuster_ctx
 
-from wan25_mcp.emulator import Emulator
+from tests.emulator_lab import Emulator
 
 T0 = 1_800_000_000
 HARD_SECONDS = 60

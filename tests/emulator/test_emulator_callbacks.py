@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import Fault
+from tests.emulator_lab import Fault
 
 pytestmark = pytest.mark.anyio
 HOOK = "https://hooks.example/done"
@@ -51,13 +51,13 @@ async def settle(p: Any, **fields: Any) -> dict[str, Any]:
     return dict(task)
 
 
-@pytest.mark.parametrize("fate", [{}, {"fail": "service_error"}, {"cancelled": True}])
+@pytest.mark.parametrize("outcome", [{}, {"fail": "service_error"}, {"cancelled": True}])
 async def test_a_settled_task_is_posted_once_as_the_query_reads(
-    play: Any, fate: dict[str, Any]
+    play: Any, outcome: dict[str, Any]
 ) -> None:
     hook = Receiver()
     async with play(outside=hook.transport, run_seconds=10) as p:
-        p.emulator.fate(**fate)
+        p.emulator.outcome(**outcome)
         task = await settle(p)
         (request,) = hook.requests
         assert (request.method, str(request.url)) == ("POST", HOOK)
@@ -71,12 +71,12 @@ async def test_a_settled_task_is_posted_once_as_the_query_reads(
 async def test_the_money_is_settled_before_the_callback_goes_out(play: Any) -> None:
     settled = []
 
-    async def look(request: httpx2.Request) -> httpx2.Response:
+    async def record(request: httpx2.Request) -> httpx2.Response:
         task_id = json.loads(request.content)["id"]
         settled.append(p.emulator.ledger[task_id].settled)
         return httpx2.Response(200)
 
-    async with play(outside=httpx2.MockTransport(look), run_seconds=10) as p:
+    async with play(outside=httpx2.MockTransport(record), run_seconds=10) as p:
         await settle(p)
     assert settled == [True]
 
@@ -123,7 +123,7 @@ async def test_a_connection_that_fails_counts_as_an_attempt(play: Any) -> None:
         assert [d.error for d in p.emulator.callbacks] == ["ConnectError: no route"] * 4
 
 
-async def test_callback_faults_lose_repeat_delay_and_spoil_deliveries(play: Any) -> None:
+async def test_callback_faults_drop_repeat_delay_and_spoil_deliveries(play: Any) -> None:
     hook = Receiver()
     async with play(outside=hook.transport, run_seconds=10) as p:
         for fault in (

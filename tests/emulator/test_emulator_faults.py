@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import Fault
-from wan25_mcp.emulator.faults import Script
+from tests.emulator_lab import Fault
+from tests.emulator_lab.faults import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +67,7 @@ async def test_a_delay_within_patience_is_only_late(play: Any) -> None:
 
 
 @pytest.mark.parametrize("accepted", [None, False])
-async def test_a_delay_beyond_patience_is_a_read_timeout_and_done_all_the_same(
+async def test_a_delay_beyond_patience_is_a_read_timeout_and_carried_out_nevertheless(
     play: Any, accepted: bool | None
 ) -> None:
     async with play() as p:
@@ -112,7 +112,7 @@ async def test_an_unreadable_answer_is_sent_as_scripted(
         assert outcome(p) == ([(fault.carried_out, status)], int(fault.carried_out))
 
 
-async def test_a_status_is_worded_by_its_generation_and_its_words(play: Any) -> None:
+async def test_a_status_fault_answers_in_its_generation_with_its_fields(play: Any) -> None:
     async with play() as p:
         for fault in (
             Fault("submit", "status", code=503),
@@ -159,7 +159,7 @@ async def test_a_502_may_come_after_the_task_was_made(play: Any) -> None:
     ("endpoint", "path"),
     [("query", "v1/tasks/task-unified-1-a"), ("credits", "v1/credits")],
 )
-async def test_a_fault_strikes_its_endpoint_only(play: Any, endpoint: Any, path: str) -> None:
+async def test_a_fault_applies_to_its_endpoint_only(play: Any, endpoint: Any, path: str) -> None:
     async with play() as p:
         p.emulator.fault(Fault(endpoint, "status", code=500))
         assert (await p.submit()).status_code == 200
@@ -185,13 +185,13 @@ async def test_uploads_files_and_results_can_fail_too(play: Any) -> None:
         assert (await p.client.post(upload)).json() == {"success": False}
 
 
-async def test_any_strikes_everything_but_the_emulators_own_desk(play: Any) -> None:
+async def test_any_applies_to_everything_but_the_admin_addresses(play: Any) -> None:
     async with play(admin=True) as p:
         p.emulator.fault(Fault("any", "status", code=503, times=0))
         assert (await p.submit()).status_code == 503
         assert (await p.client.get("v1/credits")).status_code == 503
-        desk = await p.client.get("http://emulator.test/_emulator/state")
-        assert desk.status_code == 200
+        state = await p.client.get("http://emulator.test/_emulator/state")
+        assert state.status_code == 200
         p.emulator.faults.clear()
         assert (await p.submit()).status_code == 200
 
@@ -207,13 +207,13 @@ def test_a_script_is_taken_in_order_after_what_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "fields",
     [
         {"endpoint": "nowhere", "kind": "empty"},
         {"endpoint": "submit", "kind": "explode"},
         {"endpoint": "submit", "kind": "status"},
     ],
 )
-def test_a_fault_that_cannot_be_is_refused_when_scripted(words: dict[str, Any]) -> None:
+def test_an_impossible_fault_is_refused_when_scripted(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="fault"):
-        Fault(**words)
+        Fault(**fields)

@@ -120,7 +120,7 @@ async def test_a_bad_upload_is_refused_in_the_file_services_own_words(
         answer = await post(p, path, **content)
         assert answer.json() == {"success": False, "code": code, "msg": message}
         assert answer.status_code == code
-        assert len(p.emulator.shelf) == 0
+        assert len(p.emulator.files) == 0
 
 
 async def test_gif_is_uploadable_and_not_editable(play: Any) -> None:

@@ -14,7 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from trio.testing import MockClock
 
-from wan25_mcp.emulator.inspection import BadImage, inspect
+from wan25_mcp.emulator.inspection import inspect
+from wan25_mcp.emulator.tasks import TaskFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -84,11 +85,11 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_a_bad_image_is_told_by_its_documented_code(name: str) -> None:
+def test_a_bad_image_is_reported_with_its_documented_code(name: str) -> None:
     raw, expected = BAD_IMAGES[name]
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(TaskFailed) as caught:
         inspect(raw)
-    assert (caught.value.code, caught.value.message) == expected
+    assert (caught.value.error["code"], caught.value.error["message"]) == expected
 
 
 async def test_a_task_with_a_bad_image_fails_and_costs_nothing(play: Any) -> None:
@@ -159,7 +160,7 @@ async def test_a_link_that_cannot_be_read_fails_the_task(
 
 
 @pytest.mark.parametrize("link", ["good", "hop?left=2"])
-async def test_an_image_out_in_the_world_is_edited(play: Any, link: str) -> None:
+async def test_an_image_on_the_internet_is_edited(play: Any, link: str) -> None:
     async with play(check_images=True, outside=WORLD) as p:
         task = await p.settled(await p.accepted(image_urls=[f"https://a.example/{link}"]))
         assert task["status"] == "completed"

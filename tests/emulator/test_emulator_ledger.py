@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wan25_mcp.emulator.ledger import Ledger, TooLittle
+from wan25_mcp.emulator.ledger import InsufficientBalance, Ledger
 
 cents = st.decimals(min_value=0, max_value=1000, places=2).map(float)
 orders = st.lists(
@@ -24,7 +24,7 @@ def test_what_is_left_held_and_charged_is_always_the_deposit(
     for i, (wanted, made) in enumerate(orders):
         try:
             ledger.reserve(str(i), wanted)
-        except TooLittle:
+        except InsufficientBalance:
             continue
         if made is not None:
             ledger.settle(str(i), made)
@@ -33,8 +33,8 @@ def test_what_is_left_held_and_charged_is_always_the_deposit(
     assert min(parts) >= 0
     for entry in ledger.entries:
         if entry.settled:
-            told = Decimal(str(entry.charged)) + Decimal(str(entry.released))
-            assert told == Decimal(str(entry.reserved))
+            settled = Decimal(str(entry.charged)) + Decimal(str(entry.released))
+            assert settled == Decimal(str(entry.reserved))
 
 
 def test_three_times_1_2_is_3_6() -> None:
@@ -55,7 +55,7 @@ def test_a_second_settlement_changes_nothing() -> None:
 def test_a_balance_can_be_spent_to_the_last_cent_and_no_further() -> None:
     ledger = Ledger(3.6, 1.2)
     ledger.reserve("a", 3)
-    with pytest.raises(TooLittle):
+    with pytest.raises(InsufficientBalance):
         ledger.reserve("b", 1)
     assert list(ledger) == ["a"]
     assert ledger.charges == len(ledger) == 1

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import RateLimit
+from tests.emulator_lab import RateLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     ("style", "header"),
     [(None, None), ("seconds", "40"), ("date", "Fri, 15 Jan 2027 08:01:40 GMT")],
 )
-async def test_the_submit_above_the_limit_is_told_when_to_come_back(
+async def test_the_submit_above_the_limit_is_answered_with_when_to_retry(
     play: Any, style: Any, header: str | None
 ) -> None:
     limit = RateLimit(2, seconds=60, retry_after=style)

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import (
     positive_data_acceptance,
 )
 
-from wan25_mcp.emulator import Emulator
+from tests.emulator_lab import Emulator
 
 KEY = {"authorization": "Bearer emulator-key"}
 FUZZING = settings(

@@ -13,7 +13,7 @@ import anyio
 import httpx2
 import pytest
 
-from wan25_mcp.emulator import Emulator, Fault
+from tests.emulator_lab import Emulator, Fault
 
 pytestmark = [pytest.mark.anyio]
 KEY = {"authorization": "Bearer emulator-key", "user-agent": "a-product/1"}
@@ -184,24 +184,24 @@ async def test_a_callback_arrives_on_a_loopback_address_when_allowed() -> None:
         assert (emulator.callbacks[0].url, emulator.callbacks[0].status) == (hook, 404)
 
 
-async def test_the_desk_is_shut_unless_opened() -> None:
+async def test_the_admin_addresses_exist_only_when_switched_on() -> None:
     async with served() as (emulator, client):
-        for verb, name in (("GET", "state"), ("POST", "faults"), ("POST", "fates")):
+        for verb, name in (("GET", "state"), ("POST", "faults"), ("POST", "outcomes")):
             answer = await client.request(verb, f"{emulator.public_url}/_emulator/{name}")
             assert answer.status_code == 404
 
 
-async def test_another_process_can_script_and_read_over_the_desk() -> None:
+async def test_another_process_can_script_and_read_it() -> None:
     async with served(admin=True) as (emulator, client):
-        desk = f"{emulator.public_url}/_emulator"
+        admin = f"{emulator.public_url}/_emulator"
         fault = {"endpoint": "submit", "kind": "status", "code": 503}
-        assert (await client.post(f"{desk}/faults", json=fault)).json() == {"scripted": fault}
-        await client.post(f"{desk}/fates", json={"fail": "service_error"})
-        sample = (await client.post(f"{desk}/samples", json={"width": 400, "height": 400})).json()
+        assert (await client.post(f"{admin}/faults", json=fault)).json() == {"scripted": fault}
+        await client.post(f"{admin}/outcomes", json={"fail": "service_error"})
+        sample = (await client.post(f"{admin}/samples", json={"width": 400, "height": 400})).json()
         assert (await submit(emulator, client)).status_code == 503
         answer = await submit(emulator, client, image_urls=[sample["url"]])
         task = await settled(client, answer.json()["id"])
-        state = (await client.get(f"{desk}/state")).json()
+        state = (await client.get(f"{admin}/state")).json()
         assert state["tasks"] == [task]
         assert state["submits_count"] == 2
         assert [s["status"] for s in state["submits"]] == [503, 200]
@@ -210,22 +210,22 @@ async def test_another_process_can_script_and_read_over_the_desk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "fields"),
     [
         ("faults", {"kind": "explode"}),
         ("faults", {"endpoint": "submit", "kind": "empty", "times": "x"}),
         ("faults", {"endpoint": "submit", "kind": "empty", "when": 1}),
-        ("fates", {"times": None}),
-        ("fates", {"progress": "backwards"}),
+        ("outcomes", {"times": None}),
+        ("outcomes", {"progress": "backwards"}),
         ("samples", {"width": "wide"}),
         ("samples", {"width": 0}),
     ],
 )
-async def test_nonsense_scripted_over_the_desk_is_refused(name: str, words: Any) -> None:
+async def test_nonsense_scripted_by_another_process_is_refused(name: str, fields: Any) -> None:
     async with served(admin=True) as (emulator, client):
-        answer = await client.post(f"{emulator.public_url}/_emulator/{name}", json=words)
+        answer = await client.post(f"{emulator.public_url}/_emulator/{name}", json=fields)
         assert answer.status_code == 400
-        assert (len(emulator.faults), len(emulator.fates)) == (0, 0)
+        assert (len(emulator.faults), len(emulator.outcomes)) == (0, 0)
 
 
 async def test_it_can_listen_on_ipv6() -> None:

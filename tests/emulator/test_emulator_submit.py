@@ -279,7 +279,7 @@ REFUSALS = [
     REFUSALS,
     ids=["401", "402", "403", "404", "429"],
 )
-async def test_each_refusal_is_worded_by_its_generation(
+async def test_each_refusal_is_answered_in_its_generation(
     play: Any,
     generation: str,
     switches: dict[str, Any],

@@ -10,8 +10,9 @@ import httpx2
 import pytest
 from trio.testing import MockClock
 
-from wan25_mcp.emulator import Emulator, Fate, Fault
-from wan25_mcp.emulator.fates import TASK_CODES
+from tests.emulator_lab import EmulatorOptions, Fault, Outcome
+from tests.emulator_lab.outcomes import TASK_CODES
+from wan25_mcp.emulator.model import Model
 
 pytestmark = pytest.mark.anyio
 T0 = 1_800_000_000
@@ -68,7 +69,7 @@ async def test_a_completed_task_has_its_links_its_price_and_no_finish_time(play:
         }
 
 
-async def test_the_later_generation_also_tells_the_cost(play: Any) -> None:
+async def test_the_later_generation_also_reports_the_cost(play: Any) -> None:
     async with play(run_seconds=1, generation="later") as p:
         task = await p.settled(await p.accepted())
         assert task["usage"] == {
@@ -80,7 +81,7 @@ async def test_the_later_generation_also_tells_the_cost(play: Any) -> None:
 @pytest.mark.parametrize("code", [*TASK_CODES, "a_code_nobody_knows"])
 async def test_a_failed_task_says_why_and_costs_nothing(play: Any, code: str) -> None:
     async with play(run_seconds=10) as p:
-        p.emulator.fate(fail=code)
+        p.emulator.outcome(fail=code)
         task_id = await p.accepted(n=4)
         task = await p.settled(task_id)
         assert (task["status"], task["progress"]) == ("failed", 0)
@@ -98,7 +99,7 @@ async def test_a_failed_task_says_why_and_costs_nothing(play: Any, code: str) ->
 
 async def test_a_cancelled_task_costs_nothing_either(play: Any) -> None:
     async with play(run_seconds=10) as p:
-        p.emulator.fate(Fate(cancelled=True))
+        p.emulator.outcome(Outcome(cancelled=True))
         task = await p.settled(await p.accepted())
         assert (task["status"], task["error"]["code"]) == ("cancelled", "request_cancelled")
         assert p.emulator.ledger.balance == 100
@@ -107,7 +108,7 @@ async def test_a_cancelled_task_costs_nothing_either(play: Any) -> None:
 @pytest.mark.parametrize(("made", "charged"), [(0, 0), (1, 1.2), (3, 3.6), (9, 4.8)])
 async def test_only_the_images_made_are_charged(play: Any, made: int, charged: float) -> None:
     async with play(run_seconds=10, price=1.2) as p:
-        p.emulator.fate(images=made)
+        p.emulator.outcome(images=made)
         task_id = await p.accepted(n=4)
         assert (p.emulator.ledger.held, p.emulator.ledger.balance) == (4.8, 95.2)
         task = await p.settled(task_id)
@@ -133,7 +134,7 @@ async def test_only_the_images_made_are_charged(play: Any, made: int, charged: f
 
 async def test_a_balance_runs_out_and_comes_back_when_a_task_fails(play: Any) -> None:
     async with play(run_seconds=10, balance=6) as p:
-        p.emulator.fate(fail="service_error")
+        p.emulator.outcome(fail="service_error")
         first = await p.accepted(n=4)
         assert (await p.submit()).status_code == 402
         await p.settled(first)
@@ -142,7 +143,7 @@ async def test_a_balance_runs_out_and_comes_back_when_a_task_fails(play: Any) ->
 
 async def test_a_stuck_task_never_gets_further(play: Any) -> None:
     async with play(run_seconds=60) as p:
-        p.emulator.fate(stuck_at=40)
+        p.emulator.outcome(stuck_at=40)
         task_id = await p.accepted()
         await anyio.sleep(24 * 3600)
         task = await p.query(task_id)
@@ -154,7 +155,7 @@ async def test_progress_may_be_absent_jump_or_stand_still(play: Any) -> None:
     async with play(run_seconds=100) as p:
         seen: dict[str, list[Any]] = {}
         for manner in ("absent", "jumping", "stuck"):
-            p.emulator.fate(progress=manner)
+            p.emulator.outcome(progress=manner)
             task_id = await p.accepted()
             await anyio.sleep(9.5)
             seen[manner] = []
@@ -167,17 +168,17 @@ async def test_progress_may_be_absent_jump_or_stand_still(play: Any) -> None:
         assert all(0 <= progress <= 100 for progress in seen["jumping"])
 
 
-async def test_fates_befall_tasks_in_order(play: Any) -> None:
+async def test_outcomes_apply_to_tasks_in_order(play: Any) -> None:
     async with play(run_seconds=1) as p:
-        p.emulator.fate(fail="service_error", skip=1, times=2)
-        p.emulator.fate(cancelled=True)
+        p.emulator.outcome(fail="service_error", skip=1, times=2)
+        p.emulator.outcome(cancelled=True)
         ends = [(await p.settled(await p.accepted()))["status"] for _ in range(5)]
         assert ends == ["cancelled", "failed", "failed", "completed", "completed"]
 
 
-async def test_a_refused_submit_uses_up_no_fate(play: Any) -> None:
+async def test_a_refused_submit_uses_up_no_outcome(play: Any) -> None:
     async with play(run_seconds=1, balance=1) as p:
-        p.emulator.fate(fail="service_error")
+        p.emulator.outcome(fail="service_error")
         assert (await p.submit()).status_code == 402
         p.emulator.ledger.deposit(10)
         assert (await p.settled(await p.accepted()))["status"] == "failed"
@@ -205,7 +206,7 @@ async def test_an_unknown_or_foreign_or_forgotten_task_is_not_found(
             }
 
 
-async def test_the_later_generation_knows_ids_that_cannot_be(play: Any) -> None:
+async def test_the_later_generation_refuses_impossible_ids(play: Any) -> None:
     async with play(generation="later") as p:
         answer = await p.client.get("v1/tasks/nonsense")
         assert answer.status_code == 400
@@ -213,7 +214,7 @@ async def test_the_later_generation_knows_ids_that_cannot_be(play: Any) -> None:
 
 
 def test_run_times_are_those_of_the_model() -> None:
-    times = [Emulator(seed=seed).run_seconds(Fate()) for seed in range(400)]
+    times = [Model(EmulatorOptions(seed=seed)).schedule("task") for seed in range(400)]
     assert 60 < statistics.median(times) < 80
     within = sum(40 <= seconds <= 120 for seconds in times)
     assert within > 340
@@ -227,7 +228,7 @@ async def test_speed_divides_the_waits(play: Any) -> None:
         assert (task["status"], task["duration"]) == ("completed", 5)
 
 
-async def test_closing_ends_the_tasks_and_frees_the_name(play: Any) -> None:
+async def test_closing_ends_the_tasks_and_refuses_requests(play: Any) -> None:
     async with play() as p:
         await p.accepted()
     with pytest.raises(Exception, match="not running"):
@@ -251,7 +252,7 @@ async def test_a_request_under_way_when_it_closes_is_cut_off(play: Any) -> None:
 
 
 async def test_a_hundred_tasks_run_side_by_side(play: Any) -> None:
-    async with play(balance=150, run_seconds=lambda chance: chance.uniform(40, 120)) as p:
+    async with play(balance=150, run_seconds=lambda random: random.uniform(40, 120)) as p:
         started = anyio.current_time()
         ids = [await p.accepted() for _ in range(100)]
         assert (await p.submit()).status_code == 402

@@ -18,6 +18,7 @@ import anyio
 import httpx2
 import pytest
 
+from tests.emulator_lab import Emulator
 from tests.journal.processes import serving
 from tests.server.test_transports import (
     INITIALIZE,
@@ -32,7 +33,6 @@ from tests.server.test_transports import (
 )
 from tests.stage import environment, run, started, until
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting import create_app
 from wan25_mcp.hosting.app import HttpTransport

@@ -24,11 +24,11 @@ import httpx2
 import pytest
 from mcp.client import Client
 
+from tests.emulator_lab import Emulator
+from tests.emulator_lab.records import Delivery, Read
 from tests.hosting.test_callbacks_http import free_port
 from tests.journal.processes import Books, until
 from tests.stage import PICTURE, environment
-from wan25_mcp.emulator import Emulator
-from wan25_mcp.emulator.records import Delivery, Read
 
 pytestmark = pytest.mark.anyio
 SPEED: Final = 30.0
@@ -144,7 +144,7 @@ def clean(request: pytest.FixtureRequest) -> None:
     if "desk" in request.fixturenames:
         emulator = request.getfixturevalue("desk").emulator
         emulator.faults.clear()
-        emulator.fates.clear()
+        emulator.outcomes.clear()
 
 
 async def post(url: str, news: Any) -> int:
@@ -244,7 +244,7 @@ async def test_a_flood_of_callbacks_changes_no_more_than_the_pace(desk: Desk) ->
     """Of strangers and of one who knows the secret, while the true one comes."""
     other = await desk.edit()
     await desk.wait(other["task_id"])
-    desk.emulator.fate(run_seconds=50.0)
+    desk.emulator.outcome(run_seconds=50.0)
     edit = await desk.edit()
     answers: Counter[tuple[bool, int]] = Counter()
     took: list[float] = []
@@ -313,7 +313,7 @@ async def test_when_a_server_is_killed_its_successor_is_called_about_all_it_sent
     """What was accepted, what may have been, and what was on the wire at that moment."""
     port = free_port()
     async with played().serving() as emulator:
-        emulator.fate(run_seconds=6 * SPEED, times=0)
+        emulator.outcome(run_seconds=6 * SPEED, times=0)
         books = Books(tmp_path / "emulator.sqlite3")
         await _die_with_one_on_the_wire(emulator, port, tmp_path)
         intents = {stage: books.intents(stage)[0] for stage in ("accepted", "unknown", "sending")}

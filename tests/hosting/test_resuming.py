@@ -13,9 +13,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from tests.emulator_lab import Emulator
 from tests.journal.processes import serving, until
 from tests.stage import environment, names_in, started
-from wan25_mcp.emulator import Emulator
 
 pytestmark = pytest.mark.anyio
 

@@ -22,9 +22,9 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from tests.inputs.corpus import picture, quarters, saved
 from tests.stage import KEY, T0, virtual
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import NotPublished, SettingsError, Wan25Error
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.inputs.conform import Conformed, conform
@@ -97,11 +97,11 @@ async def service(
 async def test_an_image_is_uploaded_and_its_link_lives_for_three_days() -> None:
     async with service() as (files, emulator):
         published = await files.publish(IMAGE, NAME)
-        file_id = next(iter(emulator.shelf._files))
+        file_id = next(iter(emulator.files._files))
         assert published == Published(
             f"http://emulator.test/files/{file_id}/{HASHED}", T0 + 72 * 3600 - 3600
         )
-        assert emulator.shelf.find(file_id, T0).content == IMAGE.content
+        assert emulator.files.find(file_id).content == IMAGE.content
         publisher: Publisher = files
         assert publisher.place == "file service http://emulator.test"
 
@@ -110,7 +110,7 @@ async def test_an_image_is_uploaded_and_its_link_lives_for_three_days() -> None:
 async def test_every_image_that_conforms_can_be_uploaded(kind: str) -> None:
     async with service() as (files, emulator):
         await files.publish(conform(picture(saved(quarters(), kind))), NAME)
-        assert len(emulator.shelf) == 1
+        assert len(emulator.files) == 1
 
 
 async def test_the_product_names_itself_and_sends_its_key_to_the_service_only() -> None:

@@ -18,8 +18,8 @@ import anyio.abc
 import psycopg
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests.emulator_lab import Emulator
 from tests.stage import PICTURE, environment
-from wan25_mcp.emulator import Emulator
 
 ANSWERED_WITHIN: Final = 20.0
 """Seconds; a process on a busy machine needs some to start."""

@@ -28,6 +28,7 @@ from mcp.client import Client as McpClient
 from mcp.shared.exceptions import MCPError
 from PIL import Image
 
+from tests.emulator_lab import Emulator
 from tests.journal.conftest import PASSWORD, Postgres
 from tests.journal.processes import Books, serving
 from tests.stage import (
@@ -43,7 +44,6 @@ from tests.stage import (
     virtual,
 )
 from wan25_mcp.editing.edit import Edit, unseen
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
 from wan25_mcp.inputs.prepare import EditInput

@@ -19,6 +19,7 @@ from typing import Final
 import anyio
 import pytest
 
+from tests.emulator_lab import Emulator
 from tests.journal.processes import (
     Books,
     Server,
@@ -29,7 +30,6 @@ from tests.journal.processes import (
     until,
 )
 from tests.stage import KEY
-from wan25_mcp.emulator import Emulator
 
 pytestmark = pytest.mark.anyio
 

@@ -16,6 +16,7 @@ import anyio
 import httpx2
 import pytest
 
+from tests.emulator_lab import Emulator
 from tests.journal.conftest import empty_place
 from tests.journal.processes import (
     Books,
@@ -27,7 +28,6 @@ from tests.journal.processes import (
     until,
 )
 from tests.stage import KEY, PICTURE, environment
-from wan25_mcp.emulator import Emulator
 
 pytestmark = pytest.mark.anyio
 _numbers = itertools.count(1)
@@ -91,7 +91,7 @@ def prompt(emulator: Emulator) -> Iterator[str]:
     """Content of this test's own."""
     yield f"Make it night {next(_numbers)}"
     emulator.faults.clear()
-    emulator.fates.clear()
+    emulator.outcomes.clear()
 
 
 async def both(pair: tuple[Server, Server], prompt: str, times: int = 1) -> list[dict[str, Any]]:

@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from tests.stage import KEY, OWNER, T0, JumpingLoop, request
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.client import Client
@@ -64,7 +64,7 @@ FAULTS: Final[tuple[dict[str, Any], ...]] = (
     {"kind": "status", "code": 502, "accepted": True},
     {"kind": "status", "code": 500, "accepted": True},
 )
-FATES: Final[tuple[dict[str, Any], ...]] = (
+OUTCOMES: Final[tuple[dict[str, Any], ...]] = (
     {"fail": "content_policy_violation"},
     {"fail": "service_error"},
     {"images": 0},
@@ -228,12 +228,12 @@ class OneIntentOneCharge(RuleBasedStateMachine):
         if quiet and edit and not edit.deduplicated:
             assert edit.task_id == self.emulator.submits[-1].task_id
 
-    @rule(which=which, prompt=prompts, n=counts, fate=st.sampled_from((None, *FATES)))
+    @rule(which=which, prompt=prompts, n=counts, outcome=st.sampled_from((None, *OUTCOMES)))
     def an_edit_from_beginning_to_end(
-        self, which: int, prompt: str, n: int, fate: dict[str, Any] | None
+        self, which: int, prompt: str, n: int, outcome: dict[str, Any] | None
     ) -> None:
-        if fate:
-            self.emulator.fate(**fate)
+        if outcome:
+            self.emulator.outcome(**outcome)
         edit = self.run(self._edit(which, prompt, n, force_new=True))
         if edit and edit.task_id:
             self._judge(self.run(self.editor(which).wait(edit.task_id, timeout=120)))
@@ -263,9 +263,9 @@ class OneIntentOneCharge(RuleBasedStateMachine):
     def the_next_look_meets_a_fault(self, kind: str) -> None:
         self.emulator.fault(endpoint="query", kind=kind)
 
-    @rule(fate=st.sampled_from(FATES))
-    def the_next_task_ends_badly(self, fate: dict[str, Any]) -> None:
-        self.emulator.fate(**fate)
+    @rule(outcome=st.sampled_from(OUTCOMES))
+    def the_next_task_ends_badly(self, outcome: dict[str, Any]) -> None:
+        self.emulator.outcome(**outcome)
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 25.0, 100.0, 700.0]))
     def time_passes(self, seconds: float) -> None:

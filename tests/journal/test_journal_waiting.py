@@ -13,11 +13,11 @@ from typing import Any, Final
 import anyio
 import pytest
 
+from tests.emulator_lab import Emulator
 from tests.journal.conftest import empty_place
 from tests.journal.processes import Server, serving, until
 from tests.polling.test_waiting_processes import provider, task_of, values_for
 from tests.server.test_transports import sockets_of
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.polling.shared_poller import POLL_LEASE_SECONDS, REFRESH_SECONDS
 
 pytestmark = pytest.mark.anyio

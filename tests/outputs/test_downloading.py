@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.emulator_lab import Emulator
 from tests.outputs.internet import PNG, PUBLIC, Answer, Stream, answer, moved, picture, world
 from tests.stage import virtual
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.outputs.download import NotDownloaded, download, extension_of, open_downloads
 from wan25_mcp.provider.exchange import USER_AGENT
 from wan25_mcp.url_safety import is_public

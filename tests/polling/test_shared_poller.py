@@ -35,7 +35,7 @@ async def test_looks_grow_few_and_late_notice_rare_as_runs_are_learnt() -> None:
         for number in range(30):
             before, began = len(stage.looks), anyio.current_time()
             edit = await stage.editor.edit(request(f"Number {number}"))
-            stage.emulator.fate(progress="absent")
+            stage.emulator.outcome(progress="absent")
             await stage.editor.wait(edit, timeout=600)
             looks.append(len(stage.looks) - before)
             late.append(anyio.current_time() - began - 70)

@@ -22,9 +22,9 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 
+from tests.emulator_lab import Emulator
 from tests.journal.processes import listening, serving, until
 from tests.stage import KEY, PICTURE, environment
-from wan25_mcp.emulator import Emulator
 
 pytestmark = pytest.mark.anyio
 AGE: Final = 60.0
@@ -53,7 +53,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 @pytest.fixture(autouse=True)
 def clean(emulator: Emulator) -> None:
     emulator.faults.clear()
-    emulator.fates.clear()
+    emulator.outcomes.clear()
 
 
 def values_for(emulator: Emulator, place: Path | str, **more: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ def values_for(emulator: Emulator, place: Path | str, **more: str) -> dict[str, 
 
 async def task_of(emulator: Emulator, run_seconds: float) -> str:
     """A task that somebody else has submitted."""
-    emulator.fate(run_seconds=run_seconds, progress="absent")
+    emulator.outcome(run_seconds=run_seconds, progress="absent")
     order = {
         "model": "wan2.5-image-to-image",
         "prompt": f"Make it night {next(_numbers)}",

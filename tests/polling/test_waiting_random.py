@@ -159,7 +159,7 @@ async def on_trial(seed: str, *, has_callbacks: bool) -> AsyncIterator[Trial]:
 
 async def _submit_some(trial: Trial) -> None:
     for number in range(4):
-        trial.stage.emulator.fate(
+        trial.stage.emulator.outcome(
             fail=trial.chance.choice([None, None, "service_error"]),
             progress=trial.chance.choice(["plausible", "absent", "jumping", "stuck"]),
         )

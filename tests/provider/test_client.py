@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from tests.emulator_lab.faults import Fault
 from tests.stage import KEY, PICTURE, T0, open_stage, request
-from wan25_mcp.emulator.faults import Fault
 from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import (
     InvalidRequest,

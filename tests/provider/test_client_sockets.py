@@ -16,8 +16,8 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
+from tests.emulator_lab import Emulator
 from tests.stage import KEY, request
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed, Refused, Unreachable, Wan25Error
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.exchange import open_http

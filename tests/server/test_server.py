@@ -28,10 +28,10 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
+from tests.emulator_lab import Emulator
 from tests.stage import environment, names_in
 from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.emulator import Emulator
 from wan25_mcp.hosting.bodies import MAX_BODY_BYTES
 from wan25_mcp.polling.poller import FRESH_SECONDS
 from wan25_mcp.provider.statuses import Status
@@ -98,7 +98,7 @@ def caller(request: pytest.FixtureRequest, callers: dict[tuple[str, str], Caller
 @pytest.fixture(autouse=True)
 def clean(emulator: Emulator) -> None:
     emulator.faults.clear()
-    emulator.fates.clear()
+    emulator.outcomes.clear()
 
 
 @asynccontextmanager
@@ -272,7 +272,7 @@ async def test_every_caller_starts_an_edit_waits_with_progress_and_is_told_the_w
 
 async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
     # The first poll comes after 2 s; then progress has risen, and the edit is done seconds later.
-    caller.emulator.fate(run_seconds=4.5 * SPEED)
+    caller.emulator.outcome(run_seconds=4.5 * SPEED)
     started = await caller.edit(f"Make it night, {caller.way}, {caller.era}", n=2)
     assert (started["status"], started["charged"], started["progress"]) == (
         "pending",
@@ -320,7 +320,7 @@ async def an_edit_is_told_the_whole_way(caller: Caller) -> None:
 async def a_slow_provider_is_answered_with_a_handle(caller: Caller) -> None:
     """Within seconds; the handle leads to the task."""
     # The same run as every other edit here: whose submit comes first takes the fate.
-    caller.emulator.fate(run_seconds=4.5 * SPEED)
+    caller.emulator.outcome(run_seconds=4.5 * SPEED)
     caller.emulator.fault(endpoint="submit", kind="delay", seconds=3.3)
     began = anyio.current_time()
     answer = await caller.edit(f"Slowly, {caller.way}, {caller.era}")
@@ -348,7 +348,7 @@ async def test_a_repeated_call_joins_and_force_new_does_not(caller: Caller) -> N
 
 
 async def test_a_wait_that_expires_is_no_error(caller: Caller) -> None:
-    caller.emulator.fate(stuck_at=40)
+    caller.emulator.outcome(stuck_at=40)
     started = await caller.edit("Never done")
     still = await caller.call("wait_for_task", task_id=started["task_id"], timeout_seconds=0.3)
     assert (still["status"], still["error"], still["charged"]) == ("pending", None, "reserved")
@@ -458,7 +458,7 @@ async def test_every_failure_of_a_task_is_complete(
     started = []
     for fate, status in FAILURES:
         for caller in callers.values():
-            emulator.fate(run_seconds=0.01, **fate)
+            emulator.outcome(run_seconds=0.01, **fate)
             edit = await caller.edit(f"Fails {fate}, {caller.way}, {caller.era}")
             started.append((caller, edit["task_id"], status))
     await anyio.sleep(FRESH_SECONDS)
@@ -487,7 +487,7 @@ async def test_a_failed_poll_keeps_what_was_known(
 ) -> None:
     started = {}
     for pair, caller in callers.items():
-        emulator.fate(run_seconds=3600.0 * SPEED)
+        emulator.outcome(run_seconds=3600.0 * SPEED)
         started[pair] = await caller.edit(f"Look away, {pair}")
     await anyio.sleep(FRESH_SECONDS)
     # For all polls: the servers make some of their own.

@@ -19,9 +19,9 @@ import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.emulator_lab import Emulator
 from tests.stage import environment, run, started, until
 from wan25_mcp.cli.main import main
-from wan25_mcp.emulator import Emulator
 
 INITIALIZE = {
     "jsonrpc": "2.0",

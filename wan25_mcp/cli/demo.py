@@ -21,7 +21,7 @@ from mcp_types import CallToolResult, TextContent
 
 from wan25_mcp.cli.console import progress_line, say, show
 from wan25_mcp.editing.connect import EMULATOR_KEY
-from wan25_mcp.emulator import Emulator
+from wan25_mcp.emulator import Emulator, EmulatorOptions
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.save import output_directory
 from wan25_mcp.provider.statuses import is_settled
@@ -41,7 +41,7 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
     """Edit the pictures (or the bundled one) through the MCP server. Returns the exit status."""
     with as_file(files("wan25_mcp") / "assets" / "picture.jpg") as bundled:
         images = [str(path.absolute()) for path in pictures or [bundled]]
-        emulator = Emulator(key=EMULATOR_KEY, speed=SPEED)
+        emulator = Emulator(EmulatorOptions(key=EMULATOR_KEY, speed=SPEED))
         async with emulator.serving():
             say(f"1. Emulator at {emulator.base_url}")
             async with _assistant(emulator, images, output_directory(directory)) as client:

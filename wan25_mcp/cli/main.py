@@ -216,9 +216,9 @@ async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback:
     import signal
 
     from wan25_mcp.cli.console import say, show
-    from wan25_mcp.emulator import Emulator
+    from wan25_mcp.emulator import Emulator, EmulatorOptions
 
-    emulator = Emulator(key=None, speed=speed, allow_loopback=allow_loopback)
+    emulator = Emulator(EmulatorOptions(key=None, speed=speed, allow_loopback=allow_loopback))
     try:
         async with emulator.serving(host, port):
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

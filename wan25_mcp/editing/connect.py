@@ -130,15 +130,16 @@ def _emulator_at(settings: Settings, base_url: str) -> AbstractAsyncContextManag
 
 @asynccontextmanager
 async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
-    from wan25_mcp.emulator import Emulator
+    from wan25_mcp.emulator import Emulator, EmulatorOptions
 
     # It calls back on this machine if it is to call back at all; links of callers are judged by us.
     # Its task ids are like no other's: all emulators are one account of one journal.
-    emulator = Emulator(
+    options = EmulatorOptions(
         key=EMULATOR_KEY,
         seed=secrets.randbits(32),
         allow_loopback=settings.callback_url is not None,
     )
+    emulator = Emulator(options)
     async with (
         emulator.serving(),
         _emulator_at(settings, emulator.base_url) as connector,

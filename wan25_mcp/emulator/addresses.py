@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, urlsplit
 
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
-INTERNAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+INTERNAL_SUFFIXES = (".local", ".internal", ".lan", ".home.arpa")
 
 
 class BadAddress(ValueError):
-    """An address the API will not reach, with the reason."""
+    """An address the API does not reach, with the reason."""
 
 
 def split(url: str) -> SplitResult:
@@ -37,61 +34,24 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
-def literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The IP address a host name spells, also in the old forms (127.1, 0x7f000001, 2130706433)."""
-    try:
-        return ipaddress.ip_address(host.strip("[]").split("%")[0])
-    except ValueError:
-        return _old_form(host)
-
-
-def _old_form(host: str) -> IPv4Address | None:
-    import socket
-
-    try:
-        return ipaddress.IPv4Address(socket.inet_aton(host))
-    except (OSError, ValueError, UnicodeError):
-        return None
-
-
-def is_loopback_name(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name."""
     name = host.rstrip(".").lower()
-    return name == "localhost" or name.endswith(".localhost")
-
-
-def is_internal(address: IPv4Address | IPv6Address) -> bool:
-    """Anything the public internet cannot reach, IPv4 hidden in IPv6 included."""
-    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    return is_internal(mapped) if mapped else not address.is_global or address.is_multicast
-
-
-def is_loopback(address: IPv4Address | IPv6Address) -> bool:
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool(mapped.is_loopback) if mapped else address.is_loopback
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = _literal(name)
+    return address is not None and _is_loopback(address)
 
 
 def check_host(host: str, *, allow_loopback: bool) -> None:
-    """Refuse a host whose own spelling is internal. Names are looked up by `check_resolved`."""
+    """Refuse a host that is internal by its name; `check_resolved` resolves names."""
     name = host.rstrip(".").lower()
-    if is_loopback_name(name):
-        return _unless(allow_loopback)
-    if name.endswith(INTERNAL_SUFFIXES):
-        raise BadAddress("internal address")
-    address = literal(name)
-    if address is not None:
-        check_address(address, allow_loopback=allow_loopback)
-    return None
-
-
-def check_address(address: IPv4Address | IPv6Address, *, allow_loopback: bool) -> None:
-    if is_loopback(address):
-        _unless(allow_loopback)
-    elif is_internal(address):
-        raise BadAddress("internal address")
-
-
-def _unless(allow_loopback: bool) -> None:
-    if not allow_loopback:
+    if is_loopback(name):
+        if not allow_loopback:
+            raise BadAddress("internal address")
+        return
+    address = _literal(name)
+    if name.endswith(INTERNAL_SUFFIXES) or (address is not None and _is_internal(address)):
         raise BadAddress("internal address")
 
 
@@ -104,5 +64,29 @@ async def check_resolved(host: str, *, allow_loopback: bool) -> None:
     except (OSError, UnicodeError) as error:
         raise BadAddress("the host name could not be resolved") from error
     for *_, place in found:
-        address = ipaddress.ip_address(str(place[0]).split("%")[0])
-        check_address(address, allow_loopback=allow_loopback)
+        check_host(str(place[0]), allow_loopback=allow_loopback)
+
+
+def _literal(host: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that a host name is, also in the old forms (127.1, 0x7f000001, 2130706433)."""
+    import socket
+
+    try:
+        return ipaddress.ip_address(host.strip("[]").split("%")[0])
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except (OSError, ValueError, UnicodeError):
+        return None
+
+
+def _is_internal(address: IPv4Address | IPv6Address) -> bool:
+    """Anything the public internet cannot reach, IPv4 hidden in IPv6 included."""
+    hidden = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    return _is_internal(hidden) if hidden else not address.is_global or address.is_multicast
+
+
+def _is_loopback(address: IPv4Address | IPv6Address) -> bool:
+    hidden = getattr(address, "ipv4_mapped", None)
+    return bool((hidden or address).is_loopback)

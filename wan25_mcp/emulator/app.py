@@ -1,10 +1,9 @@
-"""The API's addresses, over HTTP. Decides nothing: reads requests, words answers."""
+"""The API's addresses, over HTTP. Decides nothing: reads requests, writes answers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, cast
 
@@ -14,76 +13,83 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from wan25_mcp.emulator import admin, uploads
-from wan25_mcp.emulator.openapi import describe
-from wan25_mcp.emulator.records import Submit
-from wan25_mcp.emulator.refusals import Generation, Refusal, envelope
+from wan25_mcp.emulator.file_store import FileStore
+from wan25_mcp.emulator.gateway import Gateway
+from wan25_mcp.emulator.options import EmulatorOptions
+from wan25_mcp.emulator.refusals import Refusal, envelope
 from wan25_mcp.emulator.results import Results
-from wan25_mcp.emulator.wire import RECORD, Wire
+from wan25_mcp.emulator.uploads import Uploads
 
 if TYPE_CHECKING:
-    from wan25_mcp.emulator.emulator import Emulator
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_SUBMIT_BYTES = 1024 * 1024
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build(emulator: Emulator) -> Wire:
+def build(
+    options: EmulatorOptions, gateway: Gateway, files: FileStore, results: Results
+) -> Starlette:
     """The ASGI app of one emulator."""
-    api, results = Api(emulator), Results(emulator)
-    files = uploads.Uploads(emulator, api.key_of)
+    api = Api(options, gateway)
+    uploads = Uploads(files, api.key_of)
     routes = [
         Route("/apiv1/v1/images/generations", api.submit, methods=["POST"]),
         Route("/apiv1/v1/tasks/{task_id}", api.query, methods=["GET"]),
         Route("/apiv1/v1/credits", api.credits, methods=["GET"]),
-        Route("/api/v1/files/upload/stream", files.stream, methods=["POST"]),
-        Route("/api/v1/files/upload/base64", files.base64, methods=["POST"]),
-        Route("/files/{file_id}/{name}", files.download, methods=["GET"]),
+        Route("/api/v1/files/upload/stream", uploads.stream, methods=["POST"]),
+        Route("/api/v1/files/upload/base64", uploads.base64, methods=["POST"]),
+        Route("/files/{file_id}/{name}", uploads.download, methods=["GET"]),
         Route("/results/{name}.png", results.download, methods=["GET"]),
-        Route("/openapi.json", _openapi(emulator), methods=["GET"]),
-        *admin.routes(emulator),
     ]
-    app = Starlette(routes=routes, lifespan=_lifespan(emulator))
+    app = Starlette(routes=routes)
     app.router.redirect_slashes = False
-    _word_refusals(app, emulator.generation)
-    return Wire(app, emulator)
+    answer_refusals(app, options)
+    return app
 
 
 class Api:
     """The three addresses under `/apiv1`."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
+    def __init__(self, options: EmulatorOptions, gateway: Gateway) -> None:
+        self._options = options
+        self._gateway = gateway
 
     def key_of(self, request: Request) -> str:
         """The bearer key of a request. Raises: Refusal 401."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        key, known = key.strip(), self._emulator.keys
-        allowed = known is None or key in known or key in self._emulator.denied_keys
-        if scheme.lower() != "bearer" or not key or not allowed:
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key or not self._options.accepts(key):
             raise Refusal(401)
         return key
 
     async def submit(self, request: Request) -> Response:
-        record = cast("Submit", request.scope[RECORD])
+        raw = await _body(request)
         key = self.key_of(request)
-        if len(record.raw) > MAX_SUBMIT_BYTES:
+        if len(raw) > MAX_SUBMIT_BYTES:
             raise Refusal(413)
         if not _is_json(request):
             raise Refusal(400)
-        answer = self._emulator.gateway.submit(key, record.raw, record)
-        headers = {"idempotency-replayed": "true"} if record.replayed else None
-        return JSONResponse(answer, headers=headers)
+        name = request.headers.get("idempotency-key", "")
+        task, is_replay = self._gateway.submit(key, raw, name)
+        headers = {"idempotency-replayed": "true"} if is_replay else None
+        return JSONResponse(self._gateway.read(task), headers=headers)
 
     async def query(self, request: Request) -> Response:
         key = self.key_of(request)
-        answer = self._emulator.gateway.query(key, request.path_params["task_id"])
-        request.scope[RECORD].status = answer["status"]
-        return JSONResponse(answer)
+        return JSONResponse(self._gateway.query(key, request.path_params["task_id"]))
 
     async def credits(self, request: Request) -> Response:
         self.key_of(request)
-        return JSONResponse(self._emulator.gateway.credits())
+        return JSONResponse(self._gateway.credits())
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body; of one above the limit, enough to be refused for it."""
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) <= MAX_SUBMIT_BYTES:
+            body += chunk
+    return bytes(body)
 
 
 def _is_json(request: Request) -> bool:
@@ -91,47 +97,47 @@ def _is_json(request: Request) -> bool:
     return bool(re.fullmatch(r"application/(.+\+)?json", media_type))
 
 
-def _openapi(emulator: Emulator) -> Endpoint:
-    async def openapi(request: Request) -> Response:
-        return JSONResponse(describe(str(request.base_url).rstrip("/"), emulator.generation))
+def answer_refusals(app: Starlette, options: EmulatorOptions) -> None:
+    """Answer refusals, and addresses that do not exist, in the API's envelope."""
 
-    return openapi
-
-
-def _lifespan(
-    emulator: Emulator,
-) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[None, None]:
-        async with emulator.running():
-            yield
-
-    return lifespan
-
-
-def _word_refusals(app: Starlette, generation: Generation) -> None:
     def refused(_: Request, error: Exception) -> Response:
         refusal = cast("Refusal", error)
         headers = {"retry-after": refusal.retry_after} if refusal.retry_after else None
-        return JSONResponse(envelope(refusal, generation), refusal.status, headers)
+        return JSONResponse(envelope(refusal, options.generation), refusal.status, headers)
 
-    def unrouted(request: Request, error: Exception) -> Response:
-        stranger = cast("HTTPException", error)
-        answer = refused(request, Refusal(stranger.status_code))
-        answer.headers.update(stranger.headers or {})
+    def not_routed(request: Request, error: Exception) -> Response:
+        cause = cast("HTTPException", error)
+        answer = refused(request, Refusal(cause.status_code))
+        answer.headers.update(cause.headers or {})
         return answer
 
     app.add_exception_handler(Refusal, _asynchronous(refused))
-    app.add_exception_handler(HTTPException, _asynchronous(unrouted))
+    app.add_exception_handler(HTTPException, _asynchronous(not_routed))
 
 
 def _asynchronous(
-    word: Callable[[Request, Exception], Response],
+    answer: Callable[[Request, Exception], Response],
 ) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Starlette runs plain functions in threads, which virtual time does not see."""
+    """Starlette runs plain functions in threads, which stand still on virtual time."""
 
-    @wraps(word)
-    async def worded(request: Request, error: Exception) -> Response:
-        return word(request, error)
+    @wraps(answer)
+    async def answering(request: Request, error: Exception) -> Response:
+        return answer(request, error)
 
-    return worded
+    return answering
+
+
+def with_request_ids(app: ASGIApp, new_id: Callable[[int], str]) -> ASGIApp:
+    """Give each answer an `x-request-id`."""
+
+    async def identified(scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = (b"x-request-id", new_id(16).encode())
+
+        async def send_identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], request_id]
+            await send(message)
+
+        await app(scope, receive, send_identified)
+
+    return identified

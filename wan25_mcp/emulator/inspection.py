@@ -3,53 +3,49 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
+
+from wan25_mcp.emulator.tasks import TaskFailed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Opened
 
 MIN_SIDE, MAX_SIDE = 384, 5000
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 
 
-class BadImage(Exception):
-    """An input the model refuses, with the task-level code the vendor documents for it."""
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code = code
-        self.message = message
-        super().__init__(message)
-
-
 def inspect(raw: bytes) -> tuple[int, int]:
-    """Width and height of an acceptable image. Raises: BadImage. Pixels are counted, then decoded.
+    """Width and height of an acceptable image, which is decoded only if its size is.
 
-    Transparency has no documented code of its own; it is told as an unreadable image.
+    Transparency has no documented code of its own; it is reported as an unreadable image.
+
+    Raises: TaskFailed, with the code the vendor documents.
     """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            _check_size(*image.size)
-            _check_opaque(image.format, image.mode, "transparency" in image.info)
+            _check(image)
             image.load()
             return image.size
-    except BadImage:
+    except TaskFailed:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bad_size() from error
-    except Exception as error:  # a decoder met with garbage raises whatever it likes
-        raise BadImage(
-            "image_processing_error", "The image is corrupt or of an unsupported format."
-        ) from error
+    except Exception as error:  # a decoder raises anything when it meets garbage
+        message = "The image is corrupt or of an unsupported format."
+        raise TaskFailed("image_processing_error", message) from error
 
 
-def _check_size(width: int, height: int) -> None:
-    if not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE):
+def _check(image: Opened) -> None:
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in image.size):
         raise _bad_size()
+    is_transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if image.format == "PNG" and is_transparent:
+        message = "PNG images must not have a transparent channel."
+        raise TaskFailed("image_processing_error", message)
 
 
-def _check_opaque(kind: str | None, mode: str, has_transparency: bool) -> None:
-    if kind == "PNG" and (mode in ("RGBA", "LA", "PA") or has_transparency):
-        raise BadImage("image_processing_error", "PNG images must not have a transparent channel.")
-
-
-def _bad_size() -> BadImage:
+def _bad_size() -> TaskFailed:
     message = f"Image width and height must be between {MIN_SIDE} and {MAX_SIDE} pixels."
-    return BadImage("image_dimension_mismatch", message)
+    return TaskFailed("image_dimension_mismatch", message)

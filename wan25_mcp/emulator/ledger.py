@@ -1,6 +1,6 @@
-"""The money: reserved on submit, charged on images made, the rest released. Knows no tasks.
+"""The money: reserved on submit, charged for images made, the rest released. Knows no tasks.
 
-Kept in Decimal, told in floats: 1.2 credits times 3 is 3.6, not 3.5999999999999996.
+Kept in Decimal and shown as float: 1.2 credits times 3 is 3.6, not 3.5999999999999996.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 
 def number(amount: Decimal) -> float:
@@ -16,13 +15,14 @@ def number(amount: Decimal) -> float:
     return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
-class TooLittle(Exception):
+class InsufficientBalance(Exception):
     """The balance does not cover what must be reserved."""
 
 
 @dataclass
 class Entry:
-    """One task's money. `charged + released` is 0 while the task runs, `reserved` after."""
+    """One task's money. `charged` and `released` are 0 until it is settled, then they add up to
+    `reserved`."""
 
     task_id: str
     reserved: float
@@ -37,8 +37,8 @@ class Ledger(Mapping[str, Entry]):
     def __init__(self, balance: float, price: float) -> None:
         self._deposit = Decimal(str(balance))
         self.price = Decimal(str(price))
-        # Kept beside the entries: every submit asks what is left, and there may be thousands.
-        self._taken = Decimal(0)
+        # Kept beside the entries: every submit needs what is left, and there may be thousands.
+        self._unavailable = Decimal(0)
         self._entries: dict[str, Entry] = {}
 
     def __getitem__(self, task_id: str) -> Entry:
@@ -75,24 +75,21 @@ class Ledger(Mapping[str, Entry]):
     @property
     def held(self) -> float:
         """What is reserved now, by tasks still running."""
-        return number(self._held())
+        return number(self._sum("reserved") - self._sum("charged") - self._sum("released"))
 
     @property
     def balance(self) -> float:
         """What is left to spend: the deposit less what is charged and held."""
-        return number(self._left())
-
-    def afford(self, images: int) -> None:
-        """Raises: TooLittle, if `images` cost more than is left."""
-        if self._left() < self.price * images:
-            raise TooLittle
+        return number(self._deposit - self._unavailable)
 
     def reserve(self, task_id: str, images: int) -> Entry:
-        self.afford(images)
-        entry = Entry(task_id, number(self.price * images))
-        self._taken += self.price * images
-        self._entries[task_id] = entry
-        return entry
+        """Hold the price of `images`. Raises: InsufficientBalance."""
+        cost = self.price * images
+        if self._deposit - self._unavailable < cost:
+            raise InsufficientBalance
+        self._unavailable += cost
+        self._entries[task_id] = Entry(task_id, number(cost))
+        return self._entries[task_id]
 
     def settle(self, task_id: str, images: int) -> Entry:
         """Charge the images made, release the rest. A second settlement changes nothing."""
@@ -102,30 +99,13 @@ class Ledger(Mapping[str, Entry]):
             charged = min(self.price * images, reserved)
             entry.charged, entry.released = number(charged), number(reserved - charged)
             entry.settled = True
-            self._taken -= reserved - charged
+            self._unavailable -= reserved - charged
         return entry
 
     def deposit(self, amount: float) -> None:
-        """Top up, or with a negative sum, drain."""
+        """Top up, or with a negative amount, drain."""
         self._deposit += Decimal(str(amount))
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "balance": self.balance,
-            "charges": self.charges,
-            "charged_total": self.charged_total,
-            "reserved_total": self.reserved_total,
-            "released_total": self.released_total,
-            "held": self.held,
-            "entries": [vars(entry).copy() for entry in self._entries.values()],
-        }
 
     def _sum(self, name: str) -> Decimal:
         amounts = (Decimal(str(getattr(entry, name))) for entry in self._entries.values())
         return sum(amounts, Decimal(0))
-
-    def _held(self) -> Decimal:
-        return self._sum("reserved") - self._sum("charged") - self._sum("released")
-
-    def _left(self) -> Decimal:
-        return self._deposit - self._taken

@@ -1,7 +1,7 @@
 """Draws the emulator's results: visibly the input, visibly not the model's work.
 
-The last image is recoloured (which way, the prompt decides), the first of two is laid into a
-corner, and a bar says who made it and what was asked. Knows no tasks and no time.
+The last image is recoloured as the prompt decides, the first of two is laid into a corner, and a
+bar says who made it from which prompt. Knows no tasks and no time.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-from wan25_mcp.emulator.captions import draw_caption
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 AREA = 1280 * 1280
-LABEL = "wan25 emulator — not the model"
+LABEL = "wan25 emulator, not the model"
 Ink = tuple[int, int, int]
-# Dark and light ends of each look; the middle is left to the picture.
-LOOKS: tuple[tuple[Ink, Ink], ...] = (
+# The dark and the light end of each recolouring.
+COLOURS: tuple[tuple[Ink, Ink], ...] = (
     ((18, 14, 52), (255, 214, 150)),
     ((8, 44, 52), (250, 240, 190)),
     ((58, 12, 40), (255, 208, 214)),
@@ -38,25 +36,20 @@ def output_size(width: int, height: int) -> tuple[int, int]:
 
 def render(sources: list[bytes], prompt: str, task_id: str, index: int) -> bytes:
     """One result as PNG bytes. The same arguments always give the same bytes."""
-    picture = _base(sources)
-    picture = _recolour(picture, _choice(prompt, index))
-    picture = _vignette(picture)
+    last = _open(sources[-1]) if sources else _landscape(1024, 768, 0)
+    picture = last.resize(output_size(*last.size), resample=1)
+    picture = _recolour(picture, hashlib.sha256(prompt.encode()).digest()[0] + index)
     if len(sources) > 1:
         _inset(picture, _open(sources[0]))
-    draw_caption(picture, LABEL, prompt)
+    _caption(picture, prompt)
     return _png(picture, prompt, f"{task_id}_{index}")
 
 
 def sample(width: int, height: int, seed: int = 0) -> bytes:
-    """A picture to edit, for want of a real one, as PNG bytes: hills under a sun."""
+    """A sample picture to edit as PNG bytes: hills under a sun."""
     buffer = io.BytesIO()
     _landscape(width, height, seed).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def _base(sources: list[bytes]) -> Image:
-    last = _open(sources[-1]) if sources else _landscape(1024, 768, 0)
-    return last.resize(output_size(*last.size), resample=1)
 
 
 def _open(raw: bytes) -> Image:
@@ -66,25 +59,28 @@ def _open(raw: bytes) -> Image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def _choice(prompt: str, index: int) -> int:
-    return hashlib.sha256(prompt.encode()).digest()[0] + index
-
-
 def _recolour(picture: Image, choice: int) -> Image:
     from PIL import Image, ImageOps
 
-    dark, light = LOOKS[choice % len(LOOKS)]
+    dark, light = COLOURS[choice % len(COLOURS)]
     toned = ImageOps.colorize(ImageOps.autocontrast(picture.convert("L")), dark, light)
     flat = ImageOps.posterize(picture, 3)
     return Image.blend(flat, toned, 0.55)
 
 
-def _vignette(picture: Image) -> Image:
-    from PIL import Image, ImageOps
+def _caption(picture: Image, prompt: str) -> None:
+    """A dark bar along the bottom. The font knows few scripts, so only ASCII is written."""
+    from PIL import ImageDraw, ImageFont
 
-    shade = Image.radial_gradient("L").resize(picture.size)
-    mask = ImageOps.invert(shade).point([min(255, 90 + 3 * level) for level in range(256)])
-    return Image.composite(picture, Image.new("RGB", picture.size), mask)
+    size = max(10, picture.width // 40)
+    font = ImageFont.load_default(size)
+    written = " ".join(
+        "".join(c if c.isascii() and c.isprintable() else " " for c in prompt).split()
+    )
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, picture.height - 4 * size, *picture.size), (12, 14, 20))
+    draw.text((size, picture.height - 3.6 * size), LABEL, (255, 214, 90), font)
+    draw.text((size, picture.height - 1.9 * size), written[:75], (240, 240, 240), font)
 
 
 def _inset(picture: Image, first: Image) -> None:

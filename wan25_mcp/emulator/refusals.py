@@ -6,14 +6,15 @@ The "specification" generation is the one this project was given: integer codes,
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-Generation = Literal["specification", "later"]
+from wan25_mcp.emulator.options import Generation
+
 MODEL = "wan2.5-image-to-image"
 
 
 class Kind(NamedTuple):
-    """How one HTTP status is worded. `later_code` is from the vendor's list where it has one."""
+    """The texts of one HTTP status. `later_code` is from the vendor's list where it has one."""
 
     type: str
     message: str
@@ -50,7 +51,10 @@ LATER_TYPES = {402: "insufficient_quota"}
 
 
 class Refusal(Exception):
-    """A request the API answers with an error instead of doing it."""
+    """A request that the API answers with an error.
+
+    `retry_after`: the value of that header, if it is sent.
+    """
 
     def __init__(
         self,
@@ -74,27 +78,15 @@ class Refusal(Exception):
 
 def envelope(refusal: Refusal, generation: Generation) -> dict[str, Any]:
     """The JSON body of a refusal: `{"error": {code, message, type, param?, …}}`."""
-    worded = _later(refusal) if generation == "later" else _specified(refusal)
-    return {"error": {name: value for name, value in worded.items() if value is not None}}
-
-
-def _specified(refusal: Refusal) -> dict[str, Any]:
-    return {
-        "code": refusal.status,
+    later = generation == "later"
+    error = {
+        "code": refusal.later_code if later else refusal.status,
         "message": refusal.message,
-        "type": refusal.kind.type,
+        "type": LATER_TYPES.get(refusal.status, refusal.kind.type) if later else refusal.kind.type,
         "param": refusal.param,
-        "fallback_suggestion": refusal.suggestion,
+        "fallback_suggestion": None if later else refusal.suggestion,
     }
-
-
-def _later(refusal: Refusal) -> dict[str, Any]:
-    return {
-        "code": refusal.later_code,
-        "message": refusal.message,
-        "type": LATER_TYPES.get(refusal.status, refusal.kind.type),
-        "param": refusal.param,
-    }
+    return {"error": {name: value for name, value in error.items() if value is not None}}
 
 
 def invalid(param: str, message: str) -> Refusal:

@@ -1,61 +1,60 @@
-"""The links to finished pictures: drawn when first asked for, gone after a day.
+"""The links to finished pictures: drawn on the first request, expired after a day.
 
-A key sent to such a link is refused and remembered as leaked. An expired link answers 403, as a
-signed storage link does, one that never was 404; neither is documented.
+A key sent to such a link is refused. An expired link answers 403, as a signed storage link does, an
+unknown one 404; neither is documented.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wan25_mcp.emulator.options import EmulatorOptions
 from wan25_mcp.emulator.tasks import Task
-from wan25_mcp.emulator.virtual import in_thread
 
-if TYPE_CHECKING:
-    from wan25_mcp.emulator.emulator import Emulator
-
+LIFETIME_SECONDS = 24 * 3600.0
 LIBRARY_AGENT = re.compile(r"(python-httpx2?|python-requests|python-urllib)\b", re.IGNORECASE)
 KEPT_PICTURES = 32
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{}</Code><Message>{}</Message></Error>'
 
 
 class Results:
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
+    def __init__(
+        self,
+        options: EmulatorOptions,
+        tasks: Mapping[str, Task],
+        in_thread: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+    ) -> None:
+        self._options = options
+        self._tasks = tasks
+        self._in_thread = in_thread
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
 
     async def download(self, request: Request) -> Response:
-        refused = self._refused_visitor(request)
+        refused = self._refuse(request)
         if refused is not None:
             return refused
         name = request.path_params["name"]
         task_id, _, index = name.rpartition("_")
-        task = self._emulator.tasks.get(task_id)
+        task = self._tasks.get(task_id)
         if task is None or index not in map(str, range(task.images)):
             return _error(404, "NoSuchKey", "The specified key does not exist.")
-        if self._has_expired(task):
+        if self._options.clock() >= (task.settled_at or 0.0) + LIFETIME_SECONDS:
             return _error(403, "AccessDenied", "Request has expired.")
         return Response(await self._picture(task, int(index)), media_type="image/png")
 
-    def _refused_visitor(self, request: Request) -> Response | None:
-        credentials = request.headers.get("authorization")
-        if credentials is not None:
-            self._emulator.leaked_keys.append(credentials)
+    def _refuse(self, request: Request) -> Response | None:
+        if "authorization" in request.headers:
             return _error(403, "AccessDenied", "No Authorization header is accepted here.")
         agent = request.headers.get("user-agent", "")
-        if self._emulator.refuse_library_agents and LIBRARY_AGENT.match(agent):
+        if self._options.refuse_library_agents and LIBRARY_AGENT.match(agent):
             return _error(403, "AccessDenied", "This User-Agent is not allowed.")
         return None
-
-    def _has_expired(self, task: Task) -> bool:
-        settled_at = task.settled_at or 0.0
-        return self._emulator.clock() >= settled_at + self._emulator.link_seconds
 
     async def _picture(self, task: Task, index: int) -> bytes:
         from wan25_mcp.emulator.pictures import render
@@ -63,7 +62,7 @@ class Results:
         name = f"{task.id}_{index}"
         if name not in self._pictures:
             draw = partial(render, task.sources, task.order.prompt, task.id, index)
-            self._pictures[name] = await in_thread(draw)
+            self._pictures[name] = await self._in_thread(draw)
             while len(self._pictures) > KEPT_PICTURES:
                 self._pictures.popitem(last=False)
         return self._pictures[name]

@@ -6,15 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from wan25_mcp.emulator.addresses import BadAddress, check_host, is_loopback_name, literal, split
+from wan25_mcp.emulator.addresses import BadAddress, check_host, is_loopback, split
 from wan25_mcp.emulator.refusals import MODEL, Refusal, invalid, unknown_model
 
 MAX_PROMPT = 2000
 MAX_IMAGES_IN = 2
 MAX_IMAGES_OUT = 4
 MAX_CALLBACK_URL = 2048
-# The model owner's own default; the gateway's is undocumented. The dear one is played, so that a
-# client which forgets to send `n` is seen to pay for it.
+# The model owner's own default; the gateway's is undocumented. The expensive one is played, so
+# that a client which forgets to send `n` is seen to pay for it.
 DEFAULT_N = 4
 
 
@@ -22,7 +22,6 @@ DEFAULT_N = 4
 class Order:
     """A submit that passed every rule."""
 
-    model: str
     prompt: str
     image_urls: tuple[str, ...]
     n: int
@@ -30,9 +29,11 @@ class Order:
 
 
 def read_json(raw: bytes) -> dict[str, Any]:
-    """The one JSON object of a body, or a 400. Stricter than `json.loads`."""
+    """The one JSON object of a body. Stricter than `json.loads`. Raises: Refusal 400."""
     try:
-        found = json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        found = json.loads(
+            raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+        )
     except (ValueError, RecursionError) as error:
         raise Refusal(400) from error
     if not isinstance(found, dict):
@@ -44,29 +45,23 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("duplicate member")
     return found
 
 
-def read_order(body: dict[str, Any], *, allow_loopback: bool, default_n: int = DEFAULT_N) -> Order:
-    """The order a body spells, or the first rule it breaks."""
+def read_order(body: dict[str, Any], *, allow_loopback: bool) -> Order:
+    """The order in a body. Raises: Refusal, for the first rule it breaks."""
+    if _text(body, "model") != MODEL:
+        raise unknown_model()
     return Order(
-        model=_model(body),
         prompt=_prompt(body),
         image_urls=_image_urls(body),
-        n=_n(body, default_n),
+        n=_n(body),
         callback_url=_callback_url(body, allow_loopback),
     )
-
-
-def _model(body: dict[str, Any]) -> str:
-    model = _text(body, "model")
-    if model != MODEL:
-        raise unknown_model()
-    return model
 
 
 def _prompt(body: dict[str, Any]) -> str:
@@ -81,19 +76,15 @@ def _image_urls(body: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(links, list) or not 1 <= len(links) <= MAX_IMAGES_IN:
         raise invalid("image_urls", f"image_urls must be an array of 1 to {MAX_IMAGES_IN} URLs")
     for link in links:
-        _image_url(link)
+        try:
+            split(_encodable(link))
+        except (TypeError, ValueError) as error:
+            raise invalid("image_urls", "image_urls must hold http or https URLs") from error
     return tuple(links)
 
 
-def _image_url(link: Any) -> None:
-    try:
-        split(_encodable(link))
-    except (TypeError, ValueError) as error:
-        raise invalid("image_urls", "image_urls must hold http or https URLs") from error
-
-
-def _n(body: dict[str, Any], default: int) -> int:
-    n = body.get("n", default)
+def _n(body: dict[str, Any]) -> int:
+    n = body.get("n", DEFAULT_N)
     if isinstance(n, float) and n.is_integer():  # 2.0 is an integer to JSON Schema
         n = int(n)
     if type(n) is not int or not 1 <= n <= MAX_IMAGES_OUT:
@@ -106,26 +97,21 @@ def _callback_url(body: dict[str, Any], allow_loopback: bool) -> str | None:
         return None
     link = body["callback_url"]
     try:
-        check_callback(_encodable(link), allow_loopback=allow_loopback)
+        _check_callback(_encodable(link), allow_loopback=allow_loopback)
     except (TypeError, ValueError) as error:
         raise invalid("callback_url", f"callback_url refused: {error}") from error
     return str(link)
 
 
-def check_callback(link: str, *, allow_loopback: bool) -> None:
+def _check_callback(link: str, *, allow_loopback: bool) -> None:
     """The published security restrictions, or BadAddress."""
     if len(link) > MAX_CALLBACK_URL:
         raise BadAddress(f"longer than {MAX_CALLBACK_URL} characters")
     parts = split(link)
     host = parts.hostname or ""
-    if parts.scheme != "https" and not (allow_loopback and _is_loopback(host)):
+    if parts.scheme != "https" and not (allow_loopback and is_loopback(host)):
         raise BadAddress("only HTTPS is supported")
     check_host(host, allow_loopback=allow_loopback)
-
-
-def _is_loopback(host: str) -> bool:
-    address = literal(host)
-    return is_loopback_name(host) or (address is not None and address.is_loopback)
 
 
 def _text(body: dict[str, Any], name: str) -> str:
@@ -139,7 +125,7 @@ def _text(body: dict[str, Any], name: str) -> str:
 
 
 def _encodable(value: Any) -> str:
-    """A string that is one: JSON can spell lone surrogates, which are not text."""
+    """A string that UTF-8 can hold: JSON can spell lone surrogates, which are not text."""
     if not isinstance(value, str):
         raise TypeError("not a string")
     value.encode()

@@ -1,19 +1,19 @@
-"""A task's life and how it reads in JSON. No clock of its own, no money, no HTTP."""
+"""A task's life and its JSON. Knows no clock, no money and no HTTP."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from wan25_mcp.emulator.fates import Fate
 from wan25_mcp.emulator.refusals import MODEL
 from wan25_mcp.emulator.rules import Order
 
 ESTIMATED_SECONDS = 30
-"""What every task of the provider is said to take; of a faster one, so much less."""
-# The share of a task's run time it spends waiting for its turn.
+"""What the provider announces for every task. `speed` divides it."""
+
 PENDING_SHARE = 0.06
+"""The share of its run time for which a task is pending."""
+
 NEXT: dict[str, frozenset[str]] = {
     "pending": frozenset({"processing", "failed", "cancelled"}),
     "processing": frozenset({"completed", "failed", "cancelled"}),
@@ -23,21 +23,29 @@ NEXT: dict[str, frozenset[str]] = {
 }
 
 
+class TaskFailed(Exception):
+    """A task ends without images. `status` is what it becomes."""
+
+    def __init__(self, code: str, message: str, *, status: str = "failed") -> None:
+        self.error = {"code": code, "message": message, "type": "task_error"}
+        self.status = status
+        super().__init__(message)
+
+
 @dataclass
 class Task:
-    """The gateway's record of one accepted submit."""
+    """The record of one accepted submit. `started` is on the event loop's clock."""
 
     id: str
     key: str
     order: Order
     created: int
+    started: float
     run_seconds: float
-    fate: Fate
+    estimated_seconds: int = ESTIMATED_SECONDS
     status: str = "pending"
-    started: float | None = None
     settled_at: float | None = None
     duration: int | None = None
-    estimated_seconds: int = ESTIMATED_SECONDS
     images: int = 0
     error: dict[str, str] | None = None
     sources: list[bytes] = field(default_factory=list)
@@ -57,39 +65,22 @@ class Task:
         self.duration = max(0, int(now) - self.created)
 
 
-def progress(task: Task, elapsed: float) -> int | None:
-    """What a reader is told, `elapsed` seconds of its run time into the task."""
-    if task.is_settled:
-        return 100 if task.status == "completed" else 0
-    if task.fate.progress == "absent":
-        return None
-    if task.status == "pending" or task.fate.progress == "stuck":
-        return 0
-    if task.fate.progress == "jumping":
-        return random.Random(f"{task.id}{elapsed}").randint(0, 100)
-    return _plausible(task, elapsed)
-
-
-def _plausible(task: Task, elapsed: float) -> int:
-    """Quick at first, then slower, never done before it is done."""
-    share = min(1.0, max(0.0, elapsed) / task.run_seconds) if task.run_seconds else 1.0
-    ceiling = 99 if task.fate.stuck_at is None else min(99, task.fate.stuck_at)
-    return int(ceiling * share**0.7)
-
-
 def reading(
-    task: Task, *, shown: int | None, links: list[str], usage: dict[str, Any]
+    task: Task, *, progress: int | None, links: list[str], usage: dict[str, Any]
 ) -> dict[str, Any]:
     """The task as the query answers it. `results` is absent until completion."""
+    info: dict[str, Any] = {"can_cancel": not task.is_settled}
+    if not task.is_settled:
+        info["estimated_time"] = task.estimated_seconds
     fields: dict[str, Any] = {
         "created": task.created,
         "duration": task.duration,
         "id": task.id,
         "model": MODEL,
         "object": "image.generation.task",
-        "progress": shown,
+        "progress": progress,
         "status": task.status,
-        "task_info": _task_info(task),
+        "task_info": info,
         "type": "image",
         "usage": usage,
         "error": task.error,
@@ -97,9 +88,3 @@ def reading(
     if task.status == "completed":
         fields |= {"results": links, "result_data": [{"url": link} for link in links]}
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _task_info(task: Task) -> dict[str, Any]:
-    if task.is_settled:
-        return {"can_cancel": False}
-    return {"can_cancel": True, "estimated_time": task.estimated_seconds}

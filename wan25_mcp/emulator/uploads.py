@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
@@ -13,42 +13,39 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from wan25_mcp.emulator.files import MAX_FILE_BYTES, BadUpload, from_base64
+from wan25_mcp.emulator.file_store import MAX_FILE_BYTES, BadUpload, FileStore, from_base64
 from wan25_mcp.emulator.refusals import Refusal
 from wan25_mcp.emulator.rules import read_json
-
-if TYPE_CHECKING:
-    from wan25_mcp.emulator.emulator import Emulator
 
 Endpoint = Callable[["Uploads", Request], Awaitable[Response]]
 
 
 class InMemoryParser(MultiPartParser):
-    """Starlette's, which otherwise writes through threads (see `virtual`)."""
+    """Starlette's, without its threads, which stand still on virtual time."""
 
     spool_max_size = 2**31
 
 
-def worded(endpoint: Endpoint) -> Endpoint:
-    """Turns refusals into the file service's own envelope."""
+def in_own_envelope(endpoint: Endpoint) -> Endpoint:
+    """Answer refusals in the file service's own shape."""
 
     @wraps(endpoint)
-    async def answered(self: Uploads, request: Request) -> Response:
+    async def answering(self: Uploads, request: Request) -> Response:
         try:
             return await endpoint(self, request)
         except (BadUpload, Refusal) as error:
             body = {"success": False, "code": error.status, "msg": error.message}
             return JSONResponse(body, error.status)
 
-    return answered
+    return answering
 
 
 class Uploads:
-    def __init__(self, emulator: Emulator, key_of: Callable[[Request], str]) -> None:
-        self._emulator = emulator
+    def __init__(self, files: FileStore, key_of: Callable[[Request], str]) -> None:
+        self._files = files
         self._key_of = key_of
 
-    @worded
+    @in_own_envelope
     async def stream(self, request: Request) -> Response:
         self._key_of(request)
         form = await _form(request)
@@ -57,7 +54,7 @@ class Uploads:
         finally:
             await form.close()
 
-    @worded
+    @in_own_envelope
     async def base64(self, request: Request) -> Response:
         self._key_of(request)
         body = read_json(await request.body())
@@ -67,24 +64,17 @@ class Uploads:
         return self._store(from_base64(body.get("base64_data")), body.get("file_name"))
 
     async def download(self, request: Request) -> Response:
-        stored = self._emulator.shelf.find(request.path_params["file_id"], self._emulator.clock())
+        stored = self._files.find(request.path_params["file_id"])
         if stored is None:
             raise Refusal(404, "File not found or expired")
-        headers = (
-            {"content-disposition": "attachment"} if "download" in request.query_params else {}
-        )
+        is_download = "download" in request.query_params
+        headers = {"content-disposition": "attachment"} if is_download else {}
         return Response(stored.content, media_type=stored.mime_type, headers=headers)
 
     def _store(self, content: bytes, name: Any) -> Response:
-        emulator = self._emulator
-        stored = emulator.shelf.put(
-            f"file_{emulator.new_id(16)}",
-            content,
-            name if isinstance(name, str) else None,
-            emulator.clock(),
-        )
-        described = stored.described(emulator.public_url)
-        return JSONResponse({"success": True, "code": 200, "msg": "", "data": described})
+        stored = self._files.upload(content, name if isinstance(name, str) else None)
+        answer = {"success": True, "code": 200, "msg": "", "data": stored.described()}
+        return JSONResponse(answer)
 
 
 def _file_in(form: FormData) -> tuple[bytes, Any]:

@@ -1,4 +1,4 @@
-"""Between the connection and the API: faults, records, request ids. Knows ASGI, not the API.
+"""Between the connection and the API: faults and records. Knows ASGI, not the API.
 
 A dropped connection is `hang_up` in the scope where a real socket is served, and the exception
 `Dropped` elsewhere, which the memory transport turns into what a client would see.
@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from wan25_mcp.emulator.faults import Fault
-from wan25_mcp.emulator.records import Read, Submit
+from tests.emulator_lab.faults import Fault, Script
+from tests.emulator_lab.records import Read, Records, Submit
+from wan25_mcp.emulator import EmulatorOptions
 from wan25_mcp.emulator.refusals import Refusal, envelope
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from wan25_mcp.emulator.emulator import Emulator
-
 HANG_UP = "wan25_emulator.hang_up"
-RECORD = "wan25_emulator.record"
 MAX_BODY = 32 * 1024 * 1024
 ENDPOINTS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("submit", "POST", re.compile(r"/apiv1/v1/images/generations")),
@@ -36,6 +35,7 @@ ENDPOINTS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
 )
 HTML = "<html>\r\n<head><title>{0}</title></head>\r\n<body><h1>{0}</h1><hr>nginx</body>\r\n</html>"
 Record = Submit | Read | None
+Ask = Callable[[], Awaitable["Answer"]]
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Answer:
 
 
 class Dropped(Exception):
-    """The connection died; with `answer`, after the first half of that was sent."""
+    """The connection was cut; with `answer`, after the first half of that was sent."""
 
     def __init__(self, kind: str, answer: Answer | None = None) -> None:
         self.kind = kind
@@ -65,58 +65,66 @@ class Dropped(Exception):
 class Wire:
     """Wraps the API's app; every request and every answer passes here."""
 
-    def __init__(self, inner: ASGIApp, emulator: Emulator) -> None:
+    def __init__(
+        self, inner: ASGIApp, faults: Script[Fault], records: Records, options: EmulatorOptions
+    ) -> None:
         self._inner = inner
-        self._emulator = emulator
+        self._faults = faults
+        self._records = records
+        self._options = options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
         endpoint = name_endpoint(scope["method"], scope["path"])
-        fault = self._emulator.faults.take(endpoint) if endpoint else None
+        fault = self._faults.take(endpoint) if endpoint else None
         if fault and fault.kind == "refuse":
             await hang_up(scope, receive, Dropped("refuse"))
             return
         body = await _read_body(receive)
-        record = self._hear(endpoint, scope, body)
-        scope[RECORD] = record
-        send = _stamping(send, self._emulator.new_id(16), record)
+        record = self._record(endpoint, scope, body)
+        receive = _replaying(body, receive)
+        if isinstance(record, Submit):
+            send = _noting_status(send, record)
         if fault is None:
-            await self._inner(scope, _replaying(body, receive), send)
+            await (await self._answer(record, scope, receive)).send(send)
         else:
-            await self._play(fault, scope, _replaying(body, receive), send)
+            ask = partial(self._answer, record, scope, receive)
+            await self._play(fault, ask, scope, receive, send)
 
-    def _hear(self, endpoint: str, scope: Scope, body: bytes) -> Record:
+    def _record(self, endpoint: str, scope: Scope, body: bytes) -> Record:
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        now = self._emulator.clock()
+        now = self._records.clock()
+        if endpoint == "result" and "authorization" in headers:
+            self._records.leaked_keys.append(headers["authorization"])
         if endpoint == "submit":
-            submit = Submit(_loosely(body), body, headers, now)
-            self._emulator.submits.append(submit)
+            submit = Submit(_json_or_none(body), body, headers, now)
+            self._records.submits.append(submit)
             return submit
         if endpoint == "query":
             read = Read(scope["path"].rsplit("/", 1)[1], now, None, headers)
-            self._emulator.reads.append(read)
-            self._emulator.queries[read.task_id] += 1
+            self._records.reads.append(read)
+            self._records.queries[read.task_id] += 1
             return read
         return None
 
-    async def _play(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._answer(scope, receive) if fault.carried_out else None
+    async def _play(
+        self, fault: Fault, ask: Ask, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        answer = await ask() if fault.carried_out else None
         await anyio.sleep(fault.seconds)
         if fault.kind in ("drop_before", "drop_after"):
             await hang_up(scope, receive, Dropped(fault.kind))
-            return
-        if fault.kind in ("delay", "truncate"):
-            answer = answer or await self._answer(scope, receive)
-        if fault.kind == "truncate" and answer:
-            await self._truncate(answer, scope, receive, send)
-        elif fault.kind == "delay" and answer:
-            await answer.send(send)
+        elif fault.kind == "truncate":
+            await self._truncate(answer or await ask(), scope, receive, send)
+        elif fault.kind == "delay":
+            await (answer or await ask()).send(send)
         else:
             await self._spoilt(fault).send(send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, record: Record, scope: Scope, receive: Receive) -> Answer:
+        """What the API answers. What it did is recorded, whatever becomes of the answer."""
         answer = Answer(0)
 
         async def hold(message: Message) -> None:
@@ -126,6 +134,8 @@ class Wire:
                 answer.body += message.get("body", b"")
 
         await self._inner(scope, receive, hold)
+        if record is not None and answer.status == 200:
+            _note_outcome(record, answer)
         return answer
 
     async def _truncate(self, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,7 +147,11 @@ class Wire:
         """The answer of a fault that answers."""
         status = fault.code or (502 if fault.kind == "html" else 200)
         content, media_type = self._content(fault, status)
-        headers = {"content-type": media_type, "content-length": str(len(content))}
+        headers = {
+            "content-type": media_type,
+            "content-length": str(len(content)),
+            "x-request-id": f"faulty-{status}",
+        }
         if fault.retry_after is not None:
             headers["retry-after"] = str(fault.retry_after)
         headers |= {name.lower(): value for name, value in fault.headers.items()}
@@ -159,7 +173,7 @@ class Wire:
         refusal = Refusal(
             status, fault.message, param=fault.param, suggestion=fault.fallback_suggestion
         )
-        body = envelope(refusal, self._emulator.generation)
+        body = envelope(refusal, self._options.generation)
         if fault.type is not None:
             body["error"]["type"] = fault.type
         return body
@@ -205,18 +219,26 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _stamping(send: Send, request_id: str, record: Record) -> Send:
-    async def stamped(message: MutableMapping[str, Any]) -> None:
+def _noting_status(send: Send, submit: Submit) -> Send:
+    async def noting(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            if isinstance(record, Submit):
-                record.status = message["status"]
+            submit.status = message["status"]
         await send(message)
 
-    return stamped
+    return noting
 
 
-def _loosely(body: bytes) -> Any:
+def _note_outcome(record: Submit | Read, answer: Answer) -> None:
+    task = json.loads(answer.body)
+    if isinstance(record, Read):
+        record.status = task["status"]
+        return
+    record.task_id = task["id"]
+    record.replayed = any(name == b"idempotency-replayed" for name, _ in answer.headers)
+    record.accepted = not record.replayed
+
+
+def _json_or_none(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -1,76 +1,94 @@
-"""For tests in other processes: read the state, script faults and fates. Off unless asked for."""
+"""What other processes need: the state, scripted faults and outcomes, the OpenAPI document."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
-from wan25_mcp.emulator.fates import Fate
-from wan25_mcp.emulator.faults import Fault
+from tests.emulator_lab.faults import Fault
+from tests.emulator_lab.openapi import describe
+from tests.emulator_lab.outcomes import Outcome
+from wan25_mcp.emulator.app import answer_refusals
 from wan25_mcp.emulator.refusals import Refusal
 from wan25_mcp.emulator.rules import read_json
 
 if TYPE_CHECKING:
-    from wan25_mcp.emulator.emulator import Emulator
+    from starlette.types import ASGIApp
+
+    from tests.emulator_lab.emulator import Emulator
 
 
-def routes(emulator: Emulator) -> list[Route]:
-    desk = Desk(emulator)
-    return [
-        Route("/_emulator/state", desk.state, methods=["GET"]),
-        Route("/_emulator/faults", desk.faults, methods=["POST"]),
-        Route("/_emulator/fates", desk.fates, methods=["POST"]),
-        Route("/_emulator/samples", desk.samples, methods=["POST"]),
+def with_admin(app: ASGIApp, emulator: Emulator) -> ASGIApp:
+    """The app with addresses for tests. Its lifespan runs the emulator."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None, None]:
+        async with emulator.running():
+            yield
+
+    async def openapi(request: Request) -> Response:
+        origin = str(request.base_url).rstrip("/")
+        return JSONResponse(describe(origin, emulator.options.generation))
+
+    admin = Admin(emulator)
+    scripted = [
+        Route("/_emulator/state", admin.state, methods=["GET"]),
+        Route("/_emulator/faults", admin.faults, methods=["POST"]),
+        Route("/_emulator/outcomes", admin.outcomes, methods=["POST"]),
+        Route("/_emulator/samples", admin.samples, methods=["POST"]),
     ]
+    routes = [
+        Route("/openapi.json", openapi, methods=["GET"]),
+        *(scripted if emulator.admin else []),
+        Mount("/", app),
+    ]
+    outer = Starlette(routes=routes, lifespan=lifespan)
+    outer.router.redirect_slashes = False
+    answer_refusals(outer, emulator.options)
+    return outer
 
 
 MAX_SAMPLE = 6000
 
 
-class Desk:
+class Admin:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
     async def state(self, _: Request) -> Response:
-        self._check_open()
         return JSONResponse(self._emulator.state())
 
     async def faults(self, request: Request) -> Response:
-        self._check_open()
         return await _scripted(request, Fault, self._emulator.fault)
 
-    async def fates(self, request: Request) -> Response:
-        self._check_open()
-        return await _scripted(request, Fate, self._emulator.fate)
+    async def outcomes(self, request: Request) -> Response:
+        return await _scripted(request, Outcome, self._emulator.outcome)
 
     async def samples(self, request: Request) -> Response:
         """Host a sample picture; answers `{"url": …}`. Body: `{"width", "height"}`, optional."""
-        self._check_open()
         size = {"width": 640, "height": 480} | read_json(await request.body() or b"{}")
         if not all(type(side) is int and 1 <= side <= MAX_SAMPLE for side in size.values()):
             raise Refusal(400, f"width and height are integers up to {MAX_SAMPLE}")
         link = self._emulator.sample_image_url(size["width"], size["height"])
         return JSONResponse({"url": link})
 
-    def _check_open(self) -> None:
-        if not self._emulator.admin:
-            raise Refusal(404)
-
 
 async def _scripted(request: Request, kind: type[Any], script: Callable[[Any], None]) -> Response:
-    words = read_json(await request.body())
+    fields = read_json(await request.body())
     try:
-        item = kind(**words)
+        item = kind(**fields)
         _check_types(item)
         script(item)
     except (TypeError, ValueError) as error:
         raise Refusal(400, str(error)) from error
-    return JSONResponse({"scripted": words})
+    return JSONResponse({"scripted": fields})
 
 
 def _check_types(item: Any) -> None:

@@ -1,7 +1,7 @@
 """The emulator without a socket: an httpx2 transport onto its app.
 
-Each request is served by a task of the emulator's, not the caller's: a caller who gives up leaves
-a request behind that is carried out all the same, as over a network.
+A task of the emulator serves each request: a request whose caller gives up is carried out
+nevertheless, as over a network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import anyio
 import httpx2
 from anyio.abc import TaskGroup
 
-from wan25_mcp.emulator.wire import Answer, Dropped
+from tests.emulator_lab.wire import Answer, Dropped
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -52,7 +52,7 @@ async def _detached(request: httpx2.Request) -> httpx2.Request:
 
 
 class _Exchange:
-    """One request on the emulator's side of the fence."""
+    """One request, served in the emulator's task group."""
 
     def __init__(self, server: httpx2.ASGITransport, request: httpx2.Request) -> None:
         self._server = server
@@ -97,7 +97,7 @@ def _broken(answer: Answer, request: httpx2.Request) -> httpx2.Response:
 
 
 class _Torn(httpx2.AsyncByteStream):
-    """A body that ends before its time."""
+    """A body that ends too early."""
 
     def __init__(self, part: bytes, request: httpx2.Request) -> None:
         self._part = part

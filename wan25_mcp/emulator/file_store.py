@@ -1,10 +1,11 @@
-"""The file service's shelf: what was uploaded, and for how long. No HTTP."""
+"""What was uploaded to the file service, and for how long. No HTTP."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -38,63 +39,70 @@ class StoredFile:
     content: bytes
     mime_type: str
     stored_at: float
+    link: str
 
     @property
     def expires_at(self) -> float:
         return self.stored_at + LIFETIME_SECONDS
 
-    def described(self, origin: str) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """The `data` of an upload's answer."""
-        link = f"{origin}/files/{self.id}/{quote(self.name)}"
         return {
             "file_id": self.id,
             "file_name": self.name,
             "file_size": len(self.content),
             "mime_type": self.mime_type,
-            "file_url": link,
-            "download_url": f"{link}?download=1",
+            "file_url": self.link,
+            "download_url": f"{self.link}?download=1",
             "upload_time": _iso(self.stored_at),
             "expires_at": _iso(self.expires_at),
         }
 
 
-class Shelf:
-    """Files by id, until they expire."""
+class FileStore:
+    """Files by id, until they expire. Their links lead to `origin`."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        new_id: Callable[[int], str],
+        origin: Callable[[], str],
+    ) -> None:
+        self._clock = clock
+        self._new_id = new_id
+        self._origin = origin
         self._files: dict[str, StoredFile] = {}
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def put(self, file_id: str, content: bytes, name: str | None, now: float) -> StoredFile:
+    def upload(self, content: bytes, name: str | None) -> StoredFile:
         """Store an image. Raises: BadUpload."""
-        mime_type, ending = identify(content)
-        name = _safe_name(name or f"{file_id}{ending}")
-        self._files[file_id] = StoredFile(file_id, name, content, mime_type, now)
-        return self._files[file_id]
+        mime_type, extension = identify(content)
+        return self.put(content, name or f"image{extension}", mime_type)
 
-    def put_anything(
-        self, file_id: str, content: bytes, name: str, mime_type: str, now: float
-    ) -> StoredFile:
-        """For tests: a file the service itself would refuse, such as HTML or HEIC."""
-        self._files[file_id] = StoredFile(file_id, _safe_name(name), content, mime_type, now)
-        return self._files[file_id]
+    def put(self, content: bytes, name: str, mime_type: str) -> StoredFile:
+        """Store anything, also what an upload refuses, such as HTML or HEIC."""
+        file_id = f"file_{self._new_id(16)}"
+        link = f"{self._origin()}/files/{file_id}/{quote(_safe_name(name))}"
+        stored = StoredFile(file_id, _safe_name(name), content, mime_type, self._clock(), link)
+        self._files[file_id] = stored
+        return stored
 
-    def find(self, file_id: str, now: float) -> StoredFile | None:
+    def find(self, file_id: str) -> StoredFile | None:
         found = self._files.get(file_id)
-        return found if found and now < found.expires_at else None
+        return found if found and self._clock() < found.expires_at else None
 
 
 def identify(content: bytes) -> tuple[str, str]:
-    """The type and usual ending of an uploadable image, by its first bytes. Raises: BadUpload."""
+    """MIME type and extension of an uploadable image, by its first bytes. Raises: BadUpload."""
     if not content:
         raise BadUpload(400, "File is empty")
     if len(content) > MAX_FILE_BYTES:
         raise BadUpload(413, "File too large")
-    for signature, mime_type, ending in SIGNATURES:
+    for signature, mime_type, extension in SIGNATURES:
         if signature.match(content):
-            return mime_type, ending
+            return mime_type, extension
     raise BadUpload(400, "Unsupported file type: only jpeg, png, gif and webp images")
 
 

@@ -1,15 +1,14 @@
 """What the emulator reaches on the network: images to read, callbacks to make.
 
-The one place that opens connections. Its own origin is reached in memory, so that a file uploaded
-to it can be an input without a socket. Everything else goes through `outside` when given (tests
-play the world with it, and no name is looked up then), else through the real network, where
-addresses are checked by spelling and by look-up. A host that changes its address between the
-look-up and the connection is not caught.
+The one place that opens connections. The emulator's own origin is reached in memory, so that a
+file uploaded to it can be an input without a socket. Everything else goes through `outside` when
+given (then no name is resolved), else through the real network, where addresses are checked by
+spelling and by resolving. A host that changes its address between the two is not caught.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -17,7 +16,8 @@ from urllib.parse import urljoin
 import anyio
 
 from wan25_mcp.emulator.addresses import BadAddress, check_host, check_resolved, origin, split
-from wan25_mcp.emulator.virtual import in_thread
+from wan25_mcp.emulator.options import EmulatorOptions
+from wan25_mcp.emulator.tasks import TaskFailed
 
 if TYPE_CHECKING:
     import httpx2
@@ -30,24 +30,25 @@ CALLBACK_SECONDS = 10.0
 HEADERS = {"user-agent": "wan25-emulator", "accept-encoding": "identity"}
 
 
-class Unreachable(Exception):
-    """A download that gave no bytes, with the reason."""
+class Network:
+    """Downloads and posts within the API's limits and address rules.
 
-
-class Reach:
-    """Downloads and posts within the API's limits and address rules."""
+    Args:
+        own_origin: The emulator's, reached through the transport that `inside` makes.
+    """
 
     def __init__(
         self,
-        inside: Callable[[], httpx2.AsyncBaseTransport],
-        outside: httpx2.AsyncBaseTransport | None,
+        options: EmulatorOptions,
         own_origin: Callable[[], str],
-        allow_loopback: bool,
+        inside: Callable[[], httpx2.AsyncBaseTransport],
+        in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
-        self._inside = inside
-        self._world = outside
+        self._outside = options.outside
+        self._allow_loopback = options.allow_loopback
         self._own_origin = own_origin
-        self.allow_loopback = allow_loopback
+        self._inside = inside
+        self._in_thread = in_thread
         self._clients: dict[bool, httpx2.AsyncClient] = {}
 
     async def aclose(self) -> None:
@@ -56,18 +57,20 @@ class Reach:
         self._clients.clear()
 
     async def download(self, url: str) -> bytes:
-        """The bytes behind a link. Raises: Unreachable."""
+        """The bytes behind a link. Raises: TaskFailed."""
         import httpx2
 
+        reason = "the link could not be reached"
         try:
             with anyio.fail_after(DOWNLOAD_SECONDS):
                 return await self._follow(url)
-        except TimeoutError as error:
-            raise Unreachable("the download timed out") from error
+        except TimeoutError:
+            reason = "the download timed out"
         except BadAddress as error:
-            raise Unreachable(str(error)) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            raise Unreachable("the link could not be reached") from error
+            reason = str(error)
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
+            pass
+        raise _unreachable(reason)
 
     async def post(self, url: str, body: bytes) -> int:
         """The status a callback address answers. Raises: BadAddress, TimeoutError, HTTPError."""
@@ -84,44 +87,49 @@ class Reach:
                 if not answer.has_redirect_location:
                     return await _read(answer)
                 url = urljoin(url, answer.headers["location"])
-        raise Unreachable("too many redirects")
+        raise _unreachable("too many redirects")
 
     async def _client_for(self, url: str) -> httpx2.AsyncClient:
-        own = origin(url) == origin(self._own_origin())
-        if not own:
+        is_own = origin(url) == origin(self._own_origin())
+        if not is_own:
             await self._check(split(url).hostname or "")
-        return await self._client(own)
+        if is_own not in self._clients:
+            self._clients[is_own] = await self._open(self._inside() if is_own else self._outside)
+        return self._clients[is_own]
 
     async def _check(self, host: str) -> None:
-        check_host(host, allow_loopback=self.allow_loopback)
-        if self._world is None:
-            await check_resolved(host, allow_loopback=self.allow_loopback)
-
-    async def _client(self, own: bool) -> httpx2.AsyncClient:
-        if own not in self._clients:
-            self._clients[own] = await self._open(self._inside() if own else self._world)
-        return self._clients[own]
+        check_host(host, allow_loopback=self._allow_loopback)
+        if self._outside is None:
+            await check_resolved(host, allow_loopback=self._allow_loopback)
 
     async def _open(self, transport: httpx2.AsyncBaseTransport | None) -> httpx2.AsyncClient:
         import httpx2
 
-        settings: dict[str, Any] = {"trust_env": False, "timeout": DOWNLOAD_SECONDS}
-        if transport is not None:
-            return httpx2.AsyncClient(transport=transport, **settings)
-        # Reading the certificates from disk blocks: in a thread.
-        return await in_thread(lambda: httpx2.AsyncClient(**settings))
+        def client() -> httpx2.AsyncClient:
+            return httpx2.AsyncClient(
+                transport=transport, trust_env=False, timeout=DOWNLOAD_SECONDS
+            )
+
+        # Without a transport it reads certificates from the disk, which blocks.
+        found: httpx2.AsyncClient = await self._in_thread(client)
+        return found
 
 
 async def _read(answer: httpx2.Response) -> bytes:
     if answer.status_code != 200:
-        raise Unreachable(f"the link answered {answer.status_code}")
+        raise _unreachable(f"the link answered {answer.status_code}")
     announced = answer.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 9 or int(announced) > MAX_BYTES):
-        raise Unreachable("the image is larger than 10 MB")
+        raise _unreachable("the image is larger than 10 MB")
     found = bytearray()
     async with aclosing(answer.aiter_raw()) as chunks:
         async for chunk in chunks:
             found += chunk
             if len(found) > MAX_BYTES:
-                raise Unreachable("the image is larger than 10 MB")
+                raise _unreachable("the image is larger than 10 MB")
     return bytes(found)
+
+
+def _unreachable(reason: str) -> TaskFailed:
+    message = f"The image could not be downloaded: {reason}."
+    return TaskFailed("image_processing_error", message)

@@ -1,4 +1,4 @@
-"""The script of faults: what goes wrong, where and when. Knows nothing of how it is played."""
+"""The script of faults: what goes wrong, where and when. Does not know how it is done."""
 
 from __future__ import annotations
 
@@ -19,23 +19,21 @@ Trouble = Literal[
 ]
 # Without `accepted`, these leave the request done; the others leave it undone.
 ACCEPTING: frozenset[str] = frozenset({"drop_after", "delay", "truncate", "garbage_json", "empty"})
-CONNECTION: frozenset[str] = frozenset({"refuse", "drop_before", "drop_after", "truncate"})
 
 
 @dataclass(frozen=True)
 class Fault:
     """One thing that goes wrong at `endpoint`.
 
-    `refuse`: no connection. `drop_before` / `drop_after`: the connection dies before or after the
-    request was carried out. `delay`: the answer comes `seconds` late (the request is carried out
+    `refuse`: no connection. `drop_before` / `drop_after`: the connection is cut before or after the
+    request is carried out. `delay`: the answer comes `seconds` late (the request is carried out
     at once; `accepted=False` carries it out late). `truncate`: half of the answer. `html`: a
-    proxy's page under `code`. `status`: the envelope under `code`, worded by `message`, `type`,
-    `param`, `fallback_suggestion`; `body` replaces it whole. `garbage_json`, `empty`: a 200 nobody
-    can read.
+    proxy's page under `code`. `status`: the envelope under `code` with `message`, `type`, `param`,
+    `fallback_suggestion`; `body` replaces all of it. `garbage_json`, `empty`: an unreadable 200.
 
-    `seconds` also delays the other kinds. `accepted` overrides whether the request was carried out
-    all the same, such as a 502 after the task was made. `skip` lets that many requests pass first;
-    `times` is how often it strikes (0: always).
+    `seconds` also delays the other kinds. `accepted` overrides whether the request is carried out
+    nevertheless, such as a 502 after the task was made. `skip` lets that many requests pass first.
+    `times` is how many requests it applies to (0: all).
     """
 
     endpoint: Endpoint
@@ -63,11 +61,7 @@ class Fault:
     def carried_out(self) -> bool:
         return self.kind in ACCEPTING if self.accepted is None else self.accepted
 
-    @property
-    def is_connection(self) -> bool:
-        return self.kind in CONNECTION
-
-    def strikes(self, endpoint: str) -> bool:
+    def applies_to(self, endpoint: str) -> bool:
         return self.endpoint in (endpoint, "any")
 
 
@@ -78,7 +72,7 @@ class Scripted(Protocol):
     def times(self) -> int: ...
     @property
     def skip(self) -> int: ...
-    def strikes(self, endpoint: str) -> bool: ...
+    def applies_to(self, endpoint: str) -> bool: ...
 
 
 T = TypeVar("T", bound=Scripted)
@@ -92,7 +86,7 @@ class _Line(Generic[T]):
 
 
 class Script(Generic[T]):
-    """Items struck in order; of those that match a request, the first with nothing to skip."""
+    """Items in order. A request takes the first that applies to it and has nothing left to skip."""
 
     def __init__(self) -> None:
         self._lines: list[_Line[T]] = []
@@ -108,13 +102,13 @@ class Script(Generic[T]):
 
     def take(self, endpoint: str) -> T | None:
         for line in self._lines:
-            if line.item.strikes(endpoint):
+            if line.item.applies_to(endpoint):
                 if not line.skip:
-                    return self._strike(line)
+                    return self._use(line)
                 line.skip -= 1
         return None
 
-    def _strike(self, line: _Line[T]) -> T:
+    def _use(self, line: _Line[T]) -> T:
         if line.left is not None:
             line.left -= 1
             if not line.left:

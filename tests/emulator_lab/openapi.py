@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wan25_mcp.emulator.refusals import MODEL, Generation
+from wan25_mcp.emulator.options import Generation
+from wan25_mcp.emulator.refusals import MODEL
 from wan25_mcp.emulator.rules import MAX_CALLBACK_URL, MAX_IMAGES_IN, MAX_IMAGES_OUT, MAX_PROMPT
 
 Schema = dict[str, Any]
@@ -201,6 +202,6 @@ def _upload_answers() -> Schema:
 
 
 def _task_id(generation: Generation) -> Schema:
-    """The later generation tells an id that cannot be (400) from one it does not know (404)."""
+    """The later generation answers 400 to an impossible id and 404 to an unknown one."""
     shape = {"pattern": "^task-[^/]*$"} if generation == "later" else {"minLength": 1}
     return {"name": "task_id", "in": "path", "required": True, "schema": TEXT | shape}

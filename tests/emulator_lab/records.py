@@ -1,7 +1,9 @@
-"""What the emulator remembers of what reached it, and of what it sent. No behaviour."""
+"""What is recorded of what reached the emulator, and of what it sent."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,7 +13,7 @@ class Submit:
     """One POST to the submit address, however it ended.
 
     `status` is None while unanswered and when the connection was dropped; `accepted` says whether
-    a task was made and its credits reserved, whatever the caller was told.
+    a task was made and its credits reserved, whatever was answered.
     """
 
     body: Any
@@ -55,3 +57,21 @@ class Delivery:
     @property
     def delivered(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
+
+
+@dataclass
+class Records:
+    """Everything in the order it happened. `clock` gives the times."""
+
+    clock: Callable[[], float]
+    submits: list[Submit] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    queries: Counter[str] = field(default_factory=Counter)
+    deliveries: list[Delivery] = field(default_factory=list)
+    leaked_keys: list[str] = field(default_factory=list)
+
+    def delivery(self, url: str, body: dict[str, Any]) -> Delivery:
+        """Record one more attempt to call back about a task."""
+        attempt = 1 + sum(one.task_id == body["id"] for one in self.deliveries)
+        self.deliveries.append(Delivery(body["id"], url, attempt, self.clock(), body))
+        return self.deliveries[-1]
