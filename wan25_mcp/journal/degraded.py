@@ -37,7 +37,8 @@ class _Unwritten:
 class DegradedJournal:
     """The methods of a journal that the editor uses after a submit was sent, and for polling.
 
-    They mean the same as in `Journal`, for one owner, and do not raise when the storage fails.
+    They mean the same as in `Journal`, for one owner. Except for `find_or_fail`, they do not raise
+    when the storage fails.
 
     Args:
         owner: Returns the current owner.
@@ -115,7 +116,7 @@ class DegradedJournal:
                 del self._unwritten.snapshots[task_id]
 
     async def _ask(self, default: T, question: Callable[[str], Awaitable[T]]) -> T:
-        """What the journal says for the current owner; `default` when it is unavailable."""
+        """The journal's answer for the current owner; `default` when it is unavailable."""
         try:
             return await question(await self._owner())
         except JournalUnusable as error:

@@ -56,7 +56,8 @@ def acquire_save(
         update(tasks)
         .where(
             *_of(tasks, owner, task_id),
-            # A lease that ends later than a new one was acquired before the clock was set back.
+            # A lease that ends later than a new one was acquired before the clock was set back:
+            # ignored.
             or_(tasks.c.followed_until < now, tasks.c.followed_until > now + lease),
         )
         .values(followed_until=now + lease)
@@ -71,8 +72,8 @@ def release_save(connection: Connection, owner: str, task_id: str) -> None:
 def renew_save(
     connection: Connection, owner: str, task_id: str, *, now: float, lease: float
 ) -> None:
-    held = update(tasks).where(*_of(tasks, owner, task_id), tasks.c.followed_until > 0)
-    connection.execute(held.values(followed_until=now + lease))
+    acquired = (*_of(tasks, owner, task_id), tasks.c.followed_until > 0)
+    connection.execute(update(tasks).where(*acquired).values(followed_until=now + lease))
 
 
 def unsaved(

@@ -163,7 +163,7 @@ class Journal(Protocol):
         ...
 
     async def acquire_save(self, owner: str, task_id: str, *, now: float, lease: float) -> bool:
-        """Acquire the lease to save a task's images, so that one process saves them at a time."""
+        """Acquire the lease to save a task's images; False when another process holds it."""
         ...
 
     async def release_save(self, owner: str, task_id: str) -> None:

@@ -1,7 +1,7 @@
 """The tables, their version, and the migration of older ones.
 
-Every row belongs to an owner, and every query names the owner. Two accounts that may read the same
-task each have their own snapshot of it.
+Every row belongs to an owner, and all that an account reads is selected by its owner. Two accounts
+that may read the same task each have their own snapshot of it.
 """
 
 from __future__ import annotations
