@@ -61,8 +61,6 @@ MODULE_LINES: Final = 300
 FUNCTION_LINES: Final = 30
 PARAMETERS: Final = 7
 LONG_MODULES: Final = {
-    "editing/editor.py",
-    "editing/submitter.py",
     "inputs/decode.py",
     "inputs/read.py",
     "outputs/download.py",
@@ -71,8 +69,6 @@ LONG_MODULES: Final = {
     "settings.py",
 }
 LONG_FUNCTIONS: Final = {
-    "editing/editor.py:_hold",
-    "editing/editor.py:edit",
     "emulator/emulator.py:__init__",
     "emulator/openapi.py:_paths",
     "hosting/app.py:create_app",

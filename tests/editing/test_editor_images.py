@@ -342,5 +342,5 @@ async def test_a_save_that_another_process_died_in_is_taken_over_after_its_lease
         edit = await stage.editor.wait(edit, timeout=9)
         assert edit.saved == ()
         assert "Another process is saving it" in edit.notes[0]
-        edit = await stage.editor.keep(edit)
+        edit = await stage.editor.save(edit)
     assert len(edit.saved) == 1

@@ -24,7 +24,7 @@ from tests.stage import the_owner
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs import folder
-from wan25_mcp.outputs.archiver import MAX_PROBLEMS, Archiver, Saving, Wanted
+from wan25_mcp.outputs.archiver import MAX_PROBLEMS, Archiver, SaveRequest, Saving
 from wan25_mcp.outputs.download import NotDownloaded
 from wan25_mcp.outputs.save import (
     NotSaved,
@@ -407,7 +407,7 @@ async def test_reasons_for_not_saving_do_not_pile_up(tmp_path: Path) -> None:
         archiver = Archiver(fetch, journal, the_owner, tasks, saving)
         for number in range(MAX_PROBLEMS + 50):
             links = ("https://cdn.example/1.png",)
-            await archiver.keep(Wanted(f"task-{number}", links, "p", time.time() + 60, True))
+            await archiver.save(SaveRequest(f"task-{number}", links, "p", time.time() + 60, True))
         assert len(archiver._problems) == MAX_PROBLEMS
         assert await archiver.problem("task-0") is None
         problem = await archiver.problem(f"task-{MAX_PROBLEMS + 49}")

@@ -20,7 +20,8 @@ import pytest
 
 from tests.stage import T0, Stage, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
-from wan25_mcp.editing.editor import Editor, OnProgress, margin
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.waiting import OnProgress, margin
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.statuses import is_settled

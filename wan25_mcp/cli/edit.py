@@ -171,7 +171,7 @@ async def _finish(editor: Editor, edit: Edit) -> int:
         edit = await _wait(editor, edit)
     if edit.image_urls:
         say("Saving")
-        edit = await editor.keep(edit)
+        edit = await editor.save(edit)
     return _tell(edit, told) or int(len(edit.saved) < len(edit.image_urls))
 
 

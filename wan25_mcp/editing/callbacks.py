@@ -1,8 +1,8 @@
-"""Addresses at which the provider says that a task is settled, and what is done when it does.
+"""Callback addresses, and what a callback does.
 
-Each submit carries one of its own, which nobody else knows. A callback is a hint and never
-believed: the API itself is asked. It also proves that a submit of unknown outcome was accepted, for
-its address was in nothing else; which task that is, the API must confirm.
+Each submit has an address of its own, with a secret. A callback is a hint and never believed: the
+API is asked. A callback also proves that a submit of unknown outcome was accepted, because only
+that submit carried its address; the API must confirm which task it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wan25_mcp.provider.client import Client
 logger = logging.getLogger(__name__)
 
 _TRIES: Final = 6
-"""How often the API is asked about a task that a callback names, and a journal that is away."""
+"""How often the API, or an unavailable journal, is asked because of one callback."""
 
 _MAX_REMEMBERED: Final = 10_000
 
@@ -39,8 +39,8 @@ class Address:
     """Where the provider may call about one submit.
 
     Args:
-        url: What is sent; a secret.
-        digest: What is kept of it.
+        url: The address that is sent to the provider; a secret.
+        digest: SHA-256 of its secret, in hex, for the journal.
     """
 
     url: str
@@ -48,7 +48,7 @@ class Address:
 
 
 def new_address(base: str, handle: str) -> Address:
-    """An address that was never used."""
+    """A new address."""
     secret = secrets.token_urlsafe(32)
     return Address(f"{base}/{handle}/{secret}", _digest(secret))
 
@@ -86,7 +86,7 @@ class Callbacks:
         self._digests: dict[str, str] = {}
 
     def note(self, handle: str, address: Address) -> None:
-        """Remember an address of this process's, so that it is known without the journal."""
+        """Remember an address made here, so that it is recognised without the journal."""
         self._digests[handle] = address.digest
         if len(self._digests) > _MAX_REMEMBERED:
             del self._digests[next(iter(self._digests))]
@@ -98,15 +98,15 @@ class Callbacks:
     async def called(self, handle: str, secret: str, hint: str | None) -> bool:
         """Somebody called the address of a submit; returns whether they knew its secret.
 
-        What follows happens after the return: the caller is answered at once.
+        The task is polled after the return: the caller is answered at once.
 
         Args:
             hint: The task id they named.
 
         Raises:
-            JournalUnusable: The journal cannot be read, so nobody knows whether they did.
+            JournalUnusable: The journal cannot be read, so it is not known whether they did.
         """
-        if not self.knows(handle, secret):  # else the journal may be away: they call but 4 times
+        if not self.knows(handle, secret):  # works without the journal: there are only 4 calls
             intent = await self._journal.find_or_fail(handle, now=self._clock())
             expected = (intent.callback if intent else None) or _NO_HASH
             if not hmac.compare_digest(_digest(secret), expected):
@@ -124,20 +124,20 @@ class Callbacks:
             if intent is not None and intent.task_id is not None:
                 await self._poller.wake(intent.task_id, intent)
         except Exception:
-            logger.exception("Heeding a callback of %s ended unexpectedly", handle)
+            logger.exception("Processing a callback of %s ended unexpectedly", handle)
         finally:
             self._under_way.discard(handle)
 
     async def _ended(self, handle: str) -> Intent | None:
-        """What came of a submit; a callback may be quicker than its answer."""
+        """The intent of a submit that has ended; a callback may be quicker than its answer."""
         for failures in range(1, _TRIES + 1):
             if (intent := await self._submitted(handle)) is not None:
                 return intent
-            await anyio.sleep(pause_after_failure(failures, None, 0.5))  # the journal is away
+            await anyio.sleep(pause_after_failure(failures, None, 0.5))
         return None
 
     async def _resolve(self, intent: Intent, task_id: str) -> Intent | None:
-        """Find the task of a submit whose outcome was unknown, if it is the one named."""
+        """Resolve a submit of unknown outcome, if the API confirms the task that was named."""
         now = self._clock()
         if await self._journal.find(task_id, now=now) is not None:
             logger.warning("A callback of %s names the task of another edit", intent.handle)

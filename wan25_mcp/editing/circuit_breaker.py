@@ -1,6 +1,6 @@
-"""Stops submits while the provider keeps failing, so that a broken hour costs no unknown outcomes.
+"""Pauses submits while the provider keeps failing: each could have an unknown outcome.
 
-No I/O; the caller tells the time. Looks at tasks are never stopped.
+No I/O; the caller passes the time. Polls are never paused.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ LONGEST_PAUSE: Final = 600.0
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Counts failures of the service in a row; closed again by the first success.
+    """Counts failures of the service in a row; the first success resets it.
 
-    After its pause it lets one submit through, to try; the others wait for what comes of it.
+    After the pause it lets one submit through; the others wait for its outcome.
     """
 
     failures: int = 0
@@ -29,18 +29,18 @@ class CircuitBreaker:
         return self.open_until - now if now < self.open_until else None
 
     def started(self, now: float) -> None:
-        """A submit is on its way."""
+        """A submit was started."""
         if self.failures >= FAILURES_TO_OPEN and self.pause(now) is None:
             self.trying, self.open_until = True, now + FIRST_PAUSE
 
     def succeeded(self) -> None:
-        """The provider answered sensibly, be it with a refusal."""
+        """The provider answered, with a task or a proper refusal."""
         self.failures, self.open_until, self.trying = 0, 0.0, False
 
     def failed(self, now: float) -> None:
-        """The service failed. The fifth time in a row stops submits; each later one for longer."""
+        """The service failed. The fifth time in a row pauses submits; each later one for longer."""
         if self.pause(now) is not None and not self.trying:
-            return  # one of those already under way; it tells nothing new
+            return  # one that was under way already
         self.failures, self.trying = self.failures + 1, False
         if self.failures >= FAILURES_TO_OPEN:
             again = self.failures - FAILURES_TO_OPEN

@@ -1,7 +1,6 @@
-"""What is known of an edit at one moment, told in one shape. No I/O.
+"""What is known of an edit at one moment, in one shape. No I/O.
 
-Everything is derived from the journal's records: what an intent has come to, and what was last seen
-of its task.
+Everything is derived from the journal's records: the intent, and the latest snapshot of its task.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ class Edit:
     """What is known of one edit at one moment.
 
     Args:
-        task_id: The provider's id; while there is none, our handle, which works in its place.
+        task_id: The provider's id; while there is none, a handle that works in its place.
         progress: Percent.
         expires_at: When the links expire at the earliest.
         estimated_seconds: The provider's estimate of the whole run; optimistic.
-        joined: Whether the call that asked joined an earlier, equal one.
-        error: Why there is no edited image and will be none, or why this look failed.
+        deduplicated: Whether an identical earlier call had started it.
+        error: Why there will be no edited image, or why this poll failed.
     """
 
     task_id: str | None
@@ -51,7 +50,7 @@ class Progress:
 
     Args:
         elapsed: Seconds since the edit began.
-        typical: How many seconds such edits took here, if there were a few.
+        typical: How many seconds such edits typically take, if a few are known.
     """
 
     edit: Edit
@@ -68,12 +67,12 @@ class PastEdit:
     prompt: str | None
     n: int
     credits: float
-    """What it is counted with: the larger of estimated and reserved, or used once that is known."""
+    """What it counts against limits: the larger of estimated and reserved, or used once known."""
 
 
 def unseen(intent: Intent) -> Edit:
-    """An edit whose task was never seen: still being submitted, refused, or unknown."""
-    if intent.task_id is not None:  # accepted, and what was seen of it cannot be read now
+    """An edit without a snapshot: still being submitted, refused, or unknown."""
+    if intent.task_id is not None:  # accepted, but its snapshot cannot be read now
         return unread(intent.task_id)
     if intent.error is None:
         return Edit(task_id=intent.handle, status="submitting", charged="unknown")
@@ -83,7 +82,7 @@ def unseen(intent: Intent) -> Edit:
 
 
 def unread(name: str) -> Edit:
-    """An edit of which the journal alone could tell, and cannot be read now."""
+    """An edit that only the journal knows, while the journal cannot be read."""
     reason = ReadFailed(
         "The journal cannot be read now, so nothing can be said of this edit: it may exist, and "
         "may have been charged.",
@@ -96,7 +95,7 @@ def unread(name: str) -> Edit:
 
 
 def seen(snapshot: Snapshot, intent: Intent | None) -> Edit:
-    """An edit whose task was seen; without an intent, one of which is not known what was asked."""
+    """An edit with a snapshot of its task; without an intent, an edit made elsewhere."""
     task = snapshot.task
     links = links_of(task, intent)
     settled = is_settled(task.status)
@@ -115,7 +114,7 @@ def seen(snapshot: Snapshot, intent: Intent | None) -> Edit:
 
 
 def links_of(task: Task, intent: Intent | None) -> tuple[str, ...]:
-    """The links that are used: no more than were asked for, or can be, whatever was returned."""
+    """The links that are used: no more than were asked for, or are possible."""
     return task.image_urls[: intent.n if intent else MAX_IMAGES_OUT]
 
 
@@ -142,7 +141,7 @@ _CODE_WITHOUT_ONE: Final = {
 
 
 def _task_error(task: Task) -> TaskFailed | None:
-    """Why a settled task brought no image."""
+    """Why a settled task has no image."""
     is_empty = task.status == "completed" and not task.image_urls
     if task.status not in ("failed", "cancelled") and not is_empty:
         return None

@@ -8,32 +8,24 @@ a terminal, or of where the provider is.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.editing.callbacks import Address, new_address
-from wan25_mcp.editing.edit import Edit, PastEdit, Progress, seen, unread, unseen
+from wan25_mcp.editing.edit import Edit, PastEdit, seen, unread, unseen
 from wan25_mcp.editing.open_account import (
     HANDLE_PREFIX,
     OpenAccount,
-    is_open,
-    unknown,
-    unknown_everywhere,
 )
 from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.editing.submitter import LEASE_SECONDS
-from wan25_mcp.errors import InvalidRequest, ReadFailed, TaskFailed, Wan25Error
-from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
-from wan25_mcp.inputs.publisher import publisher_error_when_none
-from wan25_mcp.journal import Claim, ClaimRequest, Intent, JournalUnusable, fingerprint
-from wan25_mcp.polling.watch import Watch
+from wan25_mcp.editing.start import Start
+from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
+from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
+from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
+from wan25_mcp.journal import Intent, JournalUnusable
 from wan25_mcp.provider.models import EditRequest
 
 if TYPE_CHECKING:
@@ -46,14 +38,6 @@ SUBMIT_PATIENCE: Final = 3.0
 
 _WAKING_PAUSE: Final = 2.0
 """Seconds after which edits of an earlier process are looked for: answers come first."""
-
-_PROGRESS_SECONDS: Final = 5.0
-"""How often progress is reported to a waiting call, polls or none: some clients give up without."""
-
-_MARGIN: Final = 1.0
-_MARGIN_SHARE: Final = 0.1
-
-OnProgress = Callable[[Progress], Awaitable[None]]
 
 
 class Editor:
@@ -119,28 +103,10 @@ class Editor:
             Withheld: A limit set by the operator has no room; nothing was sent.
             JournalUnusable: The intent could not be written; nothing was sent.
         """
-        account = await self._opened()
         if isinstance(wanted, EditRequest):
             wanted = EditInput.of(wanted)
-        _check_publisher(account, wanted)
-        until = anyio.current_time() + patience
-        owner = await account.ownership.owner()
-        # From here on the intent has a life of its own: a caller who leaves must not leave it
-        # half-made.
-        with anyio.CancelScope(shield=True):
-            handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
-            address = self._callback_address(account, wanted, handle)
-            claim = await self._claim(account, wanted, owner, handle, address, force_new=force_new)
-            if not claim.deduplicated:
-                prepare = partial(self._prepare, account, wanted, owner, address)
-                submit = account.submitter.start(claim.intent, prepare)
-        if claim.deduplicated:
-            return await self._earlier(account, claim.intent, until)
-        with anyio.CancelScope(deadline=until):
-            await submit.ended.wait()
-        intent = submit.intent
-        edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
-        return replace(edit, notes=(*submit.changes, *edit.notes))
+        start = Start(await self._opened(), self._preparer, wanted)
+        return await start.edit(force_new=force_new, patience=patience)
 
     async def get(self, edit: Edit | str) -> Edit:
         """Poll an edit once, by what `edit` returned, a task id or a handle.
@@ -156,7 +122,7 @@ class Editor:
         task_id = _task_id(intent, name)
         if task_id is None:
             return await account.report(name)
-        return await account.results.kept(await account.poll(task_id, intent))
+        return await account.results.saved_soon(await account.poll(task_id, intent))
 
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
@@ -175,18 +141,17 @@ class Editor:
         until = anyio.current_time() + timeout - margin(timeout)
         account = await self._opened()
         found: Edit | None = None
-        intent: Intent | None = None
         with anyio.CancelScope(deadline=until):
-            intent = await _submitted(account, name, on_progress)
+            intent = await until_submitted(account, name, on_progress)
             if (task_id := _task_id(intent, name)) is not None:
                 async with account.poller.watching(task_id, intent) as watch:
                     try:
-                        await _settled(account, watch, intent, on_progress)
+                        await until_settled(account, watch, intent, on_progress)
                     finally:
-                        found = _seen_by(watch, intent)
-        if found is None:
-            found = await account.report(name)
-        return await account.results.kept(found, patience=max(until - anyio.current_time(), 0.0))
+                        found = seen_by(watch, intent)
+        found = found or await account.report(name)
+        left = max(until - anyio.current_time(), 0.0)
+        return await account.results.saved_soon(found, patience=left)
 
     def knows_callback(self, handle: str, secret: str) -> bool:
         """Whether this process made that callback address, as far as known without the journal."""
@@ -205,9 +170,9 @@ class Editor:
         """
         return await (await self._opened()).callbacks.called(handle, secret, hint)
 
-    async def keep(self, edit: Edit) -> Edit:
-        """Save a completed edit's images, however long that takes."""
-        return await (await self._opened()).results.keep(edit)
+    async def save(self, edit: Edit) -> Edit:
+        """Save a completed edit's images, however long that takes; returns it with the files."""
+        return await (await self._opened()).results.saved(edit)
 
     async def image(self, edit: Edit | str, number: int) -> bytes:
         """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
@@ -278,117 +243,6 @@ class Editor:
             self._used.set()
         return self._account
 
-    # --- submits ----------------------------------------------------------------------------
-
-    def _callback_address(
-        self, account: OpenAccount, wanted: EditInput, handle: str
-    ) -> Address | None:
-        """Where the provider is to call this server, unless the caller wants to be called."""
-        if self._options.callback_url is None or wanted.callback_url is not None:
-            return None
-        address = new_address(self._options.callback_url, handle)
-        account.callbacks.note(handle, address)
-        return address
-
-    async def _claim(
-        self,
-        account: OpenAccount,
-        wanted: EditInput,
-        owner: str,
-        handle: str,
-        address: Address | None,
-        *,
-        force_new: bool,
-    ) -> Claim:
-        return await account.journal.claim(
-            ClaimRequest(
-                handle=handle,
-                owner=owner,
-                fingerprint=fingerprint(wanted.content()),
-                n=wanted.n,
-                prompt=wanted.prompt,
-                holder=account.holder,
-                callback=address.digest if address else None,
-                address=account.connection.address,
-            ),
-            now=self._options.clock(),
-            window=0.0 if force_new else self._options.duplicate_window,
-            lease=LEASE_SECONDS,
-            allowance=account.account.allowance,
-            refusal=account.submitter.refusal(),
-        )
-
-    async def _prepare(
-        self, account: OpenAccount, wanted: EditInput, owner: str, address: Address | None
-    ) -> PreparedRequest:
-        if address is not None:
-            wanted = replace(wanted, callback_url=address.url)
-        return await self._preparer.prepare(
-            wanted,
-            account.connection.publisher,
-            account.journal,
-            owner=owner,
-            now=self._options.clock(),
-        )
-
-    async def _earlier(self, account: OpenAccount, intent: Intent, until: float) -> Edit:
-        """What is known of the edit that an identical call started."""
-        handle, edit = intent.handle, None
-        with anyio.CancelScope(deadline=until):
-            find = account.submitted if is_open(intent) else account.find_if_readable
-            intent = await find(handle) or intent
-            if intent.task_id is not None:
-                edit = _as_last_seen(await account.poll(intent.task_id, intent))
-        if edit is None:
-            edit = unseen(intent) if intent.stage == "unknown" else await account.report(handle)
-        patience = max(until - anyio.current_time(), 0.0)
-        return replace(await account.results.kept(edit, patience=patience), deduplicated=True)
-
-
-def _check_publisher(account: OpenAccount, wanted: EditInput) -> None:
-    """Check that local images have somewhere to go, before anything is journaled.
-
-    Raises:
-        SettingsError: They have not, and nothing was sent.
-    """
-    is_local = any(not isinstance(image, str) for image in wanted.images)
-    if is_local and account.connection.publisher is None:
-        raise publisher_error_when_none()
-
-
-async def _submitted(
-    account: OpenAccount, name: str, on_progress: OnProgress | None
-) -> Intent | None:
-    """Wait until a submit has ended, or a callback resolves it, reporting progress meanwhile."""
-    began = anyio.current_time()
-    while True:
-        with anyio.move_on_after(_PROGRESS_SECONDS):
-            return await account.submitted(name, await_callback=True)
-        if on_progress is not None:
-            known = await account.report(name)
-            await on_progress(Progress(known, anyio.current_time() - began))
-
-
-async def _settled(
-    account: OpenAccount, watch: Watch, intent: Intent | None, on_progress: OnProgress | None
-) -> None:
-    """Wait until a task is settled, reporting progress meanwhile."""
-    if on_progress is None:
-        while not watch.over:
-            await watch.changed()
-        return
-    typical = await account.poller.typical(intent)
-    while not watch.over:
-        known = seen(watch.snapshot, intent) if watch.snapshot else unknown(watch.task_id)
-        await on_progress(Progress(known, watch.age, typical))
-        with anyio.move_on_after(_PROGRESS_SECONDS):
-            await watch.changed()
-
-
-def margin(timeout: float) -> float:
-    """Safety margin in seconds, so that the answer arrives before the client's timeout."""
-    return min(_MARGIN, timeout * _MARGIN_SHARE)
-
 
 def _name_of(edit: Edit | str) -> str:
     if isinstance(edit, str):
@@ -411,20 +265,3 @@ def _task_id(intent: Intent | None, name: str) -> str | None:
             "recent edits.",
         )
     return name
-
-
-def _seen_by(watch: Watch, intent: Intent | None) -> Edit | None:
-    """What a wait has seen, with the reason why nothing newer is known, if so."""
-    known = seen(watch.snapshot, intent) if watch.snapshot else None
-    if watch.failure is None:
-        return known
-    if known is None and intent is None:
-        return unknown_everywhere(watch.task_id, watch.failure)
-    return replace(known or unknown(watch.task_id), error=watch.failure)
-
-
-def _as_last_seen(edit: Edit) -> Edit:
-    """An edit without the reason why nothing newer is known, if something was seen of it."""
-    if edit.status == "unknown" or isinstance(edit.error, TaskFailed):
-        return edit
-    return replace(edit, error=None)

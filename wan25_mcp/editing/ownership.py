@@ -1,8 +1,8 @@
-"""Whose edits the configured API key may see: an account outlives its keys.
+"""Which account an API key belongs to: an account outlives its keys.
 
-A key that was never used here may belong to an account whose earlier key made edits. The provider
-tells: whoever may read a task is its account. Asked once, and before anything is sent, since an
-identical edit made with the earlier key must not be paid for again.
+A key that was never used here may belong to the account of an earlier key. The provider knows: a
+key that may read a task belongs to the task's account. This is asked once, before anything is sent,
+because an identical edit made with the earlier key must not be paid for again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from wan25_mcp.journal import Journal, JournalUnusable
 from wan25_mcp.journal.records import NOTHING_SENT
 
 CHECK_SECONDS: Final = 3.0
-"""Time limit of the check: the call that waits for it must answer in time."""
+"""Time limit of the check: a call waits for it and must answer in time."""
 
 _PAUSE_SECONDS: Final = 5.0
-"""After a check that failed, the next is not made sooner."""
+"""Pause after a check that failed."""
 
 _NAMED: Final = "account-"
-"""How the owners begin that the operator has named; others are named after a key."""
+"""Prefix of the owners that the operator named. The others are named after their first key."""
 
 _NOT_THEIRS: Final = ("not_found", "permission", "invalid_request")
 
@@ -38,7 +38,7 @@ _WAYS_OUT: Final = (
 
 
 class OwnerUnknown(JournalUnusable):
-    """Whose edits the key may see cannot be told now, so nothing that costs money is sent."""
+    """The account of the key is not known now, so nothing that costs money is sent."""
 
     def __init__(self, cause: Wan25Error | None) -> None:
         said = cause.message if cause else "The provider did not answer in time."
@@ -54,7 +54,7 @@ class OwnerUnknown(JournalUnusable):
 
 
 class Ownership:
-    """Tells the owner of the edits made with the configured key.
+    """Finds the owner of an account's edits.
 
     Args:
         name: The operator's name for the account; None: the key tells.
@@ -79,7 +79,7 @@ class Ownership:
         self._asking = anyio.Lock()
 
     async def owner(self) -> str:
-        """The owner, as the journal names it.
+        """The owner's name in the journal.
 
         Raises:
             JournalUnusable: The journal cannot be read, or the provider could not be asked.

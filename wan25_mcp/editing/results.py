@@ -1,4 +1,4 @@
-"""The images of completed edits: saved, told of, found again, shown small."""
+"""The images of completed edits: saving them, their paths, their bytes, their previews."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from wan25_mcp.editing.options import Connection
 from wan25_mcp.editing.shared import Shared
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.journal import DegradedJournal, JournalUnusable, Unsaved, expires_at
-from wan25_mcp.outputs.archiver import PATIENCE, Archiver, Saving, Wanted, may_be_tried
+from wan25_mcp.outputs.archiver import PATIENCE, Archiver, SaveRequest, Saving
 from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded, download
 from wan25_mcp.outputs.previews import make_previews
+from wan25_mcp.outputs.retries import may_be_tried
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
 
 _AS_LONG_AS_IT_TAKES: Final = MAX_IMAGES_OUT * DOWNLOAD_SECONDS
 
 _TASKS_AT_ONCE: Final = 6
-"""Tasks whose images are saved at one time though nobody waits; fewer than images at one time, so
-that those somebody waits for find room."""
+"""Tasks whose images are saved at one time while nobody waits. Fewer than images at one time, so
+that there is room for those somebody waits for."""
 
 _LISTED: Final = 20
-"""Tasks that are read from the journal together. The slowest of them holds up the next ones."""
+"""Tasks read from the journal together. The slowest of them holds up the next ones."""
 
 
 class Results:
@@ -63,15 +64,15 @@ class Results:
 
     # --- saved ------------------------------------------------------------------------------
 
-    async def kept(self, edit: Edit, *, patience: float = PATIENCE) -> Edit:
-        """An edit whose images were saved, as far as that goes within `patience` seconds."""
+    async def saved_soon(self, edit: Edit, *, patience: float = PATIENCE) -> Edit:
+        """Save an edit's images, waiting at most `patience` seconds; returns it with the files."""
         if self._archiver is None or edit.status != "completed" or edit.task_id is None:
             return edit
         await self.save(edit.task_id, patience=min(patience, PATIENCE))
         return await self.with_files(edit)
 
-    async def keep(self, edit: Edit) -> Edit:
-        """An edit whose images were saved, however long that takes."""
+    async def saved(self, edit: Edit) -> Edit:
+        """Save an edit's images, however long that takes; returns it with the files."""
         if edit.status == "completed" and edit.task_id is not None:
             await self.save(edit.task_id)
         return await self.with_files(edit)
@@ -83,7 +84,7 @@ class Results:
         patience: float = _AS_LONG_AS_IT_TAKES,
         is_asked_for: bool = True,
     ) -> None:
-        """Save the images of a completed task while its links live; wait a little for it."""
+        """Save the images of a completed task, if its links are valid; wait `patience` seconds."""
         if self._archiver is None:
             return
         snapshot = await self._degraded.last_seen(task_id)
@@ -94,20 +95,22 @@ class Results:
             intent = await self._degraded.find(task_id, now=self._options.clock())
             prompt = (intent.prompt if intent else None) or ""
             links = links_of(snapshot.task, intent)
-            wanted = Wanted(task_id, links, prompt, expiry, is_asked_for)
-            await self._archiver.keep(wanted, patience=patience)
+            request = SaveRequest(task_id, links, prompt, expiry, is_asked_for)
+            await self._archiver.save(request, patience=patience)
 
     async def save_in_turn(self, task_id: str) -> None:
-        """Save the images of a completed task though nobody waits; a few tasks at one time."""
+        """Save the images of a completed task while nobody waits; a few tasks at one time."""
         async with self._turns:
             await self.save(task_id, is_asked_for=False)
 
     async def save_unsaved(self) -> None:
-        """Save what was completed while nobody asked, or could not be saved before, until nothing
-        is due. What fails is not due again for a while, so nothing is held up by it."""
+        """Save the images that are due: completed while nobody asked, or not saved before.
+
+        Returns when none is due. One that fails is not due again for a while.
+        """
         tried: set[str] = set()
         while due := set(await self._due()) - tried:
-            tried |= due  # also where the journal cannot say that it failed
+            tried |= due  # the journal may be unable to note a failure
             async with anyio.create_task_group() as tasks:
                 for task_id in due:
                     tasks.start_soon(self.save_in_turn, task_id)
@@ -124,7 +127,7 @@ class Results:
             return ()
 
     async def with_files(self, edit: Edit) -> Edit:
-        """An edit with the files it was saved in, or why there are none."""
+        """An edit with its files, or with a note why there are none."""
         if self._archiver is None or edit.status != "completed" or edit.task_id is None:
             return edit
         saved = await self._archiver.saved(edit.task_id, len(edit.image_urls))
@@ -143,7 +146,7 @@ class Results:
             f"Not saved yet: {problem}" if may_follow and is_alive else f"Not saved: {problem}",
         )
 
-    # --- read again -------------------------------------------------------------------------
+    # --- read -------------------------------------------------------------------------------
 
     async def image(self, edit: Edit, number: int) -> bytes:
         """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
@@ -160,14 +163,14 @@ class Results:
                 body: bytes = await self._options.run(Path(path).read_bytes)
                 return body
         except (OSError, JournalUnusable):
-            pass  # moved or deleted since, or not to be told now; the link may still live
+            pass  # moved, deleted or not known now; the link may still be valid
         return await self._by_link(edit.task_id, number, edit.image_urls[number - 1])
 
     async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
-        """Download an image, but not again and again what no try can bring."""
+        """Download an image, unless the last try failed for good within the hour."""
         before, now = await self._failed_before(task_id, number), self._options.clock()
         if before is not None and not may_be_tried(before, now, is_asked_for=True):
-            fix = "It was not downloaded again; that is tried once an hour at most."
+            fix = "It was not downloaded again; that is tried at most once an hour."
             raise NotDownloaded(before.problem, retryable=False, is_lasting=True, fix=fix)
         try:
             return await self._download(link)
@@ -175,7 +178,7 @@ class Results:
             if error.is_lasting:
                 failures = before.failures + 1 if before else 1
                 why = Unsaved(f"{error.message} {error.fix}", failures, now, None)
-                with suppress(JournalUnusable):  # a later try tells it
+                with suppress(JournalUnusable):  # a later try will note it
                     owner = await self._owner()
                     await self._journal.note_unsaved(owner, task_id, number, why)
             raise

@@ -1,7 +1,7 @@
-"""Brings an intent to edit to its end, once, whatever becomes of the call that asked for it.
+"""Sends each edit once, even if the call that asked for it is cancelled.
 
-Every step is in the journal before the next is taken: `sending` before the first byte leaves, what
-came of it before anybody is told. What may have been accepted is never sent again.
+Every step is in the journal before the next one is taken: `sending` before the first byte leaves,
+the outcome before anybody learns it. A request that may have been accepted is never sent again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ from wan25_mcp.provider.models import EditRequest
 logger = logging.getLogger(__name__)
 
 Prepare = Callable[[], Awaitable[PreparedRequest]]
-"""Makes the request ready to be sent; may take a while, and costs nothing."""
+"""Prepares the request. May take a while; costs nothing."""
 
 LEASE_SECONDS: Final = 12.0
-"""A process that has not renewed for so long is dead; its submits are then `unknown`."""
+"""A process that has not renewed its lease for this long is dead; its open submits are marked."""
 
-LONGEST_WAIT_FOR_RESEND: Final = 60.0
-SHUTDOWN_PATIENCE: Final = 5.0
-_FINAL_SECONDS: Final = 2.0
+MAX_WAIT_FOR_RESEND: Final = 60.0
+SHUTDOWN_SECONDS: Final = 5.0
+"""Time that submits on the wire have to get their task ids before the process ends."""
+_JOURNAL_SECONDS: Final = 2.0
+"""Time that the others have after that to be journaled."""
 
 _SERVICE_FAILED: Final = ("service_unavailable", "service_error", "unreachable")
 
@@ -50,11 +52,11 @@ class Submit:
     """A submit of this process.
 
     Args:
-        intent: What is to be sent, and in the end what came of it.
+        intent: What is to be sent; at the end with its outcome.
         snapshot: The task as the provider accepted it.
         changes: What was changed about its images, in sentences.
         refusal: Why it was not accepted when it was last sent.
-        over: Whether what came of it is journaled, or kept to be.
+        has_outcome: Whether its outcome is journaled, or kept in memory until it can be.
         ended: Set when nothing more will be done about it.
     """
 
@@ -63,7 +65,7 @@ class Submit:
     changes: tuple[str, ...] = ()
     refusal: Wan25Error | None = None
     on_the_wire: bool = False
-    over: bool = False
+    has_outcome: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -96,7 +98,7 @@ class Submitter:
         self._under_way: dict[str, Submit] = {}
 
     def refusal(self) -> Withheld | None:
-        """Why nothing new may be sent now, if so."""
+        """Why nothing new may be sent now, or None if it may."""
         pause = self._breaker.pause(self._clock())
         if pause is None:
             return None
@@ -122,15 +124,15 @@ class Submitter:
             await submit.ended.wait()
 
     async def finish(self) -> None:
-        """Before the process ends: let submits on the wire learn their task ids, then give up.
+        """Let submits on the wire get their task ids, before the process ends.
 
-        What is still open after 5 seconds is journaled as unknown.
+        Those still open after 5 seconds are journaled as unknown.
         """
-        with anyio.move_on_after(SHUTDOWN_PATIENCE):
+        with anyio.move_on_after(SHUTDOWN_SECONDS):
             await self._all_ended()
         for submit in self._under_way.values():
             submit.scope.cancel()
-        with anyio.move_on_after(_FINAL_SECONDS):
+        with anyio.move_on_after(_JOURNAL_SECONDS):
             await self._all_ended()
 
     async def _all_ended(self) -> None:
@@ -143,26 +145,31 @@ class Submitter:
             with submit.scope:
                 await self._send_leased(submit, prepare)
             if submit.scope.cancelled_caught:
-                await self._given_up(submit)
+                await self._give_up(submit)
         except anyio.get_cancelled_exc_class():
-            await self._given_up(submit)
+            await self._give_up(submit)
             raise
         except Exception as error:
             logger.exception("The submit %s ended unexpectedly", handle)
-            if submit.on_the_wire or submit.over:
-                submit.intent = await self._degraded.mark_unknown(submit.intent, _broke(error))
+            if submit.on_the_wire or submit.has_outcome:
+                while isinstance(error, ExceptionGroup):  # a task group wraps whatever passes it
+                    error = error.exceptions[0]
+                reason = _interrupted(f"Something unexpected happened ({type(error).__name__})")
+                submit.intent = await self._degraded.mark_unknown(submit.intent, reason)
             else:
                 submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
         finally:
             del self._under_way[handle]
             submit.ended.set()
 
-    async def _given_up(self, submit: Submit) -> None:
-        if submit.over:  # the journal may not have it yet: "never sent" would be believed
+    async def _give_up(self, submit: Submit) -> None:
+        if submit.has_outcome:  # the journal may not have it yet, and would take another one
             return
         with anyio.CancelScope(shield=True):
             if submit.on_the_wire:
-                submit.intent = await self._degraded.mark_unknown(submit.intent, _stopped())
+                submit.intent = await self._degraded.mark_unknown(
+                    submit.intent, _interrupted("The server stopped")
+                )
             else:
                 submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
 
@@ -174,17 +181,17 @@ class Submitter:
                 if request is not None:
                     await self._send(submit, request)
             except JournalUnusable as error:
-                # After a resend "nothing was sent" would be untrue.
+                # After a resend, "nothing was sent" would be wrong.
                 reason = submit.refusal or error
                 submit.intent = await self._degraded.refuse(submit.intent, reason)
             beside.cancel_scope.cancel()
 
     async def _prepared(self, submit: Submit, prepare: Prepare) -> EditRequest | None:
-        """What to send; None when an image could not be prepared, so that nothing is."""
+        """The request to send; None if an image could not be prepared, and nothing is sent."""
         try:
             prepared = await prepare()
         except Wan25Error as error:
-            # It is kept with the intent; the frames it came through hold the images.
+            # The error is kept with the intent; its traceback would keep the images in memory.
             error.__traceback__ = error.__context__ = None
             submit.intent = await self._degraded.refuse(submit.intent, error)
             return None
@@ -202,7 +209,7 @@ class Submitter:
                 logger.exception("Renewing the lease of %s ended unexpectedly", handle)
 
     async def _send(self, submit: Submit, request: EditRequest) -> None:
-        """Send until something came of it.
+        """Send until there is an outcome.
 
         Raises:
             JournalUnusable: The next step could not be written; nothing is on the wire.
@@ -210,14 +217,14 @@ class Submitter:
         handle = submit.intent.handle
         for attempt in range(MOST_RESENDS + 1):
             if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
-                # Taken for dead, and said to be; a new call may have taken over.
+                # This process was taken for dead; a new call may have taken over.
                 found = await self._degraded.find_or_fail(handle, now=self._clock())
                 submit.intent = found or submit.intent
                 return
             submit.on_the_wire = True
             error = await self._send_once(submit, request)
             if error is None:
-                submit.over = True
+                submit.has_outcome = True
                 return
             submit.on_the_wire, submit.refusal = False, error
             if not self._may_resend(error, attempt):
@@ -227,7 +234,7 @@ class Submitter:
             await anyio.sleep(resend_pause(attempt, error.retry_after_seconds, self._random()))
 
     async def _send_once(self, submit: Submit, request: EditRequest) -> Wan25Error | None:
-        """Send, and journal what came of it. Returns the error of a submit surely not accepted."""
+        """Send, and journal the outcome. Returns the error of a submit that was not accepted."""
         try:
             task = await self._client.submit(request, idempotency_key=submit.intent.handle)
         except OutcomeUnknown as error:
@@ -235,9 +242,9 @@ class Submitter:
             submit.intent = await self._degraded.mark_unknown(submit.intent, error)
             return None
         except Wan25Error as error:
-            self._note(error)
+            self._count(error)
             return error
-        with anyio.CancelScope(shield=True):  # the one moment the id is known here and nowhere else
+        with anyio.CancelScope(shield=True):  # the id is known here and nowhere else yet
             now = self._clock()
             submit.intent = await self._degraded.accept(submit.intent, task, now=now)
             if submit.intent.task_id is None:
@@ -248,7 +255,7 @@ class Submitter:
         self._accepted(submit.intent, snapshot)
         return None
 
-    def _note(self, error: Wan25Error) -> None:
+    def _count(self, error: Wan25Error) -> None:
         if error.code in _SERVICE_FAILED:
             self._breaker.failed(self._clock())
         else:
@@ -256,36 +263,23 @@ class Submitter:
 
     def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
         asked = error.retry_after_seconds or 0.0
-        return error.retryable and attempt < MOST_RESENDS and asked <= LONGEST_WAIT_FOR_RESEND
+        return error.retryable and attempt < MOST_RESENDS and asked <= MAX_WAIT_FOR_RESEND
 
 
 def resend_pause(attempt: int, asked: float | None, random: float) -> float:
-    """Seconds before a submit that was surely not accepted is sent again.
+    """Seconds before a submit that was certainly not accepted is sent again.
 
     Args:
         attempt: 0 for the first resend.
-        asked: What the provider asked for; never undercut.
+        asked: Seconds that the provider asked for; the pause is never shorter.
         random: A random number in [0, 1), for full jitter.
     """
     return (asked or 0.0) + min(math.ldexp(1.0, attempt), 30.0) * random
 
 
-def _broke(error: Exception) -> OutcomeUnknown:
-    while isinstance(error, ExceptionGroup):  # as the task group wraps whatever passes it
-        error = error.exceptions[0]
+def _interrupted(cause: str) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"Something unexpected happened while the edit was being sent ({type(error).__name__}), "
-        "so it may or may not have been accepted.",
-        code="outcome_unknown",
-        fix=LOOK_FIRST,
-        charged="unknown",
-    )
-
-
-def _stopped() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "The server stopped while the edit was being sent, so it may or may not have been "
-        "accepted.",
+        f"{cause} while the edit was being sent, so it may or may not have been accepted.",
         code="outcome_unknown",
         fix=LOOK_FIRST,
         charged="unknown",

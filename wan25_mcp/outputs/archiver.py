@@ -1,9 +1,10 @@
 """Saves the images of completed tasks before their links expire, whether anybody asks or not.
 
-Runs beside the calls: an answer waits a little for it, and tells the files or why there are none.
-One process at a time saves a task, by a lease in the journal. An image that could not be saved is
-tried again after growing pauses while its link lives, and when somebody asks for it; one that no
-try can bring is not downloaded again. All of it is in the journal: no restart begins anew.
+Runs beside the calls: an answer waits a little for it, and has the files or the reason why there
+are none. One process at a time saves a task, by a lease in the journal. An image that could not be
+saved is tried again after growing pauses while its link is valid, and when somebody asks for it.
+One that failed for good is not downloaded again. All of this is in the journal, so a restart does
+not begin again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Journal, JournalUnusable, Unsaved
-from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded
+from wan25_mcp.outputs.download import DOWNLOAD_SECONDS
+from wan25_mcp.outputs.retries import is_lasting, may_be_tried, retry_pause
 from wan25_mcp.outputs.save import output_directory, save_image
 
 logger = logging.getLogger(__name__)
@@ -30,40 +32,31 @@ PATIENCE: Final = 8.0
 """Seconds an answer waits for the images to be saved."""
 
 LEASE_SECONDS: Final = 12.0
-"""How long a process that saves is believed to live unless it says so again: what a dead one left
-is taken up after that."""
+"""A process that has not renewed its lease for this long is dead; another saves the images then."""
 
 IMAGES_AT_ONCE: Final = 8
-"""Images that a process downloads at one time. Each is held in memory, and may have 64 MB."""
+"""Images that a process downloads at one time. Each is held in memory, up to 64 MB."""
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
-"""Seconds between two tries to take a task on that another process saves, as a rule in no time."""
-
-FIRST_RETRY_SECONDS: Final = 30.0
-LONGEST_RETRY_SECONDS: Final = 3600.0
-"""The pause after a try that failed; it doubles. What is left of the link's life allows for three
-more tries in any case."""
+"""Seconds between two tries to acquire a task that another process is saving; usually short."""
 
 _FIRST_TRY_SECONDS: Final = 30.0
-"""How long a download may take at the first try that nobody waits for; doubled at each later one. A
-server that drips must not hold up the images of others."""
+"""How long a download may take at the first try while nobody waits; doubled at each later one. A
+slow server must not hold up the images of other tasks."""
 
 MAX_PROBLEMS: Final = 1000
-"""Tasks of which this process remembers why they are not saved; of others the next try tells."""
-
-_SELDOM: Final = 3600.0
-"""Seconds after which an image that no try can bring is tried again for somebody who asks."""
+"""Tasks for which this process remembers why they are not saved, where the journal cannot."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SaveRequest:
     """The images of a completed task that are to be saved.
 
     Args:
         links: Where they are, in their order.
         expires_at: When the links expire, in epoch seconds.
-        is_asked_for: Whether somebody asks for them, who need not wait for the next try.
+        is_asked_for: Whether somebody asks for them: then they are tried at once.
     """
 
     task_id: str
@@ -118,15 +111,15 @@ class Archiver:
         self._run = saving.run
         self._saving: dict[str, anyio.Event] = {}
         self._problems: dict[str, str] = {}
-        """Why a task's images are not saved, where the journal does not say it; the latest."""
+        """Why a task's images are not saved, where the journal does not say it; the latest ones."""
 
     async def saved(self, task_id: str, count: int) -> tuple[str, ...]:
-        """Where the first `count` images of a task are, in order, as far as they are saved."""
+        """The paths of those of the first `count` images of a task that are saved, in order."""
         places = await self._places(task_id)
         return tuple(path for number, path in places.items() if number <= count)
 
     async def _places(self, task_id: str) -> Mapping[int, str]:
-        """Where images were saved and still are: people move and delete files."""
+        """The paths of images by number. Files that were moved or deleted are left out."""
         try:
             places: Mapping[int, str] = await self._run(
                 _existing, await self._journal.saved(await self._owner(), task_id)
@@ -149,27 +142,27 @@ class Archiver:
             return known, True
         for why in (await self._unsaved(task_id)).values():
             return why.problem, why.retry_at is not None
-        is_under_way = "It is being saved at this moment. Ask again to learn where."
-        return (is_under_way, True) if task_id in self._saving else None
+        saving = "It is being saved at this moment. Ask again to learn where."
+        return (saving, True) if task_id in self._saving else None
 
-    async def keep(self, wanted: Wanted, *, patience: float = PATIENCE) -> None:
-        """See to it that a completed task's images are saved; wait a little for it."""
-        if not await self._missing(wanted):
+    async def save(self, request: SaveRequest, *, patience: float = PATIENCE) -> None:
+        """Start saving a completed task's images, if they are not, and wait `patience` seconds."""
+        if not await self._missing(request):
             return
-        done = self._saving.get(wanted.task_id)
+        done = self._saving.get(request.task_id)
         if done is None:
-            done = self._saving[wanted.task_id] = anyio.Event()
-            self._tasks.start_soon(self._save, wanted, done)
+            done = self._saving[request.task_id] = anyio.Event()
+            self._tasks.start_soon(self._save_task, request, done)
         with anyio.move_on_after(patience):
             await done.wait()
 
-    async def _missing(self, wanted: Wanted) -> dict[int, int]:
+    async def _missing(self, request: SaveRequest) -> dict[int, int]:
         """The numbers of the images to save now, and how often each has failed."""
-        places, unsaved = await self._places(wanted.task_id), await self._unsaved(wanted.task_id)
+        places, unsaved = await self._places(request.task_id), await self._unsaved(request.task_id)
         return {
             number: unsaved[number].failures if number in unsaved else 0
-            for number in range(1, len(wanted.links) + 1)
-            if number not in places and self._is_due(unsaved.get(number), wanted.is_asked_for)
+            for number in range(1, len(request.links) + 1)
+            if number not in places and self._is_due(unsaved.get(number), request.is_asked_for)
         }
 
     def _is_due(self, unsaved: Unsaved | None, is_asked_for: bool) -> bool:
@@ -177,12 +170,12 @@ class Archiver:
 
     # --- one task ---------------------------------------------------------------------------
 
-    async def _save(self, wanted: Wanted, done: anyio.Event) -> None:
-        task_id = wanted.task_id
+    async def _save_task(self, request: SaveRequest, done: anyio.Event) -> None:
+        task_id = request.task_id
         try:
-            if await self._taken_on(wanted):
+            if await self._acquired(request):
                 try:
-                    await self._save_leased(wanted)
+                    await self._save_leased(request)
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self._journal.release_save(await self._owner(), task_id)
@@ -196,14 +189,14 @@ class Archiver:
             del self._saving[task_id]
             done.set()
 
-    async def _taken_on(self, wanted: Wanted) -> bool:
-        """Take a task on. Where somebody waits, until whoever saves it has ended or is dead."""
-        pause, task_id = _FIRST_PAUSE, wanted.task_id
+    async def _acquired(self, request: SaveRequest) -> bool:
+        """Acquire the lease of a task. If somebody waits, retry while another process holds it."""
+        pause, task_id = _FIRST_PAUSE, request.task_id
         owner = await self._owner()
         while not await self._journal.acquire_save(
             owner, task_id, now=self._clock(), lease=LEASE_SECONDS
         ):
-            if not wanted.is_asked_for:
+            if not request.is_asked_for:
                 return False
             self._remember(task_id, "Another process is saving it. Ask again in a minute.")
             await anyio.sleep(pause)
@@ -211,11 +204,11 @@ class Archiver:
         self._problems.pop(task_id, None)
         return True
 
-    async def _save_leased(self, wanted: Wanted) -> None:
+    async def _save_leased(self, request: SaveRequest) -> None:
         async with anyio.create_task_group() as beside:
-            beside.start_soon(self._keep_lease, wanted.task_id)
-            for number, failures in (await self._missing(wanted)).items():
-                await self._try(wanted, number, failures)
+            beside.start_soon(self._keep_lease, request.task_id)
+            for number, failures in (await self._missing(request)).items():
+                await self._try(request, number, failures)
             beside.cancel_scope.cancel()
 
     async def _keep_lease(self, task_id: str) -> None:
@@ -231,45 +224,49 @@ class Archiver:
 
     # --- one image --------------------------------------------------------------------------
 
-    async def _try(self, wanted: Wanted, number: int, failures: int) -> None:
-        """Save an image, or note why it is not."""
+    async def _try(self, request: SaveRequest, number: int, failures: int) -> None:
+        """Save an image, or note why it is not saved."""
         try:
             async with self._slots:
-                await self._save_one(wanted, number, failures)
+                await self._save_one(request, number, failures)
         except Wan25Error as error:
-            logger.info("Image %d of %s is not saved: %s", number, wanted.task_id, _words(error))
-            await self._note(wanted, number, failures + 1, error)
+            logger.info("Image %d of %s is not saved: %s", number, request.task_id, _text(error))
+            await self._note(request, number, failures + 1, error)
         except Exception:
-            logger.exception("Saving image %d of %s ended unexpectedly", number, wanted.task_id)
-            await self._note(wanted, number, failures + 1, None)
+            logger.exception("Saving image %d of %s ended unexpectedly", number, request.task_id)
+            await self._note(request, number, failures + 1, None)
 
-    async def _save_one(self, wanted: Wanted, number: int, failures: int) -> None:
+    async def _save_one(self, request: SaveRequest, number: int, failures: int) -> None:
         seconds = min(math.ldexp(_FIRST_TRY_SECONDS, min(failures, 10)), DOWNLOAD_SECONDS)
-        if wanted.is_asked_for:
+        if request.is_asked_for:
             seconds = DOWNLOAD_SECONDS
-        body = await self._fetch(wanted.links[number - 1], seconds)
+        body = await self._fetch(request.links[number - 1], seconds)
         path = await save_image(
             body,
             output_directory(self._directory),
-            prompt=wanted.prompt,
-            task_id=wanted.task_id,
+            prompt=request.prompt,
+            task_id=request.task_id,
             number=number,
             run=self._run,
         )
-        await self._journal.note_saved(await self._owner(), wanted.task_id, number, str(path))
+        await self._journal.note_saved(await self._owner(), request.task_id, number, str(path))
 
     async def _note(
-        self, wanted: Wanted, number: int, failures: int, error: Wan25Error | None
+        self, request: SaveRequest, number: int, failures: int, error: Wan25Error | None
     ) -> None:
-        problem = f"{_words(error)} {error.fix}" if error else _UNEXPECTED
+        problem = f"{_text(error)} {error.fix}" if error else _UNEXPECTED
         now = self._clock()
-        retry_at = None if is_lasting(error) else now + _pause(error, failures, now, wanted)
+        retry_at = (
+            None
+            if is_lasting(error)
+            else now + retry_pause(error, failures, request.expires_at - now)
+        )
         try:
             unsaved = Unsaved(problem, failures, now, retry_at)
-            await self._journal.note_unsaved(await self._owner(), wanted.task_id, number, unsaved)
+            await self._journal.note_unsaved(await self._owner(), request.task_id, number, unsaved)
         except JournalUnusable as unusable:
             logger.warning("%s", unusable.state)
-            self._remember(wanted.task_id, problem)
+            self._remember(request.task_id, problem)
 
     def _remember(self, task_id: str, problem: str) -> None:
         self._problems[task_id] = problem
@@ -277,31 +274,11 @@ class Archiver:
             del self._problems[next(iter(self._problems))]
 
 
-def _words(error: Wan25Error) -> str:
+def _text(error: Wan25Error) -> str:
     return error.state if isinstance(error, JournalUnusable) else error.message
 
 
 _UNEXPECTED: Final = "Something unexpected kept the image from being saved."
-
-
-def is_lasting(error: Wan25Error | None) -> bool:
-    """Whether no later try can save the image. A folder can be put right; most links cannot."""
-    return isinstance(error, NotDownloaded) and error.is_lasting
-
-
-def may_be_tried(unsaved: Unsaved, now: float, is_asked_for: bool) -> bool:
-    """Whether an image that could not be saved may be tried again now."""
-    if unsaved.retry_at is None:
-        return is_asked_for and now - unsaved.tried_at >= _SELDOM
-    return is_asked_for or unsaved.retry_at <= now
-
-
-def _pause(error: Wan25Error | None, failures: int, now: float, wanted: Wanted) -> float:
-    """Seconds until the next try."""
-    doubled = math.ldexp(FIRST_RETRY_SECONDS, min(failures, 20) - 1)
-    allowed = min(LONGEST_RETRY_SECONDS, (wanted.expires_at - now) / 4)
-    asked = min((error.retry_after_seconds if error else None) or 0.0, LONGEST_RETRY_SECONDS)
-    return max(min(doubled, allowed), asked, FIRST_RETRY_SECONDS)
 
 
 def _existing(places: Mapping[int, str]) -> dict[int, str]:

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments, WaitArguments
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor, margin
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to_error, result_of
 from wan25_mcp.server.previewing import Previews

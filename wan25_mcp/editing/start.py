@@ -1,0 +1,115 @@
+"""Starting an edit: claim its intent, have it sent, or return what an identical call started."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import anyio
+
+from wan25_mcp.editing.callbacks import Address, new_address
+from wan25_mcp.editing.edit import Edit, seen, unseen
+from wan25_mcp.editing.open_account import HANDLE_PREFIX, OpenAccount, is_open
+from wan25_mcp.editing.submitter import LEASE_SECONDS
+from wan25_mcp.errors import TaskFailed
+from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
+from wan25_mcp.inputs.publisher import publisher_error_when_none
+from wan25_mcp.journal import Claim, ClaimRequest, Intent, fingerprint
+
+
+class Start:
+    """The start of one edit.
+
+    Raises:
+        SettingsError: A local image has nowhere to go; nothing was journaled or sent.
+    """
+
+    def __init__(self, account: OpenAccount, preparer: ImagePreparer, wanted: EditInput) -> None:
+        is_local = any(not isinstance(image, str) for image in wanted.images)
+        if is_local and account.connection.publisher is None:
+            raise publisher_error_when_none()
+        self._account = account
+        self._options = account.options
+        self._preparer = preparer
+        self._wanted = wanted
+        self._handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
+        self._callback: Address | None = None
+
+    async def edit(self, *, force_new: bool, patience: float) -> Edit:
+        """What the start has come to when the submit has ended, or after `patience` seconds."""
+        until = anyio.current_time() + patience
+        owner = await self._account.ownership.owner()
+        # The intent must not be left half-made by a caller who leaves.
+        with anyio.CancelScope(shield=True):
+            self._callback = self._callback_address()
+            claim = await self._claim(owner, force_new=force_new)
+            if not claim.deduplicated:
+                submit = self._account.submitter.start(claim.intent, self._prepare)
+        if claim.deduplicated:
+            return await self._earlier(claim.intent, until)
+        with anyio.CancelScope(deadline=until):
+            await submit.ended.wait()
+        intent = submit.intent
+        edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
+        return replace(edit, notes=(*submit.changes, *edit.notes))
+
+    def _callback_address(self) -> Address | None:
+        """Where the provider is to call this server, unless the caller wants to be called."""
+        if self._options.callback_url is None or self._wanted.callback_url is not None:
+            return None
+        address = new_address(self._options.callback_url, self._handle)
+        self._account.callbacks.note(self._handle, address)
+        return address
+
+    async def _claim(self, owner: str, *, force_new: bool) -> Claim:
+        wanted, account = self._wanted, self._account
+        return await account.journal.claim(
+            ClaimRequest(
+                handle=self._handle,
+                owner=owner,
+                fingerprint=fingerprint(wanted.content()),
+                n=wanted.n,
+                prompt=wanted.prompt,
+                holder=account.holder,
+                callback=self._callback.digest if self._callback else None,
+                address=account.connection.address,
+            ),
+            now=self._options.clock(),
+            window=0.0 if force_new else self._options.duplicate_window,
+            lease=LEASE_SECONDS,
+            allowance=account.account.allowance,
+            refusal=account.submitter.refusal(),
+        )
+
+    async def _prepare(self) -> PreparedRequest:
+        wanted = self._wanted
+        if self._callback is not None:
+            wanted = replace(wanted, callback_url=self._callback.url)
+        return await self._preparer.prepare(
+            wanted,
+            self._account.connection.publisher,
+            self._account.journal,
+            owner=await self._account.ownership.owner(),
+            now=self._options.clock(),
+        )
+
+    async def _earlier(self, intent: Intent, until: float) -> Edit:
+        """What is known of the edit that an identical call started."""
+        account, handle, edit = self._account, intent.handle, None
+        with anyio.CancelScope(deadline=until):
+            find = account.submitted if is_open(intent) else account.find_if_readable
+            intent = await find(handle) or intent
+            if intent.task_id is not None:
+                edit = _as_last_seen(await account.poll(intent.task_id, intent))
+        if edit is None:
+            edit = unseen(intent) if intent.stage == "unknown" else await account.report(handle)
+        patience = max(until - anyio.current_time(), 0.0)
+        saved = await account.results.saved_soon(edit, patience=patience)
+        return replace(saved, deduplicated=True)
+
+
+def _as_last_seen(edit: Edit) -> Edit:
+    """An edit without the reason why nothing newer is known, if something was seen of it."""
+    if edit.status == "unknown" or isinstance(edit.error, TaskFailed):
+        return edit
+    return replace(edit, error=None)

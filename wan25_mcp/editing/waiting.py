@@ -1,0 +1,66 @@
+"""Waiting for an edit: until its submit has ended, then until its task is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+import anyio
+
+from wan25_mcp.editing.edit import Edit, Progress, seen
+from wan25_mcp.editing.open_account import OpenAccount, unknown, unknown_everywhere
+from wan25_mcp.journal import Intent
+from wan25_mcp.polling.watch import Watch
+
+_PROGRESS_SECONDS: Final = 5.0
+"""How often progress is reported to a waiting call, polls or none: some clients give up without."""
+
+_MARGIN: Final = 1.0
+_MARGIN_SHARE: Final = 0.1
+
+OnProgress = Callable[[Progress], Awaitable[None]]
+
+
+def margin(timeout: float) -> float:
+    """Safety margin in seconds, so that the answer arrives before the client's timeout."""
+    return min(_MARGIN, timeout * _MARGIN_SHARE)
+
+
+async def until_submitted(
+    account: OpenAccount, name: str, on_progress: OnProgress | None
+) -> Intent | None:
+    """Wait until a submit has ended, or a callback resolves it, reporting progress meanwhile."""
+    began = anyio.current_time()
+    while True:
+        with anyio.move_on_after(_PROGRESS_SECONDS):
+            return await account.submitted(name, await_callback=True)
+        if on_progress is not None:
+            known = await account.report(name)
+            await on_progress(Progress(known, anyio.current_time() - began))
+
+
+async def until_settled(
+    account: OpenAccount, watch: Watch, intent: Intent | None, on_progress: OnProgress | None
+) -> None:
+    """Wait until a task is settled, reporting progress meanwhile."""
+    if on_progress is None:
+        while not watch.over:
+            await watch.changed()
+        return
+    typical = await account.poller.typical(intent)
+    while not watch.over:
+        known = seen(watch.snapshot, intent) if watch.snapshot else unknown(watch.task_id)
+        await on_progress(Progress(known, watch.age, typical))
+        with anyio.move_on_after(_PROGRESS_SECONDS):
+            await watch.changed()
+
+
+def seen_by(watch: Watch, intent: Intent | None) -> Edit | None:
+    """What a wait has seen, with the reason why nothing newer is known, if so."""
+    known = seen(watch.snapshot, intent) if watch.snapshot else None
+    if watch.failure is None:
+        return known
+    if known is None and intent is None:
+        return unknown_everywhere(watch.task_id, watch.failure)
+    return replace(known or unknown(watch.task_id), error=watch.failure)
