@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from wan25_mcp.errors import Wan25Error
@@ -21,17 +21,9 @@ from wan25_mcp.provider.statuses import is_settled
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Step = Callable[[], Awaitable[None]]
 
 _MAX_REMEMBERED: Final = 10_000
-
-
-@dataclass(slots=True)
-class _Unwritten:
-    """Intents and their steps by handle, snapshots by task id."""
-
-    intents: dict[str, Intent] = field(default_factory=dict)
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
-    steps: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
 
 class DegradedJournal:
@@ -47,7 +39,10 @@ class DegradedJournal:
     def __init__(self, journal: Journal, owner: Callable[[], Awaitable[str]]) -> None:
         self._journal = journal
         self._owner = owner
-        self._unwritten = _Unwritten()
+        self._steps: dict[str, tuple[Intent, Step]] = {}
+        """Not written yet: the intent as it is now and the step that writes it, by handle."""
+        self._snapshots: dict[str, Snapshot] = {}
+        """Not written yet, by task id."""
         self._handles: dict[str, str] = {}
 
     async def accept(self, intent: Intent, task: Task, *, now: float) -> Intent:
@@ -62,7 +57,7 @@ class DegradedJournal:
 
         accepted = replace(intent, stage="accepted", task_id=task.id)
         if not await self._write_or_keep(accepted, step):
-            self._unwritten.snapshots[task.id] = observe(None, task, now)
+            self._snapshots[task.id] = observe(None, task, now)
             logger.error("Not journaled: %s is task %s", intent.handle, task.id)
         if not is_its_own:
             return replace(intent, stage="unknown", error=mixed_up(task.id))
@@ -88,23 +83,24 @@ class DegradedJournal:
         await self._write_or_keep(unknown, step)
         return unknown
 
-    async def _write_or_keep(self, intent: Intent, step: Callable[[], Awaitable[None]]) -> bool:
+    async def _write_or_keep(self, intent: Intent, step: Step) -> bool:
         if await _is_written(step):
             return True
-        self._unwritten.intents[intent.handle] = intent
-        self._unwritten.steps[intent.handle] = step
+        self._steps[intent.handle] = intent, step
         return False
 
     async def _flush(self) -> None:
         """Write what could not be written before, until the journal fails again."""
-        for handle, step in list(self._unwritten.steps.items()):
-            if not await _is_written(step):
-                if self._unwritten.steps.pop(handle, None):  # to the end: others are tried first
-                    self._unwritten.steps[handle] = step
+        for handle, unwritten in list(self._steps.items()):
+            is_written = await _is_written(unwritten[1])
+            # A concurrent call may have written it, or have left a later step.
+            if self._steps.get(handle) is unwritten:
+                del self._steps[handle]
+                if not is_written:
+                    self._steps[handle] = unwritten  # at the end: others are tried first
+            if not is_written:
                 return
-            self._unwritten.steps.pop(handle, None)  # a concurrent call may have removed it
-            self._unwritten.intents.pop(handle, None)
-        for task_id, snapshot in list(self._unwritten.snapshots.items()):
+        for task_id, snapshot in list(self._snapshots.items()):
             try:
                 if is_settled(snapshot.task.status):  # unsettled tasks are polled again
                     owner = await self._owner()
@@ -112,8 +108,8 @@ class DegradedJournal:
             except JournalUnusable as error:
                 logger.warning("%s", error.state)
                 return
-            if self._unwritten.snapshots.get(task_id) is snapshot:
-                del self._unwritten.snapshots[task_id]
+            if self._snapshots.get(task_id) is snapshot:
+                del self._snapshots[task_id]
 
     async def _ask(self, default: T, question: Callable[[str], Awaitable[T]]) -> T:
         """The journal's answer for the current owner; `default` when it is unavailable."""
@@ -138,7 +134,7 @@ class DegradedJournal:
             JournalUnusable: It cannot be read, and is not in this process's memory.
         """
         await self._flush()
-        for intent in self._unwritten.intents.values():  # newer than the journal's
+        for intent, _ in self._steps.values():  # newer than the journal's
             if name in (intent.handle, intent.task_id):
                 return intent
         return await self._journal.find(name, await self._owner(), now=now)
@@ -149,22 +145,21 @@ class DegradedJournal:
         except JournalUnusable as error:
             logger.warning("%s", error.state)
             snapshot = observe(await self.last_seen(task.id), task, now)
-            self._unwritten.snapshots[task.id] = snapshot
+            self._snapshots[task.id] = snapshot
             return snapshot
-        self._unwritten.snapshots.pop(task.id, None)
+        self._snapshots.pop(task.id, None)
         return snapshot
 
     async def last_seen(self, task_id: str) -> Snapshot | None:
-        unwritten = self._unwritten.snapshots.get(task_id)
+        unwritten = self._snapshots.get(task_id)
         written = await self._ask(None, lambda owner: self._journal.last_seen(owner, task_id))
         if written is None or unwritten is None:
             return written or unwritten
         return max(written, unwritten, key=_newness)
 
     async def snapshots(self, task_ids: Collection[str]) -> Mapping[str, Snapshot]:
-        kept = self._unwritten.snapshots
         # Copied before the query: one that is flushed meanwhile could be in neither.
-        unwritten = {task_id: kept[task_id] for task_id in task_ids if task_id in kept}
+        unwritten = {name: self._snapshots[name] for name in task_ids if name in self._snapshots}
         nothing: Mapping[str, Snapshot] = {}
         written = await self._ask(nothing, lambda owner: self._journal.snapshots(owner, task_ids))
         newest = {
@@ -207,7 +202,7 @@ class DegradedJournal:
         )
 
 
-async def _is_written(step: Callable[[], Awaitable[None]]) -> bool:
+async def _is_written(step: Step) -> bool:
     try:
         await step()
     except JournalUnusable as error:
