@@ -13,7 +13,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import metadata
 from pathlib import Path
@@ -27,13 +27,18 @@ from mcp_types import Tool
 from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import STATUS_ADVICE, SettingsError
+from wan25_mcp.error_codes import HTTP_ROWS, OWN_ROWS, TASK_ROWS, ErrorCode
+from wan25_mcp.errors import STATUSES as ERROR_STATUSES
+from wan25_mcp.errors import SettingsError
+from wan25_mcp.journal.stages import STAGES
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
 from wan25_mcp.provider.models import Usage
+from wan25_mcp.provider.statuses import STATUSES
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import answer_of, text_of
-from wan25_mcp.settings import Settings
-from wan25_mcp.variables import VARIABLES, Variable
+from wan25_mcp.settings import SETTINGS, Settings
+from wan25_mcp.values import Setting
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "io.github.wan25-mcp/wan25-mcp"
@@ -88,8 +93,7 @@ def server_json() -> dict[str, Any]:
         "name": NAME,
         "title": "Wan 2.5 image editing",
         "description": (
-            "Edit images with wan2.5-image-to-image; "
-            "a repeated call joins the edit and pays nothing."
+            f"Edit images with {MODEL}; a repeated call joins the edit and pays nothing."
         ),
         "version": about["Version"],
         "packages": [
@@ -99,13 +103,13 @@ def server_json() -> dict[str, Any]:
                 "version": about["Version"],
                 "runtimeHint": "uvx",
                 "transport": {"type": "stdio"},
-                "environmentVariables": [_published(variable) for variable in VARIABLES],
+                "environmentVariables": [_published(variable) for variable in SETTINGS],
             }
         ],
     }
 
 
-def _published(variable: Variable) -> dict[str, Any]:
+def _published(variable: Setting) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": variable.name,
         "description": _plain(variable.meaning),
@@ -117,7 +121,7 @@ def _published(variable: Variable) -> dict[str, Any]:
     return entry
 
 
-def _can_be_set(variable: Variable) -> bool:
+def _can_be_set(variable: Setting) -> bool:
     """Whether the default as documented is a value, and not a description of one."""
     try:
         Settings.from_mapping({variable.name: variable.default})
@@ -143,7 +147,10 @@ def documents(tools: list[Tool]) -> dict[Path, str]:
         "settings": _settings(),
         "commands": _commands(),
         "money": _money(),
+        "errors": _errors(),
         "rooms": _rooms(),
+        "statuses": _text(drawn(STATUSES)),
+        "stages": _text(drawn(STAGES)),
     }
     for name, content in regions.items():
         begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
@@ -166,7 +173,7 @@ def _example_answer() -> str:
         saved=("/home/me/Pictures/wan25/2025-09-06-put-a-starry-sky-behind-cg5zqt-1.png",),
         usage=Usage(credits_used=1.5),
     )
-    return f"```text\n{text_of(answer_of(completed))}\n```"
+    return _text(text_of(answer_of(completed)))
 
 
 def _tool(tool: Tool) -> str:
@@ -218,7 +225,7 @@ def _settings() -> str:
             variable.meaning,
             f"`{variable.default}`" if _can_be_set(variable) else variable.default,
         )
-        for variable in VARIABLES
+        for variable in SETTINGS
     ]
     return _table(("Variable", "Meaning", "Default"), rows)
 
@@ -262,11 +269,27 @@ def _rooms() -> str:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "LAYERS" and node.value
     ]
     rows = [list(layer.items()) for layer in layers if "__main__" not in layer]
-    lines = [f"{name:<12}{meaning}" for row in rows for name, meaning in row]
-    return "```text\n" + "\n".join([*lines, f"{'emulator':<12}{_EMULATOR}"]) + "\n```"
+    lines = [f"{name:<13}{meaning}" for row in rows for name, meaning in row]
+    return _text("\n".join([*lines, f"{'emulator':<13}{_EMULATOR}"]))
 
 
 _EMULATOR: Final = "plays the provider; imports nothing of the others"
+
+
+def drawn(following: Mapping[Any, frozenset[Any]]) -> str:
+    """A table of what may follow what, drawn; what the same may follow shares a line."""
+    order = list(following)
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for name, after in following.items():
+        lines.setdefault(tuple(sorted(after, key=order.index)), []).append(name)
+    return "\n".join(
+        f"{' | '.join(names)}\n  ─→ {' | '.join(after) or '(final)'}"
+        for after, names in lines.items()
+    )
+
+
+def _text(lines: str) -> str:
+    return f"```text\n{lines}\n```"
 
 
 def _money() -> str:
@@ -274,12 +297,12 @@ def _money() -> str:
     cut = sorted(BY_STATUS.keys() - OWN_WORDS)
     refused = sorted(
         status
-        for status in STATUS_ADVICE
+        for status in ERROR_STATUSES
         if status not in BY_STATUS and verdict(sent=True, status=status).charged == "no"
     )
     broken = sorted(
         status
-        for status in STATUS_ADVICE
+        for status in ERROR_STATUSES
         if status not in BY_STATUS and verdict(sent=True, status=status).charged == "unknown"
     )
     rows = [
@@ -298,6 +321,31 @@ def _money() -> str:
         _end("no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)),
     ]
     return _table(("How the submit ended", "Sent again?", "Charged"), rows)
+
+
+def _errors() -> str:
+    """Every error code, by who decides it."""
+    groups = (
+        ("The provider refuses a request", HTTP_ROWS),
+        ("The provider accepts an edit and then fails it", TASK_ROWS),
+        ("wan25-mcp decides", OWN_ROWS),
+    )
+    return "\n\n".join(f"## {title}\n\n{_codes(rows)}" for title, rows in groups)
+
+
+def _codes(rows: Sequence[ErrorCode]) -> str:
+    head = ("Code", "What happened", "What to do", "Retry?", "Charged?")
+    lines = [
+        (
+            f"`{row.code}`",
+            f"{row.sentence}.",
+            row.fix,
+            "yes" if row.retryable else "no",
+            row.charged,
+        )
+        for row in rows
+    ]
+    return _table(head, lines)
 
 
 def _statuses(numbers: list[int]) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import jsonschema
 import pytest
 
 from scripts import generate
-from wan25_mcp.settings import Settings
-from wan25_mcp.variables import VARIABLES
+from wan25_mcp.journal import stages
+from wan25_mcp.provider import statuses
+from wan25_mcp.settings import SETTINGS, Settings
 
 CONTRACTS: Final = Path(__file__).parent / "contracts"
 MOST_TOKENS: Final = 1200
@@ -89,7 +92,7 @@ def test_server_json_names_every_setting_and_which_are_secret(server_json: dict[
     published = [
         (variable["name"], variable["isSecret"]) for variable in package["environmentVariables"]
     ]
-    assert published == [(variable.name, variable.secret) for variable in VARIABLES]
+    assert published == [(variable.name, variable.secret) for variable in SETTINGS]
     assert [name for name, secret in published if secret] == [
         "WAN25_API_KEY",
         "WAN25_DATABASE_URL",
@@ -113,7 +116,15 @@ def test_the_defaults_of_server_json_are_values_that_change_nothing(
 def test_every_variable_that_is_read_is_documented() -> None:
     source = (generate.ROOT / "wan25_mcp" / "settings.py").read_text(encoding="utf-8")
     read = set(re.findall(r"\bWAN25_[A-Z_]+", source))
-    assert read == {variable.name for variable in VARIABLES}
+    assert read == {variable.name for variable in SETTINGS}
+
+
+@pytest.mark.parametrize(("law", "table"), [(statuses, statuses.STATUSES), (stages, stages.STAGES)])
+def test_a_law_is_drawn_in_its_module_as_its_table_says(
+    law: ModuleType, table: dict[str, frozenset[str]]
+) -> None:
+    drawing = textwrap.indent(generate.drawn(table), "    ")
+    assert drawing in (law.__doc__ or "")
 
 
 def test_the_readme_names_the_server_as_the_registry_does(server_json: dict[str, Any]) -> None:

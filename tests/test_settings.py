@@ -1,7 +1,8 @@
-"""What a person may configure, and what a wrong value is told."""
+"""What a person may configure, and how a wrong value is reported."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wan25_mcp.errors import SettingsError
-from wan25_mcp.settings import Settings
-from wan25_mcp.variables import DEFAULT_BASE_URL, VARIABLES, nearest
+from wan25_mcp.settings import DEFAULT_BASE_URL, SETTINGS, Settings, nearest
 
 SECRET = "sk-live-SECRET0123456789"
 
@@ -31,8 +31,13 @@ def test_nothing_set_is_a_working_default_without_a_key() -> None:
     assert (settings.emulator, settings.log_level) == (False, "WARNING")
 
 
+def test_a_setting_without_a_default_is_an_attribute_that_may_be_none() -> None:
+    unset = {one.name for one in fields(Settings) if one.default is None}
+    assert {one.name for one in fields(Settings) if str(one.type).endswith("| None")} == unset
+
+
 def test_an_empty_variable_is_an_unset_one() -> None:
-    assert read(**{variable.name: " " for variable in VARIABLES}) == Settings()
+    assert read(**{variable.name: " " for variable in SETTINGS}) == Settings()
 
 
 def test_every_value_is_read() -> None:
@@ -49,7 +54,6 @@ def test_every_value_is_read() -> None:
         WAN25_CREDITS_PER_IMAGE="1.2",
         WAN25_MAX_IN_FLIGHT="3",
         WAN25_CALLBACK_URL="https://edits.example.com/wan25-callbacks/",
-        WAN25_CALLBACK_LISTEN="[::1]:8787",
         WAN25_SERVER_TOKEN="a-token",
         WAN25_ALLOWED_HOSTS="a.example, b.example,,",
         WAN25_LOG_LEVEL="debug",
@@ -65,11 +69,10 @@ def test_every_value_is_read() -> None:
     assert (settings.credit_limit, settings.credits_per_image) == (20.5, 1.2)
     assert settings.max_in_flight == 3
     assert settings.callback_url == "https://edits.example.com/wan25-callbacks"
-    assert settings.callback_listen == ("::1", 8787)
-    assert settings.unread == ()
+    assert settings.unknown == ()
     assert settings.allowed_hosts == ("a.example", "b.example")
     assert (settings.log_level, settings.emulator) == ("DEBUG", False)
-    assert settings.secrets == (SECRET, "a-token", "postgresql://u:p@h/d")
+    assert set(settings.secrets) == {SECRET, "a-token", "postgresql://u:p@h/d"}
 
 
 def test_secrets_are_not_in_the_text_of_the_settings() -> None:
@@ -108,16 +111,12 @@ WRONG: list[tuple[str, str]] = [
         "https://a.example/cb/.", "https://a.example/c%62", "https://a.example/c;b",
         "https://a.example/" + "c" * 2000,
     )),
-    *(("WAN25_CALLBACK_LISTEN", value) for value in (
-        "8787", ":8787", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:8787",
-        "http://127.0.0.1:8787", "127.0.0.1:8787/cb", "a b:8787",
-    )),
     ("WAN25_LOG_LEVEL", "LOUD"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:
+def test_a_wrong_value_is_reported_by_the_name_of_its_variable(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as refused:
         read(**{name: value})
     error = refused.value
@@ -174,7 +173,7 @@ def test_a_key_file_that_cannot_be_used_says_why(
     assert settings.key_problem == f"The file named by WAN25_API_KEY_FILE {problem}"
 
 
-def test_a_key_file_of_nobody_is_told_too() -> None:
+def test_a_key_file_of_an_unknown_user_is_reported_too() -> None:
     settings = read(WAN25_API_KEY_FILE="~nobody-of-that-name/key")
     assert settings.key is None
     assert settings.key_problem
@@ -202,7 +201,7 @@ def test_the_emulator_may_be_one_that_runs_already() -> None:
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
 
 
-@given(st.dictionaries(st.sampled_from([variable.name for variable in VARIABLES]), TEXT))
+@given(st.dictionaries(st.sampled_from([variable.name for variable in SETTINGS]), TEXT))
 def test_any_environment_is_read_or_refused_without_quoting_secrets(
     values: dict[str, str],
 ) -> None:
@@ -250,22 +249,12 @@ def test_the_longest_callback_address_leaves_room_for_handle_and_secret() -> Non
         read(WAN25_CALLBACK_URL=url + "c")
 
 
-def test_listening_for_callbacks_that_nobody_sends_is_told() -> None:
-    with pytest.raises(SettingsError) as refused:
-        read(WAN25_CALLBACK_LISTEN="127.0.0.1:8787")
-    assert refused.value.message == (
-        "WAN25_CALLBACK_LISTEN is set without WAN25_CALLBACK_URL, the public address that leads "
-        "to it."
-    )
-    assert refused.value.fix == ("Set WAN25_CALLBACK_URL too, or unset WAN25_CALLBACK_LISTEN.")
+# --- unknown names ---------------------------------------------------------------------------
 
 
-# --- names nobody reads ----------------------------------------------------------------------
-
-
-def test_names_nobody_reads_are_kept_to_be_told() -> None:
+def test_unknown_names_are_kept_to_be_reported() -> None:
     settings = read(WAN25_API_KYE=SECRET, wan25_credit_limit="1", WAN25_SAVE="off", PATH="/bin")
-    assert settings.unread == ("WAN25_API_KYE", "wan25_credit_limit")
+    assert settings.unknown == ("WAN25_API_KYE", "wan25_credit_limit")
     assert SECRET not in repr(settings)
 
 

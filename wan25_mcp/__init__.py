@@ -34,7 +34,8 @@ if TYPE_CHECKING:
         Wan25Error,
     )
     from wan25_mcp.journal import Allowance
-    from wan25_mcp.provider.client import Client, open_http
+    from wan25_mcp.provider.client import Client
+    from wan25_mcp.provider.exchange import open_http
     from wan25_mcp.provider.models import EditRequest, Task, Usage
     from wan25_mcp.settings import Settings
 
@@ -62,7 +63,7 @@ _HOMES: Final = {
     "open_configured_engine": "editing.connect",
     "open_editor": "editing.engine",
     "open_engine": "editing.engine",
-    "open_http": "provider.client",
+    "open_http": "provider.exchange",
 }
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""Foreign words, fit to be quoted: on one line, not too long, and without secrets. No I/O.
+"""Makes foreign text fit to be quoted: on one line, not too long, without secrets. No I/O.
 
-Whoever refuses a key may quote it, and what is quoted reaches the model, the journal and the log.
-So every word that others say passes here where it comes in.
+An error that refuses a key may quote it, and quoted text reaches the model, the journal and the
+log. So all text from outside is redacted where it enters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
-"""What is shorter is no secret, and hiding it would garble every line."""
+"""A shorter text is no secret, and hiding it would garble every line."""
 
 _LOOKS_SECRET: Final = re.compile(
     # "Bearer abc", but neither "a bearer token is missing" nor "Bearer authentication".
@@ -23,14 +23,14 @@ _LOOKS_SECRET: Final = re.compile(
     r"|\bbearer\s+tokens?[\s:=]+(?=[^\s'\",]*[0-9]))[^\s'\",]+"
     r"|(?<![a-z0-9])sk[-_][a-z0-9_-]{8,}"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # a JSON web token
-    # The secret end of a callback's path, which `callbacks` makes.
+    # The secret end of a callback's path.
     r"|(?P<handle>edit-[0-9a-f]{16}(?:/|%2f))[\w-]+",
     re.IGNORECASE,
 )
 
 
 class Redactor:
-    """Hides secrets in a text: the given ones in the forms they are quoted in, and lookalikes."""
+    """Hides secrets in a text: the given ones in every form they are quoted in, and lookalikes."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
         forms = {form for one in secrets if len(one) >= _SHORTEST for form in _forms(one)}
@@ -43,7 +43,7 @@ class Redactor:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """A secret as it is, as in a link, and as in JSON, also JSON within a text."""
+    """A secret verbatim, as in a link, and as in JSON, also JSON within JSON."""
     once = json.dumps(secret)[1:-1]
     for plain in (secret, once, json.dumps(once)[1:-1]):
         yield from (plain, plain.replace("/", "\\/"))
@@ -54,6 +54,6 @@ def _masked(found: re.Match[str]) -> str:
     return f"{found['before'] or found['handle'] or ''}{MASK}"
 
 
-def one_line(said: str | None, limit: int) -> str:
-    """The text on one line, cut; nothing where nothing was said."""
-    return " ".join((said or "").split())[:limit]
+def one_line(text: str | None, limit: int) -> str:
+    """The text on one line, at most `limit` characters; empty for None."""
+    return " ".join((text or "").split())[:limit]

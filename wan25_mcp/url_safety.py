@@ -1,8 +1,8 @@
-"""Which links may be handed to the provider: public ones, in every way an address can be written.
+"""Which links may be passed to the provider: public ones, however an address is written.
 
-The provider downloads images and calls back; a link to an internal address would make it (or a
-private gateway) reach where the caller could not. Only the text of a link is judged here. Nothing
-is resolved: the provider does the fetching, with its own view of the DNS.
+The provider downloads images and calls back. A link to an internal address would make it (or a
+private gateway) reach where the caller could not. Only the text of a link is checked. Nothing is
+resolved, because the provider fetches it with its own view of the DNS.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class NotPublic(ValueError):
-    """A link that must not be handed on; the text completes "the link …" and never quotes it."""
+    """A link that must not be passed on. The text completes "the link …" and never quotes it."""
 
 
 def origin_of(link: str) -> str | None:
@@ -65,7 +65,7 @@ def same_address(url: str) -> str:
 def check_public(
     link: str, *, schemes: Collection[str] = ("http", "https"), trusted: Collection[str] = ()
 ) -> None:
-    """Accept a link whose host is public, or whose very origin the operator configured.
+    """Accept a link whose host is public, or whose exact origin the operator configured.
 
     Args:
         link: An absolute URL.
@@ -87,8 +87,8 @@ def check_public(
 
 
 def _split(link: str) -> SplitResult:
-    # Parsers disagree on these characters (WHATWG drops tabs and reads "\\" as "/"), and a link
-    # that two parsers read differently is how an internal host hides behind a public one.
+    # Parsers disagree on these characters (WHATWG drops tabs and reads "\\" as "/"), and where two
+    # parsers read a link differently, an internal host can hide behind a public one.
     if any(character <= " " or character == "\x7f" or character == "\\" for character in link):
         raise NotPublic("contains a space, a control character or a backslash")
     try:
@@ -154,6 +154,15 @@ def _ipv4(host: str) -> ipaddress.IPv4Address | None:
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except OSError:
         raise NotPublic("has a host that is not a valid address") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by name or by address."""
+    try:
+        address = read_address(host)
+    except NotPublic:
+        return False
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def is_public(address: IPAddress) -> bool:

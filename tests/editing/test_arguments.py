@@ -81,13 +81,13 @@ PROMPT = "prompt must be text of 1 to 2000 characters."
 LIST = "image_urls must be a list of 1 or 2 images."
 COUNT = "n must be a whole number from 1 to 4."
 FLAG = "force_new must be true or false."
-MODEL = "model must be wan2.5-image-to-image, the only model here."
+MODEL = "model must be wan2.5-image-to-image."
 CALLBACK = "callback_url must be a public https:// link of at most 2048 characters."
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": None}, PROMPT),
     ({"prompt": ""}, PROMPT),
     ({"prompt": " \n\t"}, "prompt is empty."),
-    ({"prompt": "p" * 2001}, "prompt has 2001 characters; at most 2000 are allowed."),
+    ({"prompt": "p" * 2001}, "prompt has 2001 characters; the limit is 2000."),
     ({"prompt": 5}, PROMPT),
     ({"prompt": ["p"]}, PROMPT),
     ({"prompt": True}, PROMPT),
@@ -122,7 +122,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"callback_url": "http://a.example/"}, "callback_url must start with https://."),
     ({"callback_url": "https://127.1/"}, "callback_url points to an internal or reserved address."),
     ({"callback_url": "https://a.example/" + "x" * 2031},
-     "callback_url has 2049 characters; at most 2048 are allowed."),
+     "callback_url has 2049 characters; the limit is 2048."),
     ({"model": "wan2.5"}, MODEL),
     ({"model": ""}, MODEL),
     ({"model": 5}, MODEL),

@@ -20,7 +20,7 @@ from wan25_mcp.errors import InvalidRequest, SettingsError
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.outputs.archiver import LEASE_SECONDS
-from wan25_mcp.provider.models import MODEL
+from wan25_mcp.provider.catalogue import MODEL
 
 pytestmark = pytest.mark.anyio
 
@@ -135,7 +135,7 @@ async def test_images_inside_calls_are_let_go_whatever_becomes_of_the_edit(tmp_p
             assert edit.status == ("failed" if source == torn else "pending")
             stage.emulator.fault(endpoint="upload", kind="status", code=400, times=1)
         await anyio.sleep(1)
-        assert stage.editor._preparer.held.bytes == 0
+        assert stage.editor._preparer.in_memory.bytes == 0
 
 
 async def test_a_failed_upload_sends_nothing_and_does_not_block_the_next_try(

@@ -18,6 +18,7 @@ import anyio
 import httpx2
 import pytest
 
+from tests.journal.processes import serving
 from tests.server.test_transports import (
     INITIALIZE,
     INITIALIZED,
@@ -31,15 +32,16 @@ from tests.server.test_transports import (
 )
 from tests.stage import environment, run, started, until
 from wan25_mcp.editing.connect import open_configured_editor
+from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import SettingsError
-from wan25_mcp.hosting import create_app, receive_callbacks
-from wan25_mcp.hosting import listening as sockets
+from wan25_mcp.hosting import create_app
 from wan25_mcp.hosting.app import HttpTransport
 from wan25_mcp.hosting.callbacks import CallbackReceiver, TokenBucket, open_receiver
-from wan25_mcp.hosting.listening import bind, server_for, serving_briefly
+from wan25_mcp.hosting.connections import Lobby
+from wan25_mcp.hosting.listening import bind, main_server
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.server import create_server
-from wan25_mcp.settings import Settings
+from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
 pytestmark = pytest.mark.anyio
 PATH: Final = "/wan25-callbacks"
@@ -111,8 +113,12 @@ async def receiver(
         app = CallbackReceiver(PATH, told, tasks, knows=knows, clock=clock or anyio.current_time)
         with bind("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
-            async with serving_briefly(app, listener, "WARNING"), peer_of(port) as peer:
+            server = main_server(app, "WARNING", Lobby(256))
+            tasks.start_soon(server.serve, [listener])
+            async with peer_of(port) as peer:
                 yield peer
+            server.should_exit = True
+            await server.shutdown()
         tasks.cancel_scope.cancel()
 
 
@@ -379,80 +385,6 @@ async def test_no_log_line_holds_a_secret_at_any_level(caplog: pytest.LogCapture
     assert not any(SECRET[:8] in line for line in lines)
 
 
-# --- a port of its own -----------------------------------------------------------------------
-
-
-async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "CONNECTION_SECONDS", 0.2)
-    told = Told()
-    async with receiver(told) as peer:
-        with anyio.fail_after(3), pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
-            async with await anyio.connect_tcp("127.0.0.1", peer.port) as stream:
-                await stream.receive()
-
-
-async def test_no_more_connections_are_held_than_a_process_can_spare(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sockets, "MOST_CONNECTIONS", 1)
-    told = Told()
-    async with (
-        receiver(told) as peer,
-        await anyio.connect_tcp("127.0.0.1", peer.port) as first,
-        await anyio.connect_tcp("127.0.0.1", peer.port) as second,
-    ):
-        with anyio.fail_after(3):
-            with pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
-                await second.receive()
-            await first.send(head(GOOD, "content-length: 0"))
-            assert status_of(await first.receive()) == 204
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-async def test_a_port_that_is_taken_is_a_warning_and_taken_over_once_it_is_free(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(sockets, "REBIND_SECONDS", 0.02)
-    port = free_port()
-    settings = Settings.from_mapping(
-        {
-            "WAN25_DATA_DIR": str(tmp_path),
-            "WAN25_CALLBACK_URL": f"https://public.example{PATH}",
-            "WAN25_CALLBACK_LISTEN": f"127.0.0.1:{port}",
-        }
-    )
-    async with open_configured_editor(settings) as editor, anyio.create_task_group() as tasks:
-        with bind("127.0.0.1", port):
-            tasks.start_soon(receive_callbacks, settings, editor)
-            await anyio.wait_all_tasks_blocked()
-        async with peer_of(port) as peer:
-            assert await answered(peer) == (404, "Not Found")
-        tasks.cancel_scope.cancel()
-    [told] = [message for message in caplog.messages if message.startswith("Cannot")]
-    assert told == (
-        f"Cannot listen for callbacks on 127.0.0.1 port {port} (address already in use); looks "
-        "find results all the same, and it is tried again."
-    )
-
-
-async def answered(peer: Peer) -> tuple[int, str]:
-    """The answer to a callback, once there is somebody to give one."""
-    with anyio.fail_after(10):
-        while True:
-            try:
-                answer = await peer.post(PATH + "/nothing")
-            except httpx2.ConnectError:
-                await anyio.sleep(0.02)
-            else:
-                return answer.status_code, answer.text
-
-
 # --- beside MCP ------------------------------------------------------------------------------
 
 
@@ -466,7 +398,7 @@ async def mounted(told: Told, transport: HttpTransport, tmp_path: Path) -> Async
             callbacks=callbacks,
         )  # fmt: skip
         with bind("127.0.0.1", 0) as listener:
-            server = server_for(app, "WARNING")
+            server = main_server(app, "WARNING", Lobby(256))
             async with peer_of(listener.getsockname()[1]) as peer, anyio.create_task_group() as run:
                 run.start_soon(server.serve, [listener])
                 yield peer
@@ -533,6 +465,13 @@ async def test_callbacks_may_not_be_where_mcp_is(path: str, tmp_path: Path) -> N
 # --- processes -------------------------------------------------------------------------------
 
 
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     return environment(
@@ -557,76 +496,56 @@ def use(process: subprocess.Popen[bytes]) -> None:
     assert hear(process, 5)["result"]["structuredContent"]["error"]["code"] == "not_found"
 
 
-def test_over_stdio_the_port_opens_with_the_first_call_and_a_second_server_only_warns(
-    environ: dict[str, str],
+@pytest.mark.parametrize("number", [15, 2, None])
+def test_over_stdio_no_port_is_opened_and_stderr_says_so_once(
+    number: int | None, environ: dict[str, str]
 ) -> None:
-    port = free_port()
-    values = environ | {
-        "WAN25_CALLBACK_URL": f"http://127.0.0.1:{port}{PATH}",
-        "WAN25_CALLBACK_LISTEN": f"127.0.0.1:{port}",
-    }
-    command = ["serve", "--emulator"]
-    with started(command, values) as first, started(command, values) as second:
-        for process in (first, second):
-            say(process, INITIALIZE, INITIALIZED, LIST)
-            assert len(hear(process, 2)["result"]["tools"]) == 3
-            assert sockets_of(process.pid) == []
-        use(first)
-        assert asked(port) == 404
-        use(second)
-        warned = until(second.stderr, lambda text: "Cannot listen" in text)
-        assert f"Cannot listen for callbacks on 127.0.0.1 port {port}" in warned
-        use(second)
-        assert ended(second) == (0, "", "")
-        assert asked(port) == 404
-        began = time.monotonic()
-        assert ended(first) == (0, "", "")
-        assert time.monotonic() - began < 3
-
-
-@pytest.mark.parametrize("number", [15, 2])
-def test_a_server_over_stdio_that_listens_ends_at_once_on_a_signal(
-    number: int, environ: dict[str, str]
-) -> None:
-    port = free_port()
-    values = environ | {
-        "WAN25_CALLBACK_URL": f"http://127.0.0.1:{port}{PATH}",
-        "WAN25_CALLBACK_LISTEN": f"127.0.0.1:{port}",
-    }
+    values = environ | {"WAN25_CALLBACK_URL": f"https://public.example{PATH}"}
     with started(["serve", "--emulator"], values) as process:
-        say(process, INITIALIZE, INITIALIZED)
+        say(process, INITIALIZE, INITIALIZED, LIST)
+        assert len(hear(process, 2)["result"]["tools"]) == 3
+        assert sockets_of(process.pid) == []
         use(process)
-        assert asked(port) == 404
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as held:
-            held.sendall(head(GOOD, "content-length: 9"))
-            began = time.monotonic()
+        use(process)
+        began = time.monotonic()
+        if number is not None:
             process.send_signal(number)
             assert process.wait(timeout=10) == 128 + number
-            assert time.monotonic() - began < 2
-        assert ended(process) == (128 + number, "", "")
+        status, out, err = ended(process)
+    assert time.monotonic() - began < 3
+    assert (status, out) == (128 + number if number else 0, "")
+    [line] = err.splitlines()
+    assert CALLBACKS_NEED_HTTP in line
+
+
+async def test_over_stdio_an_edit_carries_no_callback_address(environ: dict[str, str]) -> None:
+    async with Emulator(check_images=False, allow_loopback=True).serving() as emulator:
+        values = environ | {
+            "WAN25_EMULATOR": emulator.base_url,
+            "WAN25_CALLBACK_URL": f"http://127.0.0.1:{free_port()}{PATH}",
+        }
+        async with serving(values) as server:
+            assert (await server.edit("Make it night"))["status"] == "pending"
+    [submit] = emulator.submits
+    assert "callback_url" not in submit.body
 
 
 @pytest.mark.parametrize("transport", MOUNTS)
-@pytest.mark.parametrize("own", [False, True])
-def test_over_http_callbacks_come_to_the_server_s_port_or_their_own(
-    transport: str, own: bool, environ: dict[str, str]
+def test_over_http_callbacks_come_to_the_server_s_port(
+    transport: str, environ: dict[str, str]
 ) -> None:
-    port = free_port()
     values = environ | {
         "WAN25_API_KEY": "sk-never-sent",
         "WAN25_SERVER_TOKEN": TOKEN,
         "WAN25_CALLBACK_URL": f"https://public.example{PATH}",
-        **({"WAN25_CALLBACK_LISTEN": f"127.0.0.1:{port}"} if own else {}),
     }
     with listening(transport, values) as (process, url, _):
-        server = httpx2.URL(url).port or 0
+        port = httpx2.URL(url).port or 0
         # The first one may come before the journal is open: then it is asked to come again.
-        assert asked(port if own else server) in (404, 503)
+        assert asked(port) in (404, 503)
         time.sleep(2)
-        assert asked(server, host="public.example") == (421 if own else 404)
-        assert asked(server) == (401 if own else 404)
-        if own:
-            assert asked(port, host="public.example") == 404
+        assert asked(port, host="public.example") == 404
+        assert asked(port) == 404
         process.terminate()
         assert process.wait(timeout=10) == 128 + 15
         _, out, err = ended(process)
@@ -638,7 +557,7 @@ def test_serve_warns_once_of_names_nobody_reads(environ: dict[str, str]) -> None
     assert (ran.returncode, ran.stdout) == (0, b"")
     [line] = ran.stderr.decode().splitlines()
     assert re.sub(r"^\S+ \S+ ", "", line) == (
-        "WARNING wan25_mcp.cli.main: Nothing reads WAN25_API_KYE (WAN25_API_KEY?), WAN25_XYZZY."
+        "WARNING wan25_mcp.cli.main: Unknown setting WAN25_API_KYE (WAN25_API_KEY?), WAN25_XYZZY."
     )
 
 

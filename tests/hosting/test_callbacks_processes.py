@@ -19,12 +19,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.abc
+import httpx2
 import pytest
-from mcp import StdioServerParameters
 from mcp.client import Client
 
 from tests.hosting.test_callbacks_http import free_port
-from tests.journal.processes import Books, Server, serving, until
+from tests.journal.processes import Books, until
 from tests.stage import PICTURE, environment
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.emulator.records import Delivery, Read
@@ -69,6 +70,8 @@ class Desk:
     client: Client
     emulator: Emulator
     port: int
+    """Where the provider calls back."""
+    process: anyio.abc.Process
 
     async def call(self, tool: str, **given: Any) -> dict[str, Any]:
         with anyio.fail_after(20):
@@ -76,9 +79,9 @@ class Desk:
         told: dict[str, Any] = result.structured_content or {}
         return told
 
-    async def edit(self, **given: Any) -> dict[str, Any]:
-        prompt = f"Make it night {next(_numbers)}"
-        return await self.call("edit_image", prompt=prompt, image_urls=[PICTURE], **given)
+    async def edit(self, prompt: str | None = None) -> dict[str, Any]:
+        prompt = prompt or f"Make it night {next(_numbers)}"
+        return await self.call("edit_image", prompt=prompt, image_urls=[PICTURE])
 
     async def wait(self, task_id: str) -> dict[str, Any]:
         return await self.call("wait_for_task", task_id=task_id, timeout_seconds=15)
@@ -104,20 +107,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def over_stdio(values: dict[str, str], port: int) -> AsyncIterator[Client]:
-    """With a listener of its own."""
-    own = {"WAN25_CALLBACK_LISTEN": f"127.0.0.1:{port}"}
-    command = ["-m", "wan25_mcp", "serve"]
-    server = StdioServerParameters(
-        command=sys.executable, args=command, env=environment(**values, **own)
-    )
-    async with Client(server, mode="legacy") as client:
-        yield client
-
-
-@asynccontextmanager
-async def over_http(values: dict[str, str], port: int) -> AsyncIterator[Client]:
-    """With the receiver beside MCP."""
+async def open_desk(
+    emulator: Emulator, port: int, folder: Path, *, called_at: int | None = None
+) -> AsyncIterator[Desk]:
+    """A server process over HTTP that is called back at its own port, unless told otherwise."""
+    values = settings(emulator, called_at or port, folder)
     command = [sys.executable, "-m", "wan25_mcp", "serve", "--transport", "streamable-http"]
     process = await anyio.open_process([*command, "--port", str(port)], env=environment(**values))
     try:
@@ -127,24 +121,22 @@ async def over_http(values: dict[str, str], port: int) -> AsyncIterator[Client]:
             while b"Serving MCP" not in told:
                 told += await process.stderr.receive()
         async with Client(f"http://127.0.0.1:{port}/mcp") as client:
-            yield client
+            yield Desk(client, emulator, called_at or port, process)
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(10):
-            process.kill()
+            if process.returncode is None:
+                process.kill()
             await process.aclose()
 
 
-@pytest.fixture(scope="module", params=[over_stdio, over_http], ids=["stdio", "http"])
-async def desk(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Desk]:
-    port = free_port()
-    async with played().serving() as emulator:
-        values = settings(emulator, port, tmp_path_factory.mktemp("data"))
-        async with request.param(values, port) as client:
-            desk = Desk(client, emulator, port)
-            await desk.wait((await desk.edit())["task_id"])  # what is imported at first use
-            yield desk
+@pytest.fixture(scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    async with (
+        played().serving() as emulator,
+        open_desk(emulator, free_port(), tmp_path_factory.mktemp("data")) as desk,
+    ):
+        await desk.wait((await desk.edit())["task_id"])  # what is imported at first use
+        yield desk
 
 
 @pytest.fixture(autouse=True)
@@ -322,37 +314,48 @@ async def test_when_a_server_is_killed_its_successor_is_called_about_all_it_sent
     port = free_port()
     async with played().serving() as emulator:
         emulator.fate(run_seconds=6 * SPEED, times=0)
-        values = settings(emulator, port, tmp_path)
-        values["WAN25_CALLBACK_LISTEN"] = f"127.0.0.1:{port}"
         books = Books(tmp_path / "emulator.sqlite3")
-        async with serving(values) as first:
-            assert (await first.edit("accepted"))["status"] == "pending"
-            emulator.fault(endpoint="submit", kind="drop_after")
-            assert (await first.edit("unknown"))["status"] == "unknown"
-            emulator.fault(endpoint="submit", kind="delay", seconds=20)
-            await first.send_edit("sending")
-            await until("it is on the wire", lambda: len(emulator.submits) == 3)
-            await first.kill()
+        await _die_with_one_on_the_wire(emulator, port, tmp_path)
         intents = {stage: books.intents(stage)[0] for stage in ("accepted", "unknown", "sending")}
         assert [intent["stage"] for intent in intents.values()] == [*intents]
         books.let_leases_run_out("sending")
-        async with serving(values) as second:
-            sent = [
-                await second.send_call("wait_for_task", task_id=intent["handle"])
-                for intent in intents.values()
-            ]
-            told = [await second.answer(number) for number in sent]
+        told: dict[str, dict[str, Any]] = {}
+
+        async def wait(second: Desk, stage: str) -> None:
+            told[stage] = await second.wait(intents[stage]["handle"])
+
+        async with open_desk(emulator, port, tmp_path) as second:
+            async with anyio.create_task_group() as tasks:
+                for stage in intents:
+                    tasks.start_soon(wait, second, stage)
             assert time.time() - emulator.callbacks[-1].time <= 1 + NOTICED
-            assert [(one["task_id"], one["status"], one["charged"]) for one in told] == [
+            done = [told[stage] for stage in intents]
+            assert [(one["task_id"], one["status"], one["charged"]) for one in done] == [
                 (submit.task_id, "completed", "yes") for submit in emulator.submits
             ]
             again = await second.edit("sending")
             assert (again["task_id"], again["duplicate_of_earlier_call"]) == (
-                told[2]["task_id"], True
+                told["sending"]["task_id"], True
             )  # fmt: skip
         assert [call.status for call in emulator.callbacks] == [204] * 3
         assert (len(emulator.submits), emulator.ledger.charges) == (3, 3)
         assert max(emulator.queries.values()) <= 3  # a run longer than most, to the provider
+
+
+async def _die_with_one_on_the_wire(emulator: Emulator, port: int, folder: Path) -> None:
+    try:
+        async with open_desk(emulator, port, folder) as first, anyio.create_task_group() as tasks:
+            assert (await first.edit("accepted"))["status"] == "pending"
+            emulator.fault(endpoint="submit", kind="drop_after")
+            assert (await first.edit("unknown"))["status"] == "unknown"
+            emulator.fault(endpoint="submit", kind="delay", seconds=20)
+            tasks.start_soon(first.edit, "sending")
+            await until("it is on the wire", lambda: len(emulator.submits) == 3)
+            first.process.kill()
+            await first.process.wait()
+            tasks.cancel_scope.cancel()
+    except* httpx2.TransportError:
+        pass  # what the client still had open to the killed server
 
 
 # --- several servers -------------------------------------------------------------------------
@@ -361,30 +364,18 @@ async def test_when_a_server_is_killed_its_successor_is_called_about_all_it_sent
 async def test_a_server_that_is_not_called_itself_goes_on_counting_on_callbacks(
     tmp_path: Path,
 ) -> None:
-    """Two over one journal: one has the port, and tells the other through the journal."""
+    """Two over one journal: one is called, and tells the other through the journal."""
     port = free_port()
-    async with played().serving() as emulator:
-        values = settings(emulator, port, tmp_path)
-        values["WAN25_CALLBACK_LISTEN"] = f"127.0.0.1:{port}"
-        async with serving(values) as called, serving(values) as other:
-            await called.call("get_task", task_id="task-0")
-            await until("it listens", lambda: _listens(port))
-            looks = []
-            for number in range(3):
-                edit = await other.edit(f"Number {number}")
-                done = await _wait(other, edit["task_id"])
-                assert done["status"] == "completed"
-                [call] = [one for one in emulator.callbacks if one.task_id == edit["task_id"]]
-                assert time.time() - call.time <= 1 + NOTICED
-                looks.append(emulator.queries[edit["task_id"]])
+    async with (
+        played().serving() as emulator,
+        open_desk(emulator, port, tmp_path),
+        open_desk(emulator, free_port(), tmp_path, called_at=port) as other,
+    ):
+        looks = []
+        for number in range(3):
+            edit = await other.edit(f"Number {number}")
+            assert (await other.wait(edit["task_id"]))["status"] == "completed"
+            [call] = other.calls(edit["task_id"])
+            assert time.time() - call.time <= 1 + NOTICED
+            looks.append(emulator.queries[edit["task_id"]])
     assert max(looks) <= 2
-
-
-async def _wait(server: Server, task_id: str) -> dict[str, Any]:
-    return await server.call("wait_for_task", task_id=task_id, timeout_seconds=15)
-
-
-def _listens(port: int) -> bool:
-    local = f":{port:04X} "
-    lines = Path("/proc/net/tcp").read_text().splitlines()
-    return any(local in line and line.split()[3] == "0A" for line in lines)

@@ -36,9 +36,10 @@ from tests.inputs.corpus import (
     with_segment,
 )
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.inputs.conform import MAX_BYTES, Conformed, check, conform
-from wan25_mcp.inputs.decode import LEAST_SIDE, MOST_SIDE, fitting
+from wan25_mcp.inputs.conform import Conformed, check, conform
+from wan25_mcp.inputs.decode import fitting
 from wan25_mcp.inputs.read import Picture
+from wan25_mcp.provider.catalogue import DEFAULT
 
 HEIC, AVIF = heic(quarters()), saved(quarters(), "AVIF")
 
@@ -70,11 +71,11 @@ def checked(content: bytes) -> tuple[Conformed, Image.Image]:
     assert made.mime_type == Image.MIME[image.format]
     assert made.extension == {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}[image.format]
     assert image.size == (made.width, made.height)
-    assert LEAST_SIDE <= min(image.size) <= max(image.size) <= MOST_SIDE
+    assert DEFAULT.min_side <= min(image.size) <= max(image.size) <= DEFAULT.max_side
     assert image.mode == "RGB"
     assert "transparency" not in image.info
     assert not image.getexif()
-    assert len(made.content) <= MAX_BYTES
+    assert len(made.content) <= DEFAULT.max_bytes
     return made, image
 
 
@@ -477,16 +478,16 @@ def test_broken_metadata_does_not_spoil_the_picture(body: bytes) -> None:
 def test_a_size_is_brought_within_the_limits_by_the_smallest_change(
     size: tuple[int, int], to: tuple[int, int]
 ) -> None:
-    assert fitting(size) == to
-    assert fitting(size[::-1]) == to[::-1]
+    assert fitting(size, DEFAULT) == to
+    assert fitting(size[::-1], DEFAULT) == to[::-1]
 
 
 @given(st.integers(1, 100_000), st.integers(1, 100_000))
 def test_every_size_fits_in_its_own_aspect(width: int, height: int) -> None:
-    if max(width, height) * LEAST_SIDE > min(width, height) * MOST_SIDE:
+    if max(width, height) * DEFAULT.min_side > min(width, height) * DEFAULT.max_side:
         return
-    to = fitting((width, height))
-    assert LEAST_SIDE <= min(to) <= max(to) <= MOST_SIDE
+    to = fitting((width, height), DEFAULT)
+    assert DEFAULT.min_side <= min(to) <= max(to) <= DEFAULT.max_side
     assert abs(to[0] * height - to[1] * width) <= max(width, height)  # half a pixel either way
 
 
@@ -515,7 +516,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 def test_an_image_of_more_than_ten_megabytes_is_coarsened() -> None:
     given_image = saved(noise(2000, 1800), "PNG")
-    assert len(given_image) > MAX_BYTES
+    assert len(given_image) > DEFAULT.max_bytes
     made, _ = checked(given_image)
     assert (made.width, made.height) == (2000, 1800)
     assert made.changes == ("re-encoded as JPEG (quality 95)",)
@@ -560,7 +561,7 @@ def images(draw: st.DrawFn) -> bytes:
 @given(images())
 def test_any_image_conforms_or_is_too_narrow(content: bytes) -> None:
     with Image.open(io.BytesIO(content)) as image:
-        narrow = max(image.size) * LEAST_SIDE > min(image.size) * MOST_SIDE
+        narrow = max(image.size) * DEFAULT.min_side > min(image.size) * DEFAULT.max_side
     if not narrow:
         checked(content)
         return

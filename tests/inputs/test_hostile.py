@@ -33,9 +33,9 @@ from tests.inputs.corpus import (
     with_segment,
 )
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.inputs.conform import MAX_BYTES, check, conform
-from wan25_mcp.inputs.decode import LEAST_SIDE, MOST_SIDE
+from wan25_mcp.inputs.conform import check, conform
 from wan25_mcp.inputs.read import Picture
+from wan25_mcp.provider.catalogue import DEFAULT
 
 # Pillow warns of broken files; here warnings are errors, and hide what it would have done.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -161,31 +161,31 @@ def sized(content: bytes, width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (sized(AVIF, 8000, 8000), "is 8000×8000 pixels; at most 50 million are read of this kind"),
-        (sized(HEIC, 8000, 8000), "is 8000×8000 pixels; at most 50 million are read of this kind"),
+        (sized(AVIF, 8000, 8000), "is 8000×8000 pixels; the limit for this format is 50 million"),
+        (sized(HEIC, 8000, 8000), "is 8000×8000 pixels; the limit for this format is 50 million"),
         (png(400, 5300), "is 400×5300 pixels, which is too narrow: no scaling brings both sides "
                          "within 384 to 5000 pixels"),
         (png(1, 14), "is 1×14 pixels, which is too narrow: no scaling brings both sides within "
                      "384 to 5000 pixels"),
         (claiming(8000, 8000),
-         "is 8000×8000 pixels; at most 50 million are read of this kind"),
+         "is 8000×8000 pixels; the limit for this format is 50 million"),
         (claiming(2**31 - 1, 2**31 - 1),
-         "is 2147483647×2147483647 pixels; at most 50 million are read of this kind"),
+         "is 2147483647×2147483647 pixels; the limit for this format is 50 million"),
         (patched(GIF, 6, struct.pack("<HH", 65535, 65535)),
-         "is 65535×65535 pixels; at most 50 million are read of this kind"),
+         "is 65535×65535 pixels; the limit for this format is 50 million"),
         (patched(BMP, 18, struct.pack("<ii", 60000, 60000)),
-         "is 60000×60000 pixels; at most 50 million are read of this kind"),
-        (webp_header(16383, 16383), "is 16383×16383 pixels; at most 25 million are read of this "
-                                    "kind"),
+         "is 60000×60000 pixels; the limit for this format is 50 million"),
+        (webp_header(16383, 16383), "is 16383×16383 pixels; the limit for this "
+                                    "format is 25 million"),
         (webp_header(2**24, 2**24),
-         "is 16777216×16777216 pixels; at most 25 million are read of this kind"),
+         "is 16777216×16777216 pixels; the limit for this format is 25 million"),
         (jpeg_claiming(JPEG, 12256, 16320),
-         "is 12256×16320 pixels; at most 200 million are read of this kind"),
+         "is 12256×16320 pixels; the limit for this format is 200 million"),
         (jpeg_claiming(PROGRESSIVE, 7100, 7100),
-         "is 7100×7100 pixels; at most 50 million are read of this kind"),
+         "is 7100×7100 pixels; the limit for this format is 50 million"),
         (tagged((256, 4, 70_000), (257, 4, 70_000)),
-         "is 70000×70000 pixels; at most 50 million are read of this kind"),
-        (tagged((322, 4, 100_000), (323, 4, 100_000)), "has too much in it at 400×400 pixels"),
+         "is 70000×70000 pixels; the limit for this format is 50 million"),
+        (tagged((322, 4, 100_000), (323, 4, 100_000)), "is too large at 400×400 pixels"),
     ],
     ids=["avif", "heic", "narrow", "tiny and narrow", "png", "png of all numbers", "gif", "bmp",
          "webp", "webp of all numbers", "jpeg", "progressive jpeg", "tiff", "tiff tiles"],
@@ -365,8 +365,13 @@ def test_any_bytes_are_an_image_or_a_refusal(content: bytes) -> None:
             check(picture(content))
         return
     check(picture(content))  # what can be used passes
-    assert LEAST_SIDE <= min(made.width, made.height) <= max(made.width, made.height) <= MOST_SIDE
-    assert len(made.content) <= MAX_BYTES
+    assert (
+        DEFAULT.min_side
+        <= min(made.width, made.height)
+        <= max(made.width, made.height)
+        <= DEFAULT.max_side
+    )
+    assert len(made.content) <= DEFAULT.max_bytes
 
 
 # --- memory ---------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs import prepare as intakes
 from wan25_mcp.inputs.conform import Conformed, check
 from wan25_mcp.inputs.prepare import (
-    MOST_CONVERTED,
-    MOST_UPLOADED,
+    MAX_CONVERTED,
+    MAX_UPLOADED,
     EditInput,
     ImagePreparer,
     PreparedRequest,
@@ -27,7 +27,7 @@ from wan25_mcp.inputs.publisher import Published, published_name
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.journal import Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.provider.models import MODEL
+from wan25_mcp.provider.catalogue import MODEL
 
 pytestmark = pytest.mark.anyio
 
@@ -102,14 +102,14 @@ async def test_no_more_than_two_images_are_in_memory_at_once() -> None:
         for side in range(400, 405):
             group.start_soon(prepared, intake, shelf, picture(saved(quarters(side, side), "PNG")))
     assert len(shelf.images) == 5
-    assert max(at_once) == MOST_CONVERTED == 2
+    assert max(at_once) == MAX_CONVERTED == 2
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_refusal_comes_out_of_the_thread_and_makes_room_for_the_next() -> None:
     intake, shelf = ImagePreparer(()), Shelf()
     with anyio.fail_after(30):
-        for _ in range(MOST_CONVERTED + 1):
+        for _ in range(MAX_CONVERTED + 1):
             with pytest.raises(InvalidRequest, match="is empty"):
                 await prepared(intake, shelf, picture(b""))
         ready = await prepared(intake, shelf, picture(saved(quarters(), "PNG")))
@@ -194,7 +194,7 @@ async def test_no_more_than_four_images_are_uploaded_at_once() -> None:
             image = picture(saved(quarters(side, side), "PNG"))
             group.start_soon(prepared, intake, shelf, image)
     assert len(shelf.images) == 20
-    assert most == MOST_UPLOADED == 4
+    assert most == MAX_UPLOADED == 4
 
 
 def data_uri(number: int) -> str:
@@ -205,7 +205,7 @@ def data_uri(number: int) -> str:
 async def test_images_inside_calls_are_counted_until_nobody_holds_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(intakes, "MOST_HELD_BYTES", 1_100_000)  # two of them
+    monkeypatch.setattr(intakes, "MAX_MEMORY_BYTES", 1_100_000)  # two of them
     intake = ImagePreparer((), run=inline_run)
     first, second = await intake.read([data_uri(0)]), await intake.read([data_uri(1)])
     began = anyio.current_time()
@@ -222,13 +222,13 @@ async def test_images_inside_calls_are_counted_until_nobody_holds_them(
     with pytest.raises(InvalidRequest):  # the first of two is let go with the second
         await intake.read([data_uri(3), "data:,nothing that is an image"])
     assert await intake.read([data_uri(3)])
-    assert intake.held.bytes == 0
+    assert intake.in_memory.bytes == 0
 
 
 async def test_one_that_waits_for_room_gets_it_when_another_is_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(intakes, "MOST_HELD_BYTES", 600_000)
+    monkeypatch.setattr(intakes, "MAX_MEMORY_BYTES", 600_000)
     intake = ImagePreparer((), run=inline_run)
 
     async def hold() -> None:

@@ -25,18 +25,17 @@ from pydantic import SecretStr
 from tests.inputs.corpus import picture, quarters, saved
 from tests.stage import KEY, T0, virtual
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.errors import SettingsError, Wan25Error
+from wan25_mcp.errors import NotPublished, SettingsError, Wan25Error
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.inputs.conform import Conformed, conform
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.inputs.publisher import (
-    NotPublished,
     Published,
     Publisher,
     published_name,
     publisher_error_when_none,
 )
-from wan25_mcp.provider.client import USER_AGENT
+from wan25_mcp.provider.exchange import USER_AGENT
 
 IMAGE: Final = conform(picture(saved(quarters(), "JPEG")))
 NAME: Final = "passport of Jane.jpg"
@@ -128,7 +127,7 @@ async def test_the_product_names_itself_and_sends_its_key_to_the_service_only() 
         with pytest.raises(NotPublished) as refusal:
             await files.publish(IMAGE, NAME)
     assert words(refusal.value) == (
-        "unreadable_answer",
+        "upload_unreadable",
         f'The file service did not take the image "{NAME}" (HTTP 307).',
         False,
     )
@@ -167,7 +166,7 @@ async def test_what_fails_for_no_fault_of_ours_is_sent_again_twice(fault: dict[s
     ("fault", "code", "message", "sent"),
     [
         ({"kind": "refuse"}, "upload_failed",
-         "was not uploaded: the file service could not be reached, or broke off.", 3),
+         "was not uploaded: the file service could not be reached, or closed the connection.", 3),
         ({"kind": "html", "code": 502}, "upload_failed", "(HTTP 502).", 3),
         ({"kind": "status", "code": 429, "retry_after": 60}, "upload_failed", "(HTTP 429).", 1),
     ],
@@ -211,10 +210,10 @@ def body(success: bool = True, code: int = 200, msg: str = "", **described: Any)
          " (HTTP 413): File too large.", 1),
         (200, body(False, 500, "Oops"), "upload_failed", " (HTTP 500): Oops.", 3),
         (404, {"detail": "Not Found"}, "upload_refused", " (HTTP 404).", 1),
-        (200, {"success": False}, "unreadable_answer", " (HTTP 200).", 1),
-        (200, {}, "unreadable_answer", " (HTTP 200).", 1),
-        (200, [1], "unreadable_answer", " (HTTP 200).", 1),
-        (200, body(msg="x" * 500) | {"success": "yes"}, "unreadable_answer",
+        (200, {"success": False}, "upload_unreadable", " (HTTP 200).", 1),
+        (200, {}, "upload_unreadable", " (HTTP 200).", 1),
+        (200, [1], "upload_unreadable", " (HTTP 200).", 1),
+        (200, body(msg="x" * 500) | {"success": "yes"}, "upload_unreadable",
          f" (HTTP 200): {200 * 'x'}.", 1),
     ],
 )  # fmt: skip
@@ -263,8 +262,8 @@ async def test_a_link_that_nobody_could_download_from_is_not_handed_on(link: Any
         with pytest.raises(NotPublished) as refusal:
             await files.publish(IMAGE, NAME)
     code, message, retryable = words(refusal.value)
-    assert (code, retryable) == ("unreadable_answer", False)
-    assert f"but the link it gave {why}" in message
+    assert (code, retryable) == ("upload_unreadable", False)
+    assert f"but the link it returned {why}" in message
 
 
 DAYS_3: Final = T0 + 72 * 3600

@@ -57,33 +57,33 @@ def test_a_path_is_read_as_windows_means_it(source: str, path: str) -> None:
 
 
 RELATIVE = (
-    "The image is neither a link nor an absolute path. A relative path would be looked up where "
-    "the server was started, which is not where you are."
+    "The image is neither a link nor an absolute path. Relative paths are not accepted: the "
+    "server does not know your working directory."
 )
 ANOTHER_COMPUTER = "The file: URI names another computer; network shares are not read."
-SHARE = "That is a network share or a device; neither is read."
-DEVICE = "That names a device or a hidden stream of a file."
+SHARE = "The image is a network share or a device. Neither is read."
+DEVICE = "The path names a device or a file stream."
 
 
 @pytest.mark.parametrize(
     ("source", "windows", "code", "message"),
     [
-        ("", False, "image_not_found", "The image is an empty text."),
-        (" \n", False, "image_not_found", "The image is an empty text."),
+        ("", False, "image_not_found", "The image is an empty string."),
+        (" \n", False, "image_not_found", "The image is an empty string."),
         ("cat.png", False, "image_not_found", RELATIVE),
         ("./cat.png", False, "image_not_found", RELATIVE),
         ("~ann/cat.png", False, "image_not_found", RELATIVE),
         ("file:cat.png", False, "image_not_found", RELATIVE),
-        ("file://", False, "image_not_found", "The image is an empty text."),
+        ("file://", False, "image_not_found", "The image is an empty string."),
         ("file://nas/share/cat.png", False, "image_not_allowed", ANOTHER_COMPUTER),
         ("ftp://a.example/cat.png", False, "image_not_allowed",
-         "Images are not read from that kind of address."),
+         "Images cannot be read from that kind of address."),
         ("blob:https://a.example/1", False, "image_not_allowed",
-         "Images are not read from that kind of address."),
+         "Images cannot be read from that kind of address."),
         ("C:\\cat.png", False, "image_not_found",
-         "That is a Windows path, and this server does not run on Windows."),
+         "The image is a Windows path, and this server does not run on Windows."),
         ("\\\\nas\\cat.png", False, "image_not_found",
-         "That is a Windows path, and this server does not run on Windows."),
+         "The image is a Windows path, and this server does not run on Windows."),
         ("/a\0b", False, "image_not_found", "The image's path cannot exist on this system."),
         ("file:///a%00b", False, "image_not_found",
          "The image's path cannot exist on this system."),
@@ -162,7 +162,7 @@ def test_a_data_uri_is_read_in_every_usual_form(uri: str) -> None:
 
 
 NOT_BASE64 = "The content of the data: URI is not base64."
-TOO_LONG = "The data: URI holds more than 20 MB."
+TOO_LONG = "The data: URI is larger than the limit of 20 MB."
 
 
 @pytest.mark.parametrize(

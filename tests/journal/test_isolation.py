@@ -24,7 +24,7 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.provider.models import MODEL
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.server import create_server
 
 pytestmark = pytest.mark.anyio

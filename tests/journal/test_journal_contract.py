@@ -20,6 +20,7 @@ import sqlalchemy
 
 from tests.journal.conftest import empty_place
 from tests.stage import T0
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import OutcomeUnknown, Refused, Unreachable, Wan25Error
 from wan25_mcp.journal import (
     Allowance,
@@ -920,8 +921,8 @@ async def test_over_the_limit_a_claim_is_refused_with_what_was_spent_and_when_ro
     ) == {
         "kind": "Withheld",
         "message": "This edit needs about 1.5 credits, and 3 of the 3 credits that "
-        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; there is room again in "
-        "22.0 hours; nothing was sent.",
+        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; enough are free again "
+        "in 22.0 hours; nothing was sent.",
         "code": "credit_limit",
         "fix": "Call again in 22.0 hours, or raise WAN25_CREDIT_LIMIT.",
         "retryable": True,
@@ -951,8 +952,8 @@ async def test_an_edit_that_alone_is_over_the_limit_is_never_said_to_find_room(
     assert await refused(journal, ask(n=4), allowance=limit) == {
         "kind": "Withheld",
         "message": "This edit needs about 6 credits, and 0 of the 3 credits that "
-        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; it alone is more than the "
-        "limit; nothing was sent.",
+        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; this edit alone needs "
+        "more than the limit; nothing was sent.",
         "code": "credit_limit",
         "fix": "Ask for fewer images (n), or raise WAN25_CREDIT_LIMIT.",
         "retryable": False,
@@ -1132,9 +1133,9 @@ async def test_edits_in_flight_are_counted_until_they_settle(journal: SqlJournal
     await claim(journal, ask("edit-2", "b"), allowance=two)
     assert await refused(journal, ask("edit-3", "c"), allowance=two) == {
         "kind": "Withheld",
-        "message": "2 edits are under way, and WAN25_MAX_IN_FLIGHT allows 2; nothing was sent.",
+        "message": "2 edits are running, and WAN25_MAX_IN_FLIGHT allows 2; nothing was sent.",
         "code": "too_many_in_flight",
-        "fix": "Wait for one of them (wait_for_task), then call edit_image again.",
+        "fix": "Wait for one of the running edits (wait_for_task), then call edit_image again.",
         "retryable": True,
         "retry_after_seconds": None,
         "request_id": None,
@@ -1644,7 +1645,10 @@ async def test_an_older_program_that_had_the_journal_open_can_send_nothing_any_m
         statement = statement.replace("TABLE", "SELECT * FROM")
         with pytest.raises(sqlalchemy.exc.DBAPIError) as failed:
             execute(place, statement.strip().rstrip(";"))
-        assert reason(failed.value) == "a newer wan25-mcp has taken it over; restart this one"
+        assert (
+            reason(failed.value)
+            == "a newer wan25-mcp has migrated it; upgrade and restart this one"
+        )
     assert [past.handle for past, _ in await journal.recent("me", now=T0, limit=9)] == ["edit-1"]
 
 
@@ -1687,8 +1691,7 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
             "it was written by a newer wan25-mcp (journal version 7; this program knows "
             f"{schema.VERSION}), so upgrade this one. Nothing was sent.",
             "code": "journal_unusable",
-            "fix": "Make room, correct the permissions, or set WAN25_DATA_DIR (or "
-            "WAN25_DATABASE_URL) to a place that can be written; then call again.",
+            "fix": CODES["journal_unusable"].fix,
             "retryable": True,
             "retry_after_seconds": None,
             "request_id": None,

@@ -44,22 +44,21 @@ from tests.stage import (
 )
 from wan25_mcp.editing.edit import Edit, unseen
 from wan25_mcp.emulator import Emulator
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
-from wan25_mcp.provider.models import MODEL, Task
+from wan25_mcp.provider.catalogue import MODEL
+from wan25_mcp.provider.models import Task
 from wan25_mcp.server import create_server
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 NOBODY: Final = 65534
-FIX: Final = (
-    "Make room, correct the permissions, or set WAN25_DATA_DIR (or WAN25_DATABASE_URL) to a place "
-    "that can be written; then call again."
-)
+FIX: Final = CODES["journal_unusable"].fix
 
 
 @pytest.fixture
@@ -436,9 +435,9 @@ def broken(
     path = tmp_path / "journal.sqlite3"
     give: dict[str, Callable[[], Broken]] = {
         "disk full": lambda: _on_disk(request.getfixturevalue("small_disk")),
-        "no quota": lambda: Broken(path, _no_quota, "the disk fails"),
+        "no quota": lambda: Broken(path, _no_quota, "the disk failed"),
         "file locked": lambda: Broken(
-            path, lambda: _locked(path), "another process holds it", takes_turns=False
+            path, lambda: _locked(path), "another process has locked it", takes_turns=False
         ),
         "database stopped": lambda: _in_database(request, _stopped),
         "database locked": lambda: _in_database(request, None),
@@ -459,7 +458,7 @@ def _in_database(
     server: Postgres = request.getfixturevalue("postgres_server")
     if harm is None:
         return Broken(
-            url, lambda: _locked_database(url), "another process holds it", takes_turns=False
+            url, lambda: _locked_database(url), "another process has locked it", takes_turns=False
         )
     return Broken(url, lambda: harm(server), "the database cannot be reached", takes_turns=False)
 

@@ -21,7 +21,7 @@ import anyio
 import httpx2
 import pytest
 
-from wan25_mcp.provider.client import USER_AGENT, open_http
+from wan25_mcp.provider.exchange import USER_AGENT, open_http
 from wan25_mcp.settings import Settings
 
 PRICE_SEEN: Final = 1.5

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tests.outputs.internet import PNG, PUBLIC, Answer, Stream, answer, moved, picture, world
 from tests.stage import virtual
 from wan25_mcp.emulator import Emulator
-from wan25_mcp.outputs.download import NotDownloaded, download, ending_of, open_downloads
-from wan25_mcp.provider.client import USER_AGENT
+from wan25_mcp.outputs.download import NotDownloaded, download, extension_of, open_downloads
+from wan25_mcp.provider.exchange import USER_AGENT
 from wan25_mcp.url_safety import is_public
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ async def test_an_image_comes_back_byte_for_byte(kind: str, ending: str) -> None
     body = picture(kind)
     async with world(answer(body)) as internet:
         assert await internet.get("http://cdn.example/") == body
-    assert ending_of(body) == ending
+    assert extension_of(body) == ending
     assert internet.dialled == [PUBLIC]
 
 
@@ -66,7 +66,7 @@ async def test_a_download_names_the_product_and_carries_no_key_and_no_cookie() -
         (b"\n <p>ok</p><html>", "a web page", True),
         (b"<?xml version='1.0'?><Error/>", "an error message", True),
         (b'{"error": "later"}', "an error message", True),
-        (b"", "nothing at all", True),
+        (b"", "an empty body", True),
         (b"GIF89a" + bytes(50), "a GIF, AVIF, HEIC or video", False),
         (b"\0\0\0\x1cftypavif" + bytes(50), "a GIF, AVIF, HEIC or video", False),
         (b"BMW is a car, not a bitmap" + bytes(99), "bytes of no known image format", False),
@@ -147,7 +147,7 @@ async def test_a_huge_body_is_refused_without_being_read(length: int | None) -> 
             sent += 65536
 
     async with world(pour) as internet:
-        error = await internet.fails(most=2000)
+        error = await internet.fails(max_bytes=2000)
     assert error.message.endswith("larger than any result of this model.")
     assert not error.retryable
     assert sent < 50_000_000
@@ -156,7 +156,7 @@ async def test_a_huge_body_is_refused_without_being_read(length: int | None) -> 
 async def test_what_is_compressed_is_never_unpacked() -> None:
     async with world(answer(b"\x1f\x8b" + bytes(99), "Content-Encoding: gzip")) as internet:
         error = await internet.fails()
-    assert (error.message.endswith("without being asked to."), error.retryable) == (True, False)
+    assert (error.message.endswith("not requested."), error.retryable) == (True, False)
 
 
 @pytest.mark.parametrize("at", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", answer()[:500]])
@@ -167,7 +167,7 @@ async def test_a_server_that_falls_silent_is_given_up(at: bytes) -> None:
 
     async with world(stall) as internet:
         error = await internet.fails(read=0.1)
-    assert error.message == "The image could not be downloaded: its server fell silent."
+    assert error.message == "The image could not be downloaded: it took too long to answer."
     assert error.retryable
 
 
@@ -225,7 +225,7 @@ async def test_a_cdn_that_refuses_library_names_gives_us_the_image() -> None:
         found = await api.get(f"v1/tasks/{task.json()['id']}", headers=key)
         (link,) = found.json()["results"]
         trusted = {"http://emulator.test:80"}
-        assert ending_of(await download(link, http=http, trusted=trusted)) == ".png"
+        assert extension_of(await download(link, http=http, trusted=trusted)) == ".png"
         assert emulator.leaked_keys == []
         assert (await api.get(link, headers={"user-agent": "python-httpx2/2"})).status_code == 403
 

@@ -97,7 +97,7 @@ async def test_the_next_address_is_tried_when_one_does_not_answer(how: dict[str,
 async def test_no_connection_may_be_tried_again() -> None:
     async with world(answer(), dead=frozenset({PUBLIC})) as internet:
         error = await internet.fails()
-    assert error.message == "The image could not be downloaded: no connection to its server."
+    assert error.message == "The image could not be downloaded: no connection."
     assert error.retryable
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from wan25_mcp.outputs.previews import SHOWINGS, _preview, make_previews, shows_images
+from wan25_mcp.outputs.previews import CLIENTS, _preview, make_previews, shows_images
 
 pytestmark = pytest.mark.anyio
 
@@ -147,8 +147,8 @@ def test_only_clients_known_to_do_well_are_shown_images(name: str | None, shown:
 
 
 def test_every_client_in_the_table_has_a_reason_and_one_row() -> None:
-    assert len({one.name for one in SHOWINGS}) == len(SHOWINGS)
-    for one in SHOWINGS:
+    assert len({one.name for one in CLIENTS}) == len(CLIENTS)
+    for one in CLIENTS:
         assert one.reason
         assert one.name == one.name.lower()
         assert shows_images(one.name) is one.shows

@@ -247,13 +247,13 @@ def test_the_default_is_a_folder_of_ours_in_the_pictures_folder() -> None:
         ("/", "the root directory"),
         ("//", "the root directory"),
         ("/tmp/..", "the root directory"),
-        ("~", "the bare home directory"),
-        ("~/x/..", "the bare home directory"),
+        ("~", "the home directory itself"),
+        ("~/x/..", "the home directory itself"),
         ("relative/folder", "not an absolute path"),
         (".", "not an absolute path"),
     ],
 )
-async def test_roots_the_bare_home_and_relative_paths_are_refused(
+async def test_roots_the_home_itself_and_relative_paths_are_refused(
     directory: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -272,7 +272,7 @@ async def test_a_link_to_the_home_is_refused_like_the_home(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "home")
-    assert "bare home" in (await refused(tmp_path / "link")).message
+    assert "home directory" in (await refused(tmp_path / "link")).message
 
 
 async def test_folders_above_may_be_links(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ async def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> Non
         (errno.ENOSPC, "the disk is full", True),
         (errno.EROFS, "the disk is read-only", False),
         (errno.EACCES, "you may not write there", False),
-        (errno.EDQUOT, "your quota of the disk is used up", True),
+        (errno.EDQUOT, "your disk quota is used up", True),
         (errno.EBUSY, "device or resource busy", True),
     ],
 )

@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from tests.stage import KEY, request
 from wan25_mcp.emulator import Emulator
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed, Refused, Unreachable, Wan25Error
-from wan25_mcp.provider.client import Client, open_http
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.exchange import open_http
 
 pytestmark = pytest.mark.anyio
 Speak = Callable[[anyio.abc.SocketStream], Awaitable[None]]

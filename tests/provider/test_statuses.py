@@ -8,15 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wan25_mcp.errors import Charged
+from wan25_mcp.error_codes import Charged
 from wan25_mcp.provider.statuses import (
     SETTLED,
     SPELLINGS,
+    STATUSES,
     Status,
     charged_for,
     is_settled,
     read_status,
 )
+
+
+def test_every_status_has_its_row_and_none_becomes_a_submit_again() -> None:
+    assert set(STATUSES) == set(get_args(Status))
+    assert not any("submitting" in following for following in STATUSES.values())
 
 
 def test_three_statuses_are_settled_and_no_other() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import click
 
+from wan25_mcp.cli.wording import at_terminal
 from wan25_mcp.errors import Wan25Error
 
 
@@ -32,8 +33,8 @@ def show_json(value: Any) -> None:
 
 def complain(error: Wan25Error) -> None:
     """An error: what happened, what to do, and what happened to the money."""
-    click.secho(f"Error: {error.message}", fg="red", err=True)
-    click.echo(f"To do: {error.fix}", err=True)
+    click.secho(f"Error: {at_terminal(error.message)}", fg="red", err=True)
+    click.echo(f"To do: {at_terminal(error.fix)}", err=True)
     if error.charged != "no":
         click.echo(f"Charged: {error.charged}", err=True)
 

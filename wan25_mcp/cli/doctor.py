@@ -18,11 +18,10 @@ from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.outputs.save import default_directory
-from wan25_mcp.provider.client import open_http
+from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.provider.models import CreditReport
-from wan25_mcp.settings import Settings
+from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings, nearest
 from wan25_mcp.url_safety import NotPublic, check_public
-from wan25_mcp.variables import nearest
 
 PROBE_SECONDS: Final = 5.0
 """How long the place for local images may take to answer."""
@@ -40,8 +39,10 @@ class Finding:
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Check the settings, the directories, the provider's reachability and the key, in turn."""
     yield _base_url(settings)
-    for name in settings.unread:
+    for name in settings.unknown:
         yield _unread(name)
+    if settings.callback_url is not None:
+        yield Finding(True, CALLBACKS_NEED_HTTP)
     for check in (_output_directory, _data_directory):
         yield await anyio.to_thread.run_sync(check, settings)
     yield await _journal(settings)
@@ -71,7 +72,7 @@ def _unread(name: str) -> Finding:
     meant = nearest(name)
     return Finding(
         False,
-        f"Nothing reads {name}.",
+        f"Unknown setting {name}.",
         f"Set {meant} instead, if that is what you meant." if meant else "Unset it.",
     )
 

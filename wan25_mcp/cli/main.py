@@ -20,7 +20,6 @@ import click
 from wan25_mcp.errors import SettingsError, Wan25Error
 
 if TYPE_CHECKING:
-    from wan25_mcp.editing.editor import Editor
     from wan25_mcp.settings import Settings
 
 Transport = Literal["stdio", "streamable-http", "sse"]
@@ -79,31 +78,22 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
     if transport == "stdio":
         from wan25_mcp.server.stdio import serve_stdio
 
-        beside = partial(_receive_callbacks, settings) if settings.callback_url else None
-        _run(partial(serve_stdio, settings, beside))
+        _run(partial(serve_stdio, settings))
         return
     from wan25_mcp.hosting import serve_http
 
     sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
 
 
-async def _receive_callbacks(settings: Settings, editor: Editor) -> None:
-    """Beside stdio: from the first use of the editor on, so that start-up opens no port."""
-    await editor.in_use()
-    from wan25_mcp.hosting import receive_callbacks
-
-    await receive_callbacks(settings, editor)
-
-
 def _warn_of_unread(settings: Settings) -> None:
     import logging
 
-    from wan25_mcp.variables import nearest
+    from wan25_mcp.settings import nearest
 
-    names = ((name, nearest(name)) for name in settings.unread)
+    names = ((name, nearest(name)) for name in settings.unknown)
     told = [f"{name} ({meant}?)" if meant else name for name, meant in names]
     if told:
-        logging.getLogger(__name__).warning("Nothing reads %s.", ", ".join(told))
+        logging.getLogger(__name__).warning("Unknown setting %s.", ", ".join(told))
 
 
 @main.command()

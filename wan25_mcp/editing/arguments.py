@@ -26,13 +26,13 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.prepare import EditInput, Local
 from wan25_mcp.inputs.read import is_link
+from wan25_mcp.provider.catalogue import MODELS
 from wan25_mcp.provider.models import (
     MAX_CALLBACK_CHARACTERS,
     MAX_IMAGES_IN,
     MAX_IMAGES_OUT,
     MAX_LINK_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
-    MODEL,
     TASK_ID,
     EditRequest,
     public_image,
@@ -69,8 +69,8 @@ Sources = Annotated[
         max_length=MAX_IMAGES_IN,
         strict=False,
         description=(
-            "1-2 images: public link, absolute path or file:// URI of a local image, or data: URI. "
-            "The last one sets the aspect of the result."
+            f"1-{MAX_IMAGES_IN} images: public link, absolute path or file:// URI of a local "
+            "image, or data: URI. The last one sets the aspect of the result."
         ),
     ),
 ]
@@ -179,10 +179,10 @@ def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
 
 _RULES: Final = {
     "prompt": f"text of 1 to {MAX_PROMPT_CHARACTERS} characters",
-    "image_urls": "a list of 1 or 2 images",
+    "image_urls": f"a list of {' or '.join(map(str, range(1, MAX_IMAGES_IN + 1)))} images",
     "n": f"a whole number from 1 to {MAX_IMAGES_OUT}",
     "callback_url": f"a public https:// link of at most {MAX_CALLBACK_CHARACTERS} characters",
-    "model": f"{MODEL}, the only model here",
+    "model": f"{' or '.join(MODELS)}",
     "force_new": "true or false",
     "task_id": "a task id as edit_image returned it",
     "timeout_seconds": "a number of seconds, 0 or more",
@@ -208,7 +208,7 @@ def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
 
 def _innermost(wrongs: list[ErrorDetails]) -> list[ErrorDetails]:
     """Without the complaints about a list that only repeat one about its item."""
-    parents = {wrong["loc"][:-1] for wrong in wrongs}
+    parents = {wrong["loc"][:-1] for wrong in wrongs if wrong["loc"]}
     return [wrong for wrong in wrongs if wrong["loc"] not in parents]
 
 
@@ -223,7 +223,9 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
             return f"Unknown argument{_safe_name(field)}. Valid arguments: {takes}."
         case "string_too_long":
             limit = wrong.get("ctx", {}).get("max_length")
-            return f"{where} has {len(wrong['input'])} characters; at most {limit} are allowed."
+            return f"{where} has {len(wrong['input'])} characters; the limit is {limit}."
+        case "model_limit":
+            return f"{wrong['msg']}."
         case "link" | "long_link" | "blank" | "unicode":
             return f"{where} {wrong['msg']}."
     if len(wrong["loc"]) > 1:

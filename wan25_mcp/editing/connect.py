@@ -31,7 +31,8 @@ from wan25_mcp.inputs.read import default_input_dirs
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.outputs.download import open_downloads
 from wan25_mcp.outputs.save import default_directory
-from wan25_mcp.provider.client import Client, open_http
+from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import origin_of, same_address
 

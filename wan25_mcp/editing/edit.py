@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wan25_mcp.errors import Charged, ReadFailed, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.error_codes import Charged
+from wan25_mcp.errors import ReadFailed, TaskFailed, Wan25Error, task_advice
 from wan25_mcp.journal import Intent, Snapshot, expires_at
 from wan25_mcp.provider.models import MAX_IMAGES_OUT, Task, Usage
 from wan25_mcp.provider.statuses import Status, charged_for, is_settled
@@ -84,11 +85,9 @@ def unseen(intent: Intent) -> Edit:
 def unread(name: str) -> Edit:
     """An edit that only the journal knows, while the journal cannot be read."""
     reason = ReadFailed(
-        "The journal cannot be read now, so nothing can be said of this edit: it may exist, and "
-        "may have been charged.",
+        "The journal cannot be read now. This edit may exist and may have been charged.",
         code="journal_unusable",
-        fix="Ask again later; if it stays so, `wan25-mcp doctor` says what is wrong.",
-        retryable=True,
+        fix="Call again later. If this repeats, `wan25-mcp doctor` says what is wrong.",
         charged="unknown",
     )
     return Edit(task_id=name, status="unknown", charged="unknown", error=reason)

@@ -96,8 +96,7 @@ def _require_path_of_its_own(path: str) -> None:
     if path.split("/")[1] in _TAKEN:
         raise SettingsError(
             f"WAN25_CALLBACK_URL has the path {path}, where MCP itself is served.",
-            fix="Set WAN25_CALLBACK_URL to another path, such as /wan25-callbacks, or give "
-            "callbacks a port of their own with WAN25_CALLBACK_LISTEN.",
+            fix="Set WAN25_CALLBACK_URL to another path, such as /wan25-callbacks.",
         )
 
 

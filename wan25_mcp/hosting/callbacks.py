@@ -9,7 +9,6 @@ The provider sends no token and calls us by our public name, so no gate stands b
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -17,7 +16,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -26,7 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.provider.models import TASK_ID
+from wan25_mcp.provider.client import read_callback
 
 MOST_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 0.4
@@ -159,7 +158,7 @@ class CallbackReceiver:
         self._reading += 1
         try:
             with anyio.move_on_after(BODY_SECONDS):
-                return _task_id_in(await _body(receive))
+                return read_callback(await _body(receive))
             return None
         finally:
             self._reading -= 1
@@ -230,15 +229,6 @@ async def _body(receive: Receive) -> bytes:
             raise _TooLarge
         if not message.get("more_body", False):  # the end, or the caller has gone
             return bytes(found)
-
-
-def _task_id_in(body: bytes) -> str | None:
-    try:
-        said: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    name = said.get("id") if isinstance(said, dict) else None
-    return name if isinstance(name, str) and TASK_ID.fullmatch(name) else None
 
 
 def _not_found() -> Response:

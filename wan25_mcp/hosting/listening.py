@@ -1,42 +1,23 @@
-"""Sockets: the server that uvicorn runs on one, and a listener for callbacks alone."""
+"""The socket, and the server that uvicorn runs on it."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
-import anyio
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from wan25_mcp.editing.editor import Editor
-from wan25_mcp.hosting.callbacks import open_receiver
-from wan25_mcp.hosting.connections import Connection, Lobby, descriptors
-from wan25_mcp.settings import DEFAULT_CALLBACK_LISTEN, Settings
+from wan25_mcp.hosting.connections import Connection, Lobby
 
 GRACE_SECONDS: Final = 2
 """How long open streams may go on after a signal."""
 
-CONNECTION_SECONDS: Final = 5.0
-"""The life of a connection to the listener for callbacks, which are answered in under one."""
-
-MOST_CONNECTIONS: Final = 256
-"""Kept well below what a process may open: it needs some for the provider and the journal."""
-
 WAITING_TO_BE_ACCEPTED: Final = 1024
 """One more is not answered, and its system tries again after a second or more."""
-
-REBIND_SECONDS: Final = 20.0
-"""Until a port that was taken is tried again: whoever took it may have ended since."""
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -54,8 +35,8 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_for(app: ASGIApp, log_level: str, **more: Any) -> Server:
-    """A server for an app; the paths asked for are never logged."""
+def main_server(app: ASGIApp, log_level: str, lobby: Lobby) -> Server:
+    """The server of the port where MCP is served; the paths asked for are never logged."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -63,20 +44,11 @@ def server_for(app: ASGIApp, log_level: str, **more: Any) -> Server:
         access_log=False,
         ws="none",
         timeout_graceful_shutdown=GRACE_SECONDS,
-        **more,
-    )
-    return Server(config)
-
-
-def main_server(app: ASGIApp, log_level: str, lobby: Lobby) -> Server:
-    """The server of the port where MCP is served."""
-    return server_for(
-        app,
-        log_level,
-        http=partial(Connection, lobby=lobby),
+        http=partial(Connection, lobby=lobby),  # type: ignore[arg-type]  # called as a class is
         # So many are accepted at once, before the first of them can be closed again.
         backlog=max(8, lobby.most // 4),
     )
+    return Server(config)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -97,82 +69,3 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-async def receive_callbacks(settings: Settings, editor: Editor) -> None:
-    """Listen for callbacks, for the editor, until cancelled.
-
-    A port that is taken is no failure: another server of the same user has it, as a rule, and
-    tells the journal that both share. Once that one ends, this one takes over.
-    """
-    async with open_receiver(
-        callback_path(settings), editor.called_back, editor.knows_callback
-    ) as receiver:
-        host, port = settings.callback_listen or DEFAULT_CALLBACK_LISTEN
-        with await _bound_in_time(host, port) as listener:
-            _LOG.info("Listening for callbacks on %s port %d.", host, port)
-            async with serving_briefly(receiver, listener, settings.log_level):
-                await anyio.sleep_forever()
-
-
-def callback_path(settings: Settings) -> str:
-    """The path of the public address, which whatever stands between must leave as it is."""
-    return urlsplit(settings.callback_url or "").path
-
-
-async def _bound_in_time(host: str, port: int) -> socket.socket:
-    warned = False
-    while True:
-        try:
-            return bind(host, port)
-        except OSError as error:
-            if not warned:
-                _LOG.warning(
-                    "Cannot listen for callbacks on %s port %d (%s); looks find results all the "
-                    "same, and it is tried again.",
-                    host,
-                    port,
-                    (error.strerror or "unknown").lower(),
-                )
-            warned = True
-        await anyio.sleep(REBIND_SECONDS)
-
-
-@asynccontextmanager
-async def serving_briefly(
-    app: ASGIApp, listener: socket.socket, log_level: str
-) -> AsyncIterator[None]:
-    """Serve an app whose connections are short, as long as the block runs."""
-    server = server_for(app, log_level, http=BriefConnection, lifespan="off")
-
-    async def serve() -> None:
-        with anyio.CancelScope(shield=True):  # it ends by itself, answers under way included
-            await server.serve(sockets=[listener])
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
-        try:
-            yield
-        finally:
-            server.should_exit = True
-
-
-class BriefConnection(H11Protocol):
-    """Closes a connection that takes too long, or is one too many.
-
-    uvicorn would wait forever for a request that never comes, with a file descriptor each.
-    """
-
-    _end: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
-        if len(self.connections) > min(MOST_CONNECTIONS, descriptors() // 4):
-            transport.abort()
-        else:
-            self._end = self.loop.call_later(CONNECTION_SECONDS, transport.abort)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._end is not None:
-            self._end.cancel()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
@@ -23,7 +24,7 @@ from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
 from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver
 from wan25_mcp.hosting.collecting import collect_seldom
 from wan25_mcp.hosting.connections import Lobby, most_connections, report_accept_errors
-from wan25_mcp.hosting.listening import bind, callback_path, main_server, receive_callbacks
+from wan25_mcp.hosting.listening import bind, main_server
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import Settings
 
@@ -56,19 +57,14 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
 
 @asynccontextmanager
 async def _callbacks(settings: Settings, editor: Editor) -> AsyncIterator[CallbackReceiver | None]:
-    """The receiver of callbacks to mount in the app; None without one, or with its own listener."""
+    """The receiver of callbacks to mount in the app, where the settings ask for one."""
     if settings.callback_url is None:
         yield None
-    elif settings.callback_listen is None:
-        async with open_receiver(
-            callback_path(settings), editor.called_back, editor.knows_callback
-        ) as receiver:
-            yield receiver
-    else:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(receive_callbacks, settings, editor)
-            yield None
-            tasks.cancel_scope.cancel()
+        return
+    # Whatever stands between the provider and this server must leave the path as it is.
+    path = urlsplit(settings.callback_url).path
+    async with open_receiver(path, editor.called_back, editor.knows_callback) as receiver:
+        yield receiver
 
 
 async def _run(

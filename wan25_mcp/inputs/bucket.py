@@ -1,8 +1,8 @@
-"""A bucket of the user's own (S3, Google Cloud Storage, Azure), with signed links of limited life.
+"""The user's own bucket (S3, Google Cloud Storage, Azure), with signed links that expire.
 
-Objects are named by their content, so the same image is the same object; nothing is ever listed or
-deleted (a life-cycle rule of the bucket does that). Credentials and endpoints are obstore's
-business: it reads `AWS_…`, `GOOGLE_…` and `AZURE_…` from the environment.
+Objects are named by their content, so an identical image is the same object. Nothing is listed or
+deleted; a life-cycle rule of the bucket can do that. obstore reads credentials and endpoints from
+the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 import anyio.to_thread
 
-from wan25_mcp.errors import SettingsError
+from wan25_mcp.error_codes import CODES
+from wan25_mcp.errors import NotPublished, SettingsError
 from wan25_mcp.inputs.conform import Conformed
-from wan25_mcp.inputs.publisher import MARGIN_SECONDS, NotPublished, Published, published_name
+from wan25_mcp.inputs.publisher import MARGIN_SECONDS, Published, published_name
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, RetryConfig, S3Store
 
 LIFE_SECONDS: Final = 24 * 3600.0
-"""Of a signed link. The provider downloads within minutes, so this only decides how long the same
-image need not be uploaded again, against how long a link that leaked stays good; the results of an
-edit live as long."""
+"""Of a signed link. The provider downloads within minutes. A longer life saves uploads of the same
+image, a shorter one limits the use of a leaked link; the links of results live as long."""
 
 SCHEMES: Final = ("s3", "gs", "az")
 _RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
@@ -56,8 +56,8 @@ class Bucket:
     async def publish(self, image: Conformed, name: str) -> Published:
         """See `Publisher`."""
         began = self._clock()
-        # Blocking, in a thread: obstore's own async functions know asyncio only. An upload that
-        # nobody waits for any more may finish by itself.
+        # In a thread, because obstore's own async functions know asyncio only. An abandoned upload
+        # may finish.
         link = await anyio.to_thread.run_sync(
             partial(self._put, image, name), abandon_on_cancel=True
         )
@@ -66,8 +66,8 @@ class Bucket:
     async def check(self) -> None:
         """See that the `buckets` extra is installed and finds credentials to sign links with.
 
-        The bucket itself is not spoken to: looking may be forbidden where writing is not, and
-        writing would leave an object. A cloud's service for credentials may be asked.
+        The bucket itself is not used: reading may be forbidden where writing is not, and writing
+        would leave an object. A cloud's service for credentials may be asked.
 
         Raises:
             NotPublished: With what to install or set.
@@ -80,11 +80,7 @@ class Bucket:
             store = _opened(self._url, _ONE_QUICK_TRY)
             obstore.sign(store, "GET", "no-such-object", timedelta(seconds=60))
         except Exception:  # noqa: BLE001 - whatever it is, no link can be signed
-            raise NotPublished(
-                "The bucket's links cannot be signed: its credentials are not set, or incomplete.",
-                code="missing_credentials",
-                fix=_CREDENTIALS,
-            ) from None
+            raise NotPublished(code="missing_credentials") from None
 
     def _put(self, image: Conformed, name: str) -> str:
         obstore = _obstore()
@@ -107,9 +103,9 @@ def _checked(url: str) -> str:
         is_bucket = False
     if not is_bucket or parts.query or parts.fragment or not url.isprintable():
         raise SettingsError(
-            "WAN25_BUCKET_URL is not a bucket's URL (without user name and query).",
-            fix="Set it to s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; "
-            "credentials belong in the variables of the cloud.",
+            "WAN25_BUCKET_URL is not the URL of a bucket, or has a user name or a query.",
+            fix="Set it to s3://bucket/prefix, gs://bucket/prefix or az://container/prefix. Set "
+            "credentials in the cloud's own variables.",
         )
     return url.rstrip("/")
 
@@ -118,11 +114,7 @@ def _obstore() -> Any:
     try:
         import obstore
     except ImportError:
-        raise NotPublished(
-            "WAN25_BUCKET_URL is set, but the `buckets` extra is not installed.",
-            code="missing_extra",
-            fix="Install wan25-mcp[buckets] in place of wan25-mcp and restart the server.",
-        ) from None
+        raise NotPublished(code="missing_extra") from None
     return obstore
 
 
@@ -147,18 +139,11 @@ _CAUSES: Final = {
 }
 
 
-_CREDENTIALS: Final = (
-    "Check WAN25_BUCKET_URL and the cloud's credentials in the environment of this server (such as "
-    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL)."
-)
-
-
 def _failed(name: str, kind: str) -> NotPublished:
     """By the kind of error alone: a cloud's own text holds addresses and key ids."""
     why = _CAUSES.get(kind, "it could not be reached, or its credentials are not set")
     return NotPublished(
         f'The image "{name}" was not uploaded to the bucket: {why}.',
         code="upload_refused" if kind in _CAUSES else "upload_failed",
-        fix=_CREDENTIALS,
-        retryable=kind not in _CAUSES,
+        fix=CODES["missing_credentials"].fix,
     )

@@ -1,12 +1,12 @@
-"""Makes any image one that the model takes, changed as little as possible, or says why it cannot.
+"""Makes an image conform to its model, changed as little as possible, or says why it cannot.
 
-An image that already conforms stays as it is, byte for byte, unless there is more in its file:
-metadata (where a photo was taken, by whom, a preview of what was cropped away) or anything behind
-its end. Then it is written again, PNG without loss and JPEG at its own quality. An image is at a
-public address for a while, and what is not picture does not belong there.
+An image that already conforms stays as it is, byte for byte, unless its file holds more: metadata
+(where a photo was taken, by whom, a preview of what was cropped away) or anything after its end.
+Then it is written again, PNG without loss and JPEG at its own quality, because for a while an image
+is at a public address.
 
-Memory: below 640 MB for the worst image allowed, measured by the tests (a telephone's 24 megapixels
-take about 300); `prepare` makes one large image at a time, or two small ones.
+Memory: below 640 MB for the largest image allowed, measured by the tests (24 megapixels of a phone
+take about 300). `prepare` converts one large image at a time, or two small ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from wan25_mcp.inputs import decode, encode
+from wan25_mcp.inputs import bounds, decode, encode
+from wan25_mcp.inputs.bounds import Given
 from wan25_mcp.inputs.formats import Format, damaged, is_bare, recognise
 from wan25_mcp.inputs.read import Picture
+from wan25_mcp.provider.catalogue import DEFAULT, Model
 
-MAX_BYTES: Final = encode.MAX_BYTES
 _TYPES: Final[dict[Format, tuple[str, str]]] = {
     "JPEG": ("image/jpeg", ".jpg"),
     "PNG": ("image/png", ".png"),
@@ -28,7 +29,7 @@ _TYPES: Final[dict[Format, tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class Conformed:
-    """An image the provider takes. `changes` are plain words; none when it is byte for byte."""
+    """An image the provider takes. `changes` are in words; empty when it is byte for byte."""
 
     content: bytes
     mime_type: str
@@ -38,25 +39,26 @@ class Conformed:
     changes: tuple[str, ...]
 
 
-def conform(picture: Picture) -> Conformed:
-    """Make an image conform. Blocks, for seconds when it is large.
+def conform(picture: Picture, model: Model = DEFAULT) -> Conformed:
+    """Make an image conform to a model. Blocks, for seconds when it is large.
 
     Raises:
         InvalidRequest: `image_unusable` or `image_unreadable`, naming the fault and the remedy.
     """
-    kind = recognise(picture)
-    decoded = decode.decode(picture, kind)
-    is_ready = kind in _TYPES and decoded.image.mode == "RGB" and not decoded.changes
-    if is_ready and is_bare(picture.content, kind):
-        if len(picture.content) <= MAX_BYTES:
+    given = Given(picture, recognise(picture), model)
+    decoded = decode.decode(given)
+    kind = given.kind
+    is_ready = kind in _TYPES and kind in model.formats and decoded.image.mode == "RGB"
+    if is_ready and not decoded.changes:
+        if not is_bare(picture.content, kind):
+            decoded.changes.append("metadata removed")
+        elif len(picture.content) <= model.max_bytes:
             return Conformed(picture.content, *_TYPES[kind], *decoded.image.size, ())
-    elif is_ready:
-        decoded.changes.append("metadata removed")
-    return _anew(picture, decoded)
+    return _encoded(given, decoded)
 
 
-def check(picture: Picture, file: BinaryIO | None = None) -> int:
-    """Refuse, in milliseconds, what is known not to conform before anything is decoded.
+def check(picture: Picture, file: BinaryIO | None = None, model: Model = DEFAULT) -> int:
+    """Refuse, in milliseconds, what its headers show to be of no use.
 
     What passes may still turn out damaged in `conform`.
 
@@ -69,22 +71,18 @@ def check(picture: Picture, file: BinaryIO | None = None) -> int:
     Raises:
         InvalidRequest: As `conform` would.
     """
-    return decode.check(picture, recognise(picture), file)
+    return bounds.check(Given(picture, recognise(picture), model), file)
 
 
-def _anew(picture: Picture, decoded: decode.Decoded) -> Conformed:
+def _encoded(given: Given, decoded: decode.Decoded) -> Conformed:
     try:
         image = decode.in_srgb(decoded)
-        made = encode.encode(
-            image,
-            is_lossy=decoded.is_lossy,
-            least_side=decode.LEAST_SIDE,
-            tables=decoded.tables,
-        )
+        made = encode.encode(image, given.model, is_lossy=decoded.is_lossy, tables=decoded.tables)
     except Exception:  # noqa: BLE001 - an encoder has no reason to fail; memory may run out
-        raise damaged(picture, "could not be converted") from None
+        raise damaged(given.picture, "could not be converted") from None
     changes = [*decoded.changes, made.how]
     if made.size != image.size:
-        before, after = (f"{size[0]}×{size[1]}" for size in (image.size, made.size))
-        changes.insert(-1, f"scaled from {before} to {after} to stay below 10 MB")
+        most = given.model.max_bytes // 1_000_000
+        scaled = "scaled from {}×{} to {}×{}".format(*image.size, *made.size)
+        changes.insert(-1, f"{scaled} to stay below {most} MB")
     return Conformed(made.content, made.mime_type, made.extension, *made.size, tuple(changes))

@@ -1,7 +1,7 @@
-"""What a file really is, by its first bytes, and what its container says before any decoder runs.
+"""The format of a file by its first bytes, and what its container holds, before any decoder runs.
 
-The name of a file never matters. Formats that the provider or Pillow cannot be given are named in
-the refusal, because "not an image" helps nobody who holds a photograph from a telephone.
+The file's name does not matter. A format that cannot be used is named in the refusal, because "not
+an image" does not help somebody with a photograph.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.inputs.sources import refused
@@ -22,12 +23,12 @@ _READABLE: Final[tuple[tuple[re.Pattern[bytes], Format], ...]] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
     (re.compile(rb"RIFF.{4}WEBPVP8[ LX]", re.DOTALL), "WebP"),
     (re.compile(rb"GIF8[79]a"), "GIF"),
-    # A text may begin with BM: the size of the header tells.
+    # A text may begin with BM, so the size of the header counts too.
     (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), "BMP"),
     (re.compile(rb"II\x2a\0(?!.{4}CR)|MM\0\x2a", re.DOTALL), "TIFF"),
 )
 
-_EXPORT: Final = "Export or convert it to JPEG or PNG and give that file."
+_EXPORT: Final = CODES["image_unusable"].fix
 _AVIF: Final = frozenset((b"avif", b"avis"))
 _HEIC: Final = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -69,12 +70,12 @@ def recognise(picture: Picture) -> Format:
         if brands & _HEIC:
             return "HEIC"
     if not head:
-        raise unusable(picture, "is empty", "Save or copy it anew and give that file.")
+        raise unusable(picture, "is empty", "Save or copy it again and give that file.")
     raise unusable(picture, f"is {_named(head)}, which cannot be used", _EXPORT)
 
 
 def _brands(head: bytes) -> frozenset[bytes]:
-    """What a file says it may be read as, the main brand and the compatible ones."""
+    """The brands of a file: the main one and the compatible ones."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
     return frozenset((head[8:12], *(head[at : at + 4] for at in range(16, end, 4))))
 
@@ -93,7 +94,7 @@ def _named(head: bytes) -> str:
 
 def unusable(picture: Picture, why: str, fix: str) -> InvalidRequest:
     """For an image that is whole, and not fit."""
-    return refused(f'The image "{picture.name}" {why}.', "image_unusable", fix)
+    return refused(f'The image "{picture.name}" {why}.', code="image_unusable", fix=fix)
 
 
 def damaged(
@@ -102,8 +103,8 @@ def damaged(
     """For an image that is not whole."""
     return refused(
         f'The image "{picture.name}" {why}.',
-        "image_unreadable",
-        "Open it in an image program, save it anew as JPEG or PNG, and give that file.",
+        code="image_unreadable",
+        fix=CODES["image_unreadable"].fix,
     )
 
 
@@ -117,8 +118,8 @@ class Malformed(ValueError):
 Part = tuple[int, int, int]
 """The kind of a segment or chunk, where it begins and where it ends."""
 
-_MOST_PARTS: Final = 100_000
-_MOST_SCANS: Final = 100
+_MAX_PARTS: Final = 100_000
+_MAX_SCANS: Final = 100
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BITS_PER_BLOCK: Final = {0xC0: 2, 0xC1: 2, 0xC2: 1}
@@ -148,7 +149,7 @@ def read_jpeg(content: bytes) -> Jpeg:
     scans, coded, is_buffered = 0, 0, False
     for marker, start, body_end, end in _segments(content):
         if marker == _END:
-            is_hollow = frame is None or 8 * coded < frame.least_bits
+            is_hollow = frame is None or 8 * coded < frame.min_bits
             return Jpeg(tuple(parts), end, is_buffered, is_hollow)
         parts.append((marker, start, end))
         if marker in _FRAMES:
@@ -160,9 +161,9 @@ def read_jpeg(content: bytes) -> Jpeg:
             scans += 1
             coded += end - body_end
             is_buffered |= frame is not None and content[start + 4] < frame.components
-        if len(parts) > _MOST_PARTS or scans > _MOST_SCANS:
+        if len(parts) > _MAX_PARTS or scans > _MAX_SCANS:
             raise Malformed
-    return Jpeg(tuple(parts), None, is_buffered, frame is None or 8 * coded < frame.least_bits)
+    return Jpeg(tuple(parts), None, is_buffered, frame is None or 8 * coded < frame.min_bits)
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
@@ -192,7 +193,7 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 class _Frame:
-    """What the header of a JPEG says of its picture."""
+    """The header of a JPEG."""
 
     def __init__(self, marker: int, body: bytes) -> None:
         if len(body) < 9 or len(body) < 6 + 3 * body[5] or not body[5]:
@@ -208,10 +209,10 @@ class _Frame:
         ]
 
     @property
-    def least_bits(self) -> int:
+    def min_bits(self) -> int:
         """A block costs a bit for its mean and one to say that it ends; progressive, the first.
 
-        Decoders fill what is missing with grey and say nothing.
+        Decoders fill what is missing with grey, silently.
         """
         across, down = (max(factors) for factors in zip(*self._sampling, strict=True))
         blocks: int = sum(
@@ -248,9 +249,9 @@ _PNG_PICTURE: Final = frozenset(
 
 
 def is_bare(content: bytes, kind: Format) -> bool:
-    """Whether a whole file is its picture, and what that needs for its colours, to the last byte.
+    """Whether a file holds nothing but its picture and the profile of its colours.
 
-    What is unknown is not of the picture: places and names, previews, what stands behind the end.
+    Anything unknown counts as more: places and names, previews, bytes after the end.
     """
     match kind:
         case "JPEG":

@@ -1,9 +1,8 @@
 """Opens a file so that what was checked is what is read.
 
-The path is resolved first, so that a caller can judge where the file really is before anything is
-opened. Then that real path is opened without following a symlink in its last part, and the opened
-file is checked again: its kind, and where it is by now. A device or a FIFO is recognised before it
-is opened, so no driver and no writer notices.
+The caller resolves and checks the path first. That real path is opened without following a symlink
+in its last part, and the opened file is checked again: its kind, and where it is now. A device or a
+FIFO is recognised before it is opened, so no driver and no writer notices.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def _check_kind(status: os.stat_result) -> None:
 
 def _path_of(descriptor: int, real: str) -> str:
     """Where an open file is: a folder on the way may have been swapped for a symlink."""
-    with suppress(OSError):  # Linux tells it
+    with suppress(OSError):  # Linux only
         path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - text
         if path.startswith("/"):
             return path
@@ -92,22 +91,3 @@ def _path_again(descriptor: int, real: str) -> str:
     if not os.path.samestat(os.lstat(again), os.fstat(descriptor)):
         raise Replaced
     return again
-
-
-def real_folder(path: str) -> str | None:
-    """Where a folder really is; None when there is none."""
-    with suppress(OSError, ValueError):
-        real = os.path.realpath(path, strict=True)
-        return real if os.path.isdir(real) else None  # noqa: PTH112 - text
-    return None
-
-
-def is_marked_hidden(path: str) -> bool:
-    """Whether Windows or macOS hides it without a dot in its name, as `AppData` and `Library`."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return False
-    by_windows = getattr(status, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_HIDDEN
-    by_macos = getattr(status, "st_flags", 0) & stat.UF_HIDDEN
-    return bool(by_windows or by_macos)

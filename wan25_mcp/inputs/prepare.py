@@ -1,13 +1,11 @@
-"""From what a caller named to links the provider can download: read, made to conform, given an
-address, each once.
+"""Turns what a caller named into links that the provider can download: read, convert, upload.
 
-Reading is quick and comes before anything is decided, and so does a look at what each image is; the
-rest happens while the intent waits in the journal, before the submit is sent. An equal image is
-uploaded once while its address lives.
+Images are read and checked before an intent is journaled. They are converted and uploaded while it
+waits, before the submit is sent. An identical image is uploaded once until its link expires.
 
-Memory stays bounded however many calls come at once: a file is read in pieces, and whole only when
-it is converted, one large image is converted at a time, and images inside calls are counted as long
-as anybody holds them.
+Memory is bounded however many calls come at once: a file is read in pieces, and whole only when it
+is converted; one large image is converted at a time; images inside calls are counted while they are
+referenced.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,23 +29,24 @@ from wan25_mcp.inputs.publisher import Publisher, publisher_error_when_none
 from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
-from wan25_mcp.provider.models import EditRequest, ModelName
+from wan25_mcp.provider.catalogue import DEFAULT, MODEL, MODELS, Model, ModelName
+from wan25_mcp.provider.models import EditRequest
 
-MOST_CONVERTED: Final = 2
+MAX_CONVERTED: Final = 2
 """Images converted at one time; a large one may take a few hundred megabytes, and goes alone."""
 
 LARGE_PIXELS: Final = 12_000_000
-MOST_READ: Final = 2
+MAX_READ: Final = 2
 """Files that are read for their hash at one time."""
 
-MOST_UPLOADED: Final = 4
+MAX_UPLOADED: Final = 4
 """At one time, with at most 10 MB each."""
 
-MOST_HELD_BYTES: Final = 200_000_000
+MAX_MEMORY_BYTES: Final = 200_000_000
 """Of images that came inside calls and are not uploaded yet."""
 
-HELD_PATIENCE: Final = 2.0
-"""Seconds that such an image waits for room; the call is answered within 4."""
+MEMORY_PATIENCE: Final = 2.0
+"""Seconds that such an image waits for room. The call is answered within 4."""
 
 Run = Callable[..., Awaitable[Any]]
 Local = Picture | LocalFile
@@ -55,10 +55,10 @@ Local = Picture | LocalFile
 
 @dataclass(frozen=True, slots=True)
 class EditInput:
-    """An edit as a person means it: an `EditRequest` whose images may be local.
+    """An `EditRequest` whose images may be local.
 
     Args:
-        images: Links for the provider to download, and pictures of this machine.
+        images: Links for the provider to download, and images of this machine.
     """
 
     prompt: str
@@ -69,7 +69,7 @@ class EditInput:
 
     @classmethod
     def of(cls, request: EditRequest) -> EditInput:
-        """The wish that a request already is."""
+        """The input of a request, whose images are links."""
         return cls(
             request.prompt,
             tuple(request.image_urls),
@@ -79,7 +79,7 @@ class EditInput:
         )
 
     def content(self) -> dict[str, Any]:
-        """What makes two wishes equal: an image's content, not its name or address."""
+        """What identical edits share: of an image its content, not its name or address."""
         images = [
             image if isinstance(image, str) else f"sha256:{image.sha256}" for image in self.images
         ]
@@ -87,7 +87,7 @@ class EditInput:
 
     def request(self, links: Sequence[str]) -> EditRequest:
         """The request to send, once every image has an address."""
-        # Each link was judged where it came from: the caller's by the models, ours by who gave it.
+        # Every link was checked before: the caller's by the models, the others by the publisher.
         return EditRequest.model_construct(
             prompt=self.prompt,
             image_urls=tuple(links),
@@ -109,41 +109,35 @@ class PreparedRequest:
     changes: tuple[str, ...] = ()
 
 
-class Held:
-    """Counts the bytes of pictures that somebody still holds."""
+class PicturesInMemory:
+    """Counts the bytes of pictures that are still referenced."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._bytes = 0
-        # A picture may be let go in any thread, where only this much is safe.
-        self._let_go: deque[int] = deque()
+        # Filled by finalizers, which run in any thread.
+        self._freed: deque[int] = deque()
 
-    async def hold(self, picture: Picture) -> None:
-        """Count a picture until nobody holds it any more.
+    async def add(self, picture: Picture) -> None:
+        """Count a picture until it is no longer referenced.
 
         Raises:
-            Wan25Error: There is no room for it, and was none for a while.
+            Wan25Error: There was no room for it for some seconds.
         """
         size = len(picture.content)
-        with anyio.move_on_after(HELD_PATIENCE):
-            while self.bytes + size > self._most:  # noqa: ASYNC110  no event: see `_let_go`
+        with anyio.move_on_after(MEMORY_PATIENCE):
+            while self.bytes + size > self._max_bytes:  # noqa: ASYNC110  no event: see `_freed`
                 await anyio.sleep(0.1)
             self._bytes += size
-            weakref.finalize(picture, self._let_go.append, size).atexit = False
+            weakref.finalize(picture, self._freed.append, size).atexit = False
             return
-        raise Wan25Error(
-            "Too many images inside calls wait to be uploaded; nothing was sent or charged.",
-            code="busy",
-            fix="Call again later, or give a public https:// link or the path of a local image.",
-            retryable=True,
-            retry_after_seconds=10.0,
-        )
+        raise Wan25Error(code="busy", retry_after_seconds=10.0)
 
     @property
     def bytes(self) -> int:
-        """How many are held now."""
-        while self._let_go:
-            self._bytes -= self._let_go.popleft()
+        """How many are in memory now."""
+        while self._freed:
+            self._bytes -= self._freed.popleft()
         return self._bytes
 
 
@@ -158,50 +152,52 @@ class ImagePreparer:
     def __init__(self, allowed: Sequence[Path], *, run: Run = anyio.to_thread.run_sync) -> None:
         self._allowed = tuple(allowed)
         self._run = run
-        self._readers = anyio.CapacityLimiter(MOST_READ)
+        self._readers = anyio.CapacityLimiter(MAX_READ)
         self._parser = anyio.Lock()
-        self._converters = WeightedSemaphore(MOST_CONVERTED)
-        self._uploads = anyio.CapacityLimiter(MOST_UPLOADED)
-        self.held = Held(MOST_HELD_BYTES)
+        self._converters = WeightedSemaphore(MAX_CONVERTED)
+        self._uploads = anyio.CapacityLimiter(MAX_UPLOADED)
+        self.in_memory = PicturesInMemory(MAX_MEMORY_BYTES)
 
-    async def read(self, sources: Sequence[str]) -> tuple[str | Local, ...]:
+    async def read(
+        self, sources: Sequence[str], model: ModelName = MODEL
+    ) -> tuple[str | Local, ...]:
         """What a caller named: links as they are, local images as they were found.
 
         Raises:
-            Wan25Error: Too many images inside calls are held already.
+            Wan25Error: There are too many images inside calls already.
             InvalidRequest: An image cannot be read, or shows at once that it is of no use;
                 nothing was uploaded.
         """
-        return tuple([await self._read(source) for source in sources])
+        return tuple([await self._read(source, MODELS[model]) for source in sources])
 
-    async def _read(self, source: str) -> str | Local:
+    async def _read(self, source: str, model: Model) -> str | Local:
         if is_link(source):
             return source
-        # Checked here, so that what is refused for a reason this plain is never an edit in the
-        # journal.
+        # Checked here, so that an edit refused for so plain a reason never enters the journal.
         if not is_data(source):
             async with self._readers:
-                file: LocalFile = await self._run(find_file, source, self._allowed, check)
+                judge = partial(check, model=model)
+                file: LocalFile = await self._run(find_file, source, self._allowed, judge)
                 return file
         async with self._parser:
             picture: Picture = await self._run(read_source, source, ())
-            await self._run(check, picture)
-        await self.held.hold(picture)
+            await self._run(check, picture, None, model)
+        await self.in_memory.add(picture)
         return picture
 
     async def prepare(
         self,
-        wish: EditInput,
+        edit: EditInput,
         publisher: Publisher | None,
         journal: Journal,
         *,
         owner: str,
         now: float,
     ) -> PreparedRequest:
-        """Give every image of a wish an address.
+        """Upload every local image, and return the request to send.
 
         Args:
-            owner: Whose uploads may be used again.
+            owner: The account whose earlier uploads may be used again.
 
         Raises:
             InvalidRequest: An image cannot be made to conform.
@@ -209,19 +205,21 @@ class ImagePreparer:
         """
         links: list[str] = []
         changes: list[str] = []
-        for number, image in enumerate(wish.images, 1):
+        for number, image in enumerate(edit.images, 1):
             if isinstance(image, str):
                 links.append(image)
                 continue
-            upload = await self._upload(image, publisher, journal, owner, now)
+            model = MODELS[edit.model]
+            upload = await self._upload(image, model, publisher, journal, owner, now)
             links.append(upload.url)
             if upload.changes:
                 changes.append(f"Image {number}: {', '.join(upload.changes)}.")
-        return PreparedRequest(wish.request(links), tuple(changes))
+        return PreparedRequest(edit.request(links), tuple(changes))
 
     async def _upload(
         self,
         image: Local,
+        model: Model,
         publisher: Publisher | None,
         journal: Journal,
         owner: str,
@@ -229,7 +227,8 @@ class ImagePreparer:
     ) -> Upload:
         if publisher is None:
             raise publisher_error_when_none()
-        place = publisher.place
+        # An image is converted for its model, so another model may need another upload of it.
+        place = publisher.place if model == DEFAULT else f"{publisher.place} for {model.name}"
         try:
             known = await journal.uploaded(owner, image.sha256, place, now=now)
         except JournalUnusable:
@@ -237,24 +236,25 @@ class ImagePreparer:
         if known is not None:
             return known
         async with self._uploads:
-            conformed = await self._conformed(image)
+            conformed = await self._conformed(image, model)
             published = await publisher.publish(conformed, image.name)
         upload = Upload(published.url, published.expires_at, conformed.changes)
         await journal.note_upload(owner, image.sha256, place, upload)
         return upload
 
-    async def _conformed(self, image: Local) -> Conformed:
+    async def _conformed(self, image: Local, model: Model) -> Conformed:
         if isinstance(image, LocalFile):
             pixels = image.pixels
         else:
-            pixels = await self._run(check, image)
+            pixels = await self._run(check, image, None, model)
         is_large = pixels > LARGE_PIXELS
-        async with self._converters.taken(MOST_CONVERTED if is_large else 1):
-            made: Conformed = await self._run(self._made, image, is_large)
+        async with self._converters.taken(MAX_CONVERTED if is_large else 1):
+            made: Conformed = await self._run(self._made, image, model, is_large)
             return made
 
-    def _made(self, image: Local, is_large: bool) -> Conformed:
-        made = conform(image.read(self._allowed) if isinstance(image, LocalFile) else image)
+    def _made(self, image: Local, model: Model, is_large: bool) -> Conformed:
+        picture = image.read(self._allowed) if isinstance(image, LocalFile) else image
+        made = conform(picture, model)
         if is_large:
             _return_free_memory()
         return made

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from wan25_mcp.errors import SettingsError, Wan25Error
+from wan25_mcp.errors import SettingsError
 from wan25_mcp.inputs.conform import Conformed
 
 MARGIN_SECONDS: Final = 3600.0
@@ -30,7 +30,7 @@ class Publisher(Protocol):
 
     @property
     def place(self) -> str:
-        """What tells this place from others, without secrets: part of a cache's key."""
+        """Distinguishes this place from others, without secrets: part of a cache's key."""
 
     async def publish(self, image: Conformed, name: str) -> Published:
         """Put an image there. `name` is for error messages: it never appears in the link.
@@ -40,40 +40,11 @@ class Publisher(Protocol):
         """
 
 
-class NotPublished(Wan25Error):
-    """An image could not be given an address; no edit was submitted."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        fix: str,
-        code: str = "upload_failed",
-        retryable: bool = False,
-        retry_after_seconds: float | None = None,
-        request_id: str | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            code=code,
-            fix=f"{fix} Nothing was charged.",
-            retryable=retryable,
-            retry_after_seconds=retry_after_seconds,
-            request_id=request_id,
-        )
-
-
 def published_name(image: Conformed) -> str:
-    """A name of ours: the user's own ("passport-jane.jpg") has no place in a public link."""
+    """A name by content: the user's own ("passport-jane.jpg") must not be in a public link."""
     return f"{hashlib.sha256(image.content).hexdigest()[:40]}{image.extension}"
 
 
-def publisher_error_when_none() -> Wan25Error:
+def publisher_error_when_none() -> SettingsError:
     """What to say when an image needs an address and no place is configured."""
-    return SettingsError(
-        "The provider can only download images from the internet, and no place to upload yours to "
-        "is configured; nothing was sent or charged.",
-        code="no_image_host",
-        fix="Give a public https:// link instead, or set WAN25_FILES_URL (the provider's file "
-        "service) or WAN25_BUCKET_URL (s3://, gs:// or az://bucket/prefix) and restart the server.",
-    )
+    return SettingsError(code="no_image_host")

@@ -1,7 +1,7 @@
 """How a caller may spell a local image: a path, a `file:` URI, a `data:` URI. No files.
 
-A spelling is turned into one absolute path, or refused with the reason. Dots are resolved in the
-text, as a browser does with a link, so that `/a/b/../c` says nothing about whether `/a/b` exists.
+A spelling becomes one absolute path, or is refused with the reason. Dots are resolved in the text,
+so that `/a/b/../c` does not reveal whether `/a/b` exists.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import PureWindowsPath
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import InvalidRequest
 
 MAX_DATA_BYTES: Final = 20_000_000
@@ -28,14 +29,20 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _BASE64: Final = re.compile(r"^[^,]*;[ ]*base64[ ]*$", re.IGNORECASE)
 _BLANK: Final = b" \t\r\n\f"
 
-_FORMS: Final = (
-    "Give an absolute path, a file:// URI, a data: URI or a public https:// link to the image."
-)
+_FORMS: Final = CODES["image_not_found"].fix
 
 
-def refused(message: str, code: str, fix: str = _FORMS) -> InvalidRequest:
-    """Every refusal here says that it cost nothing."""
+def refused(message: str, *, code: str, fix: str = _FORMS) -> InvalidRequest:
+    """The refusal of an image. Each says that it cost nothing."""
     return InvalidRequest(message, code=code, fix=f"{fix} Nothing was sent or charged.")
+
+
+def display_name(path: str) -> str:
+    """A file's own name, fit for a sentence."""
+    plain = path.replace("\\", "/") if os.sep == "\\" else path
+    name = plain.rstrip("/").rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name) or "(no name)"
+    return printable if len(printable) <= 60 else f"{printable[:40]}…{printable[-15:]}"
 
 
 # --- paths ----------------------------------------------------------------------------------
@@ -53,11 +60,11 @@ def path_of(source: str, *, home: str | None = None, windows: bool = os.name == 
         text = (os.path.expanduser("~") if home is None else home) + text[1:]  # noqa: PTH111 - text
     path = _windows_path(text) if windows else _posix_path(text)
     if "\0" in path or len(path) > MAX_PATH_CHARACTERS:
-        raise refused("The image's path cannot exist on this system.", "image_not_found")
+        raise refused("The image's path cannot exist on this system.", code="image_not_found")
     try:
         os.fsencode(path)
     except UnicodeEncodeError:
-        raise refused("The image's path is not valid text.", "image_not_found") from None
+        raise refused("The image's path is not valid text.", code="image_not_found") from None
     return path
 
 
@@ -68,8 +75,9 @@ def _from_uri(uri: str, windows: bool) -> str:
         if host.lower() not in ("", "localhost", "127.0.0.1"):
             raise refused(
                 "The file: URI names another computer; network shares are not read.",
-                "image_not_allowed",
-                "Copy the image to this computer and give file:///its/path, or give a public link.",
+                code="image_not_allowed",
+                fix="Copy the image to this computer and give file:///its/path, or give a public "
+                "link.",
             )
         rest = slash + rest
     path = os.fsdecode(unquote_to_bytes(rest.encode("utf-8", "surrogatepass")))
@@ -81,9 +89,9 @@ def _posix_path(text: str) -> str:
         return "/" + posixpath.normpath(text).lstrip("/")
     if _DRIVE.match(text) or text.startswith("\\\\"):
         raise refused(
-            "That is a Windows path, and this server does not run on Windows.",
-            "image_not_found",
-            "Give the path as this server's computer sees it, or a public https:// link.",
+            "The image is a Windows path, and this server does not run on Windows.",
+            code="image_not_found",
+            fix="Give the path as this server's computer sees it, or a public https:// link.",
         )
     raise _not_absolute(text)
 
@@ -91,15 +99,15 @@ def _posix_path(text: str) -> str:
 def _windows_path(text: str) -> str:
     if text.startswith(("\\\\", "//", "\\/", "/\\")):  # shares, and \\.\ and \\?\ devices
         raise refused(
-            "That is a network share or a device; neither is read.",
-            "image_not_allowed",
-            "Copy the image to a folder on a drive of this computer, or give a public link.",
+            "The image is a network share or a device. Neither is read.",
+            code="image_not_allowed",
+            fix="Copy the image to a folder on a drive of this computer, or give a public link.",
         )
     if not _DRIVE.match(text):
         raise _not_absolute(text)
     path = ntpath.normpath(text)
     if ":" in path[2:] or _is_device(path):
-        raise refused("That names a device or a hidden stream of a file.", "image_not_allowed")
+        raise refused("The path names a device or a file stream.", code="image_not_allowed")
     return path
 
 
@@ -112,13 +120,13 @@ def _is_device(path: str) -> bool:
 
 def _not_absolute(text: str) -> InvalidRequest:
     if not text.strip():
-        return refused("The image is an empty text.", "image_not_found")
+        return refused("The image is an empty string.", code="image_not_found")
     if _SCHEME.match(text):
-        return refused("Images are not read from that kind of address.", "image_not_allowed")
+        return refused("Images cannot be read from that kind of address.", code="image_not_allowed")
     return refused(
-        "The image is neither a link nor an absolute path. A relative path would be looked up "
-        "where the server was started, which is not where you are.",
-        "image_not_found",
+        "The image is neither a link nor an absolute path. Relative paths are not accepted: the "
+        "server does not know your working directory.",
+        code="image_not_found",
     )
 
 
@@ -126,7 +134,7 @@ def _not_absolute(text: str) -> InvalidRequest:
 
 
 def data_of(uri: str) -> bytes:
-    """The bytes in a `data:` URI, of either form. What they are, the bytes themselves decide.
+    """The bytes in a `data:` URI, of either form. Its media type is ignored.
 
     Raises:
         InvalidRequest: `image_unusable` when they are too many, `image_unreadable` when the text
@@ -134,16 +142,16 @@ def data_of(uri: str) -> bytes:
     """
     head, comma, body = uri[5:].partition(",") if "," in uri[:1000] else ("", "", "")
     if not comma:
-        raise refused("The data: URI has no comma before its content.", "image_unreadable")
+        raise refused("The data: URI has no comma before its content.", code="image_unreadable")
     is_base64 = _BASE64.match(head) is not None
-    # Judged on the text, before anything is decoded: each form can only shrink.
+    # Checked on the text: decoding a large one with many escapes takes minutes.
     if len(body) > MAX_DATA_BYTES * (4 / 3 if is_base64 else 1) + 1000 and _too_large(
         body, is_base64
     ):
         raise refused(
-            f"The data: URI holds more than {MAX_DATA_BYTES // 1_000_000} MB.",
-            "image_unusable",
-            "Save the image as a file and give its path, or make it smaller.",
+            f"The data: URI is larger than the limit of {MAX_DATA_BYTES // 1_000_000} MB.",
+            code="image_unusable",
+            fix="Save the image as a file and give its path, or make it smaller.",
         )
     content = unquote_to_bytes(body.encode("utf-8", "surrogatepass"))
     return _from_base64(content) if is_base64 else content
@@ -168,7 +176,7 @@ def _from_base64(text: bytes) -> bytes:
     except binascii.Error:
         raise refused(
             "The content of the data: URI is not base64.",
-            "image_unreadable",
-            "Encode the image's bytes as base64 without changes, or save it as a file and give "
+            code="image_unreadable",
+            fix="Encode the image's bytes as base64 without changes, or save it as a file and give "
             "its path.",
         ) from None

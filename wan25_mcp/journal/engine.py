@@ -123,22 +123,22 @@ _REASONS: Final = (
     ("readonly", "it is read-only"),
     ("read-only", "it is read-only"),
     ("unable to open", "its file cannot be opened"),
-    ("locked", "another process holds it"),
-    ("lock timeout", "another process holds it"),
-    ("queuepool", "too many calls wait for it"),
+    ("locked", "another process has locked it"),
+    ("lock timeout", "another process has locked it"),
+    ("queuepool", "too many calls are waiting for it"),
     ("not a database", "its file is not a journal"),
     ("malformed", "its file is damaged"),
-    ("disk i/o", "the disk fails"),
+    ("disk i/o", "the disk failed"),
     ("no module named", "the driver is not installed (pip install 'wan25-mcp[postgres]')"),
-    ("no such table", "a newer wan25-mcp has taken it over; restart this one"),
-    ("undefinedtable", "a newer wan25-mcp has taken it over; restart this one"),
+    ("no such table", "a newer wan25-mcp has migrated it; upgrade and restart this one"),
+    ("undefinedtable", "a newer wan25-mcp has migrated it; upgrade and restart this one"),
     # Above "connection": a driver reports "connection failed" before the reason.
     ("password", "the database refuses the user"),
     ("authentication", "the database refuses the user"),
     ("does not exist", "the database, or its user, does not exist"),
     ("permission denied", "the database's user may not write there"),
     ("connection", "the database cannot be reached"),
-    ("new thread", "this machine gives no more threads"),
+    ("new thread", "this machine has no more threads"),
 )
 
 
@@ -147,8 +147,8 @@ def reason(error: Exception) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "its folder is a file"
     if isinstance(error, OSError):
-        return (error.strerror or "the file system fails").lower()
+        return (error.strerror or "the file system failed").lower()
     cause = error.orig if isinstance(error, DBAPIError) else error
     reported = f"{type(cause).__name__}: {cause}".lower()
     known = (words for sign, words in _REASONS if sign in reported)
-    return next(known, f"the database fails ({type(error).__name__})")
+    return next(known, f"the database failed ({type(error).__name__})")

@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.errors import OutcomeUnknown, Unreachable, Wan25Error
 from wan25_mcp.journal.records import (
     DAY,
     Intent,
@@ -148,15 +148,8 @@ def mark_unknown(connection: Connection, handle: str, error: Wan25Error) -> None
 _DIED_SENDING: Final = OutcomeUnknown(
     "The server stopped while the edit was being sent, so it may or may not have been accepted.",
     code="outcome_unknown",
-    fix=LOOK_FIRST,
-    charged="unknown",
 )
-_DIED_BEFORE: Final = Unreachable(
-    "The server stopped before the edit was sent; nothing was charged.",
-    code="never_sent",
-    fix="Call edit_image again.",
-    retryable=True,
-)
+_DIED_BEFORE: Final = Unreachable(code="never_sent")
 
 _EXPIRED: Final = (
     select(intents.c.handle)

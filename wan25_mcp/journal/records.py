@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from wan25_mcp import errors
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.models import LINK_LIFE_SECONDS, Task
 from wan25_mcp.provider.statuses import is_settled
@@ -32,9 +33,6 @@ class JournalUnusable(Wan25Error):
         super().__init__(
             f"The journal, which prevents paying twice, is unavailable: {reason}." + NOTHING_SENT,
             code="journal_unusable",
-            fix="Make room, correct the permissions, or set WAN25_DATA_DIR (or "
-            "WAN25_DATABASE_URL) to a place that can be written; then call again.",
-            retryable=True,
         )
 
     @property
@@ -186,8 +184,6 @@ def mixed_up(task_id: str) -> errors.OutcomeUnknown:
         f"The provider answered the submit with the id of another task ({task_id}), so the edit "
         "may or may not have been accepted.",
         code="outcome_unknown",
-        fix=errors.LOOK_FIRST,
-        charged="unknown",
     )
 
 
@@ -233,18 +229,47 @@ def run_duration(sent_at: float, snapshot: Snapshot) -> float | None:
     return run if known and run > 0 else None
 
 
-_KINDS: Final = {
-    kind.__name__: kind
-    for kind in (errors.OutcomeUnknown, errors.Refused, errors.Unreachable, Withheld)
+_CLASSES: Final[Mapping[str, type[Wan25Error]]] = {
+    "settings": errors.SettingsError,
+    "request": errors.InvalidRequest,
+    "unreachable": errors.Unreachable,
+    "refused": errors.Refused,
+    "outcome_unknown": errors.OutcomeUnknown,
+    "withheld": Withheld,
+    "not_published": errors.NotPublished,
 }
+"""The class of each kind of error that a submit ends with. Any other is restored as the base class:
+that the journal was unusable then must not look as if it were unusable now."""
+
+_EARLIER_KINDS: Final = {
+    "OutcomeUnknown": "outcome_unknown",
+    "Refused": "refused",
+    "Unreachable": "unreachable",
+    "Withheld": "withheld",
+}
+"""What rows of earlier versions hold: the class's name of then, whatever it is called today."""
 
 
 def error_to_json(error: Wan25Error) -> dict[str, Any]:
-    """An error as the journal keeps it."""
-    return {"kind": type(error).__name__, **vars(error)}
+    """An error as the journal keeps it: its code and its words, not its class."""
+    return {
+        "code": error.code,
+        "message": error.message,
+        "fix": error.fix,
+        "retryable": error.retryable,
+        "retry_after_seconds": error.retry_after_seconds,
+        "request_id": error.request_id,
+        "charged": error.charged,
+    }
 
 
 def error_from_json(kept: Mapping[str, Any]) -> Wan25Error:
-    """An error as it was kept."""
-    words = {name: value for name, value in kept.items() if name != "kind"}
-    return _KINDS.get(kept["kind"], Wan25Error)(words.pop("message"), **words)
+    """An error as it was kept, of the class that its code's row names."""
+    words = dict(kept)
+    row = CODES.get(kept["code"])
+    kind = _EARLIER_KINDS.get(words.pop("kind")) if "kind" in words else row and row.kind
+    family = _CLASSES.get(kind or "", Wan25Error)
+    error = family.__new__(family)
+    # Not the class's own constructor: that would say again what the kept words say already.
+    Wan25Error.__init__(error, words.pop("message"), **words)
+    return error

@@ -82,11 +82,9 @@ def _check_in_flight(
     count = connection.execute(_IN_FLIGHT, counted).scalar_one()
     if count >= allowance.max_in_flight:
         raise Withheld(
-            f"{count} edits are under way, and WAN25_MAX_IN_FLIGHT allows "
-            f"{allowance.max_in_flight}; nothing was sent.",
+            f"{count} edits are running, and WAN25_MAX_IN_FLIGHT allows {allowance.max_in_flight}; "
+            "nothing was sent.",
             code="too_many_in_flight",
-            fix="Wait for one of them (wait_for_task), then call edit_image again.",
-            retryable=True,
         )
 
 
@@ -115,25 +113,15 @@ def _check_price_is_known(
         return
     asked = {"owner": request.owner, "address": request.address, "since": now - _OVERDUE}
     if (found := connection.execute(_UNPRICED, asked).first()) is not None:
-        is_unknown = found.stage == "unknown"
-        raise _price_unknown(found.created_at + _OVERDUE - now if is_unknown else None)
-
-
-def _price_unknown(ends_in: float | None) -> Withheld:
-    fix = "Wait for that one (wait_for_task), then call edit_image again."
-    if ends_in is not None:
-        fix = (
-            f"What came of that one is unknown. Call again in {_span(ends_in)}, or make the first "
-            "edit without WAN25_CREDIT_LIMIT."
+        if found.stage != "unknown":
+            raise Withheld(code="price_unknown")
+        ends_in = found.created_at + _OVERDUE - now
+        raise Withheld(
+            code="price_unknown",
+            fix=f"The outcome of that edit is unknown. Call again in {_span(ends_in)}, or start "
+            "the first edit without WAN25_CREDIT_LIMIT.",
+            retry_after_seconds=round(ends_in, 1),
         )
-    return Withheld(
-        "WAN25_CREDIT_LIMIT is set and the provider has not said yet what an edit costs, so one "
-        "at a time is under way until it has, and one is; nothing was sent.",
-        code="price_unknown",
-        fix=fix,
-        retryable=True,
-        retry_after_seconds=None if ends_in is None else round(ends_in, 1),
-    )
 
 
 def _check_credits(
@@ -169,21 +157,18 @@ def _free_in(
 
 
 def over_limit(spent: float, needed: float, limit: float, room_in: float | None) -> Withheld:
-    """What is said when the credit limit has no room."""
+    """Why the credit limit refuses an edit."""
     state = f"{spent:g} of the {limit:g} credits that WAN25_CREDIT_LIMIT allows in 24 hours"
     message = f"This edit needs about {needed:g} credits, and {state} are spent or reserved; "
     if room_in is None:
-        message += "it alone is more than the limit; nothing was sent."
-        fix = "Ask for fewer images (n), or raise WAN25_CREDIT_LIMIT."
-    else:
-        message += f"there is room again in {_span(room_in)}; nothing was sent."
-        fix = f"Call again in {_span(room_in)}, or raise WAN25_CREDIT_LIMIT."
+        message += "this edit alone needs more than the limit; nothing was sent."
+        return Withheld(message, code="credit_limit")
     return Withheld(
-        message,
+        f"{message}enough are free again in {_span(room_in)}; nothing was sent.",
         code="credit_limit",
-        fix=fix,
-        retryable=room_in is not None,
-        retry_after_seconds=None if room_in is None else round(room_in, 1),
+        fix=f"Call again in {_span(room_in)}, or raise WAN25_CREDIT_LIMIT.",
+        retryable=True,
+        retry_after_seconds=round(room_in, 1),
     )
 
 

@@ -118,7 +118,7 @@ def snapshot_of(row: Row[Any]) -> Snapshot:
     try:
         task = Task.model_validate(json.loads(row.answer))
     except ValueError:
-        raise JournalUnusable("what it says of a task cannot be read") from None
+        raise JournalUnusable("its record of a task cannot be read") from None
     return Snapshot(task, row.seen_at, row.unfinished_at, row.settled_at)
 
 

@@ -1,17 +1,18 @@
-"""Downloads result images: whatever a link, its host's DNS or its server does, only public
-addresses (or the operator's own) are spoken to, and only a whole image comes back.
+"""Downloads result images: only public addresses (or the operator's own) are connected to, whatever
+a link, its host's DNS or its server says, and only a complete image is returned.
 
-A result link is the provider's word, so it is treated as a stranger's. Knows nothing of where the
-bytes go; which addresses are connected to is `pinned_transport`'s.
+A result link comes from the provider, so it is treated as untrusted. Which addresses are connected
+to is `pinned_transport`'s; where the bytes go is `save`'s.
 
-Proxies of the environment are not used (`trust_env=False`): a proxy resolves by itself, so what was
-judged would not be what is reached. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
+Proxies of the environment are not used (`trust_env=False`): a proxy resolves names itself, so the
+address that was checked would not be the one that is reached. SSL_CERT_FILE and SSL_CERT_DIR are
+honoured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urljoin
@@ -21,37 +22,37 @@ import httpx2
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.pinned_transport import TRUSTED_ORIGIN, Internal, PinnedTransport
-from wan25_mcp.provider.client import USER_AGENT
+from wan25_mcp.provider.exchange import USER_AGENT, TooLarge, cause_of, read_bounded, wait_asked
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
 MAX_REDIRECTS: Final = 4
 DOWNLOAD_SECONDS: Final = 120.0
 TIMEOUTS: Final = httpx2.Timeout(connect=10, write=10, read=20, pool=None)
-"""Seconds by phase; `read` is the longest silence, `DOWNLOAD_SECONDS` the end of a drip."""
+"""Seconds by phase. `read` limits each silence, `DOWNLOAD_SECONDS` a server that drips."""
 
 _HEADERS: Final = {
     "User-Agent": USER_AGENT,
     "Accept": "image/*",
-    # Images are compressed already; what would have to be unpacked could be a bomb.
+    # Images are compressed already, and a compressed body could be a decompression bomb.
     "Accept-Encoding": "identity",
 }
-_OPEN: Final = "The link itself is good until it expires: open it in a browser."
-_AGAIN: Final = "Try again before the link expires, or open it in a browser."
+_TRY_AGAIN: Final = "Try again before the link expires, or open it in a browser."
 
 
 class NotDownloaded(Wan25Error):
-    """An image could not be downloaded. `retryable`: whether trying again can help.
+    """An image could not be downloaded.
 
-    `is_lasting`: whether what the link leads to is known, and no later try can bring an image. A
-    server that refuses may yet change its mind.
+    Args:
+        is_lasting: Whether no later try can succeed, because it is known what the link leads to. A
+            server that refuses may change its mind, so that is neither retryable nor lasting.
     """
 
     def __init__(
         self,
         message: str,
         *,
-        retryable: bool,
+        retryable: bool = False,
         is_lasting: bool = False,
         code: str = "not_downloaded",
         fix: str | None = None,
@@ -60,19 +61,18 @@ class NotDownloaded(Wan25Error):
         super().__init__(
             message,
             code=code,
-            fix=fix or (_AGAIN if retryable else _OPEN),
+            fix=_TRY_AGAIN if fix is None and retryable else fix,
             retryable=retryable,
             retry_after_seconds=retry_after_seconds,
-            charged="yes",
         )
         self.is_lasting = is_lasting
 
 
 def open_downloads(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
-    """The HTTP client to download with. It holds no key and no cookies; the caller closes it.
+    """The HTTP client to download with. It has no key and no cookies; the caller closes it.
 
     Args:
-        transport: What carries the requests, instead of real connections to judged addresses.
+        transport: Carries the requests in place of real connections to checked addresses.
     """
     return httpx2.AsyncClient(
         transport=transport or PinnedTransport(),
@@ -90,67 +90,67 @@ async def download(
     http: httpx2.AsyncClient,
     trusted: Collection[str] = (),
     seconds: float = DOWNLOAD_SECONDS,
-    most: int = MAX_IMAGE_BYTES,
+    max_bytes: int = MAX_IMAGE_BYTES,
 ) -> bytes:
-    """The whole image a link leads to: PNG, JPEG, WebP or BMP.
+    """The complete image behind a link: PNG, JPEG, WebP or BMP.
 
     Args:
-        link: Where the provider says the image is.
         http: A client as `open_downloads` makes it.
         trusted: Origins (as `url_safety.origin_of` writes them) whose addresses need not be public.
-        seconds: The longest the whole of it may take.
-        most: The largest body accepted, in bytes.
+        seconds: The time limit for all of it.
 
     Raises:
         NotDownloaded: With `retryable`.
     """
-    with _told():
+    with _as_not_downloaded():
         with anyio.fail_after(seconds):
-            body = await _follow(http, link, frozenset(trusted), most)
-        ending_of(body)
+            body = await _follow(http, link, frozenset(trusted), max_bytes)
+        extension_of(body)
         return body
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Everything that can go wrong on the way, as one error that says whether to try again."""
+def _as_not_downloaded() -> Iterator[None]:
+    """Turns every failure on the way into one error that says whether to try again."""
     try:
         yield
     except TimeoutError:
         raise NotDownloaded("Downloading the image took too long.", retryable=True) from None
     except Internal as reason:
-        # A captive portal answers every name so; the link may be good on the next network.
+        # A captive portal answers every name like this; on the next network the link may work.
         raise NotDownloaded(f"The image was not downloaded: {reason}.", retryable=True) from None
     except NotPublic as reason:
-        raise _refused(f"its link {reason}") from None
+        raise _never(f"its link {reason}") from None
     except httpx2.HTTPError as error:
         raise NotDownloaded(
-            f"The image could not be downloaded: {_cause(error)}.",
+            f"The image could not be downloaded: {cause_of(error)}.",
             retryable=not isinstance(error, httpx2.UnsupportedProtocol),
             fix="Check the network (downloads use no proxy), then try again before the link "
             "expires, or open it in a browser.",
         ) from error
     except (httpx2.InvalidURL, ValueError):
-        raise _refused("its link is not a valid URL") from None
+        raise _never("its link is not a valid URL") from None
 
 
-def _refused(why: str) -> NotDownloaded:
-    return NotDownloaded(f"The image was not downloaded: {why}.", retryable=False, is_lasting=True)
+def _never(why: str) -> NotDownloaded:
+    return NotDownloaded(f"The image was not downloaded: {why}.", is_lasting=True)
 
 
-async def _follow(http: httpx2.AsyncClient, link: str, trusted: frozenset[str], most: int) -> bytes:
-    secure = False
+async def _follow(
+    http: httpx2.AsyncClient, link: str, trusted: frozenset[str], max_bytes: int
+) -> bytes:
+    was_secure = False
     for _hop in range(MAX_REDIRECTS + 1):
         url = httpx2.URL(link)
-        # Judged as the HTTP library reads it: a second reading could differ.
+        # Checked as the HTTP library reads it: a second parser could read it otherwise.
         link = str(url)
-        # Trust is for the link itself and ends where a redirect leaves it: neither a public
-        # server nor another trusted one gets to choose what we ask of an internal one.
+        # Trust is for the link itself and ends where a redirect leaves its origin: neither a public
+        # server nor another trusted one may choose what is requested of an internal one.
         trusted &= {origin_of(link) or ""}
         check_public(link, trusted=trusted)
-        if secure and url.scheme != "https":
-            raise _refused("its link leads from https to http")
-        secure = url.scheme == "https"
+        if was_secure and url.scheme != "https":
+            raise _never("its link leads from https to http")
+        was_secure = url.scheme == "https"
         async with http.stream(
             "GET",
             url,
@@ -159,141 +159,110 @@ async def _follow(http: httpx2.AsyncClient, link: str, trusted: frozenset[str], 
             extensions={TRUSTED_ORIGIN: next(iter(trusted), None)},
         ) as response:
             if not response.has_redirect_location:
-                return await _body(response, most)
+                return await _body(response, max_bytes)
             link = urljoin(link, response.headers["location"])
-    raise _refused("its link leads from redirect to redirect")
+    raise _never(f"its link leads through more than {MAX_REDIRECTS} redirects")
 
 
-async def _body(response: httpx2.Response, most: int) -> bytes:
-    if response.status_code != 200:
-        raise _answered(response)
+async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
+    _check_status(response)
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise _refused("its server compressed it without being asked to")
-    declared = _declared(response)
-    if declared is not None and declared > most:
-        raise _too_large()
-    body = bytearray()
-    async with aclosing(response.aiter_raw()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > most:
-                raise _too_large()
+        raise _never("its server sent it compressed although that was not requested")
+    declared = _declared_length(response)
+    too_large = _never("it is larger than any result of this model")
+    if declared is not None and declared > max_bytes:
+        raise too_large
+    try:
+        body = await read_bounded(response.aiter_raw(), max_bytes)
+    except TooLarge:
+        raise too_large from None
     if declared is not None and len(body) != declared:
-        raise _cut_short()
-    return bytes(body)
+        raise _incomplete()
+    return body
 
 
-def _declared(response: httpx2.Response) -> int | None:
-    """The length promised, unless it is delimited otherwise."""
-    said = response.headers.get("content-length", "")
-    if "transfer-encoding" in response.headers or not (said.isascii() and said.isdigit()):
+def _declared_length(response: httpx2.Response) -> int | None:
+    """The length that the server promises; None when the body is delimited otherwise."""
+    length = response.headers.get("content-length", "")
+    if "transfer-encoding" in response.headers or not (length.isascii() and length.isdigit()):
         return None
-    return int(said[:20])
+    return int(length[:20])
 
 
-def _answered(response: httpx2.Response) -> NotDownloaded:
+def _check_status(response: httpx2.Response) -> None:
     status = response.status_code
+    if status == 200:
+        return
     if status in (403, 404, 410):
-        return NotDownloaded(
+        raise NotDownloaded(
             f"The image's link has expired (HTTP {status}). Links expire after 24 hours.",
             code="link_gone",
-            fix="Ask for the task once more; if its links are the same, the image is gone.",
-            retryable=False,
         )
-    return NotDownloaded(
+    raise NotDownloaded(
         f"The image could not be downloaded: its server answered HTTP {status}.",
         retryable=status >= 500 or status in (408, 425, 429),
-        retry_after_seconds=_wait_asked(response),
+        retry_after_seconds=wait_asked(response.headers),
     )
 
 
-def _wait_asked(response: httpx2.Response) -> float | None:
-    said = response.headers.get("retry-after", "").strip()
-    return float(said) if said.isascii() and said.isdigit() and len(said) < 6 else None
-
-
-def _too_large() -> NotDownloaded:
-    return _refused("it is larger than any result of this model")
-
-
-def _cut_short() -> NotDownloaded:
+def _incomplete() -> NotDownloaded:
     return NotDownloaded("The image arrived incomplete: its end is missing.", retryable=True)
-
-
-_CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (httpx2.ConnectTimeout, "connecting took too long"),
-    (httpx2.TimeoutException, "its server fell silent"),
-    (httpx2.ConnectError, "no connection to its server"),
-    (httpx2.RemoteProtocolError, "the answer broke off"),
-    (httpx2.UnsupportedProtocol, "the address cannot be used"),
-)
-
-
-def _cause(error: BaseException) -> str:
-    """A few words of ours: a library's text may quote addresses."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if type(chain).__name__ == "SSLCertVerificationError":
-            return "its server's certificate could not be verified"
-        chain = chain.__cause__ or chain.__context__
-    return next((words for kind, words in _CAUSES if isinstance(error, kind)), "it broke off")
 
 
 # --- what is an image ------------------------------------------------------------------------
 
 
-def ending_of(body: bytes) -> str:
-    """The file name ending of a whole image, told by its bytes alone: `.png`, `.jpg` …
+def extension_of(body: bytes) -> str:
+    """The file extension of a complete image, by its bytes alone: `.png`, `.jpg`, `.webp`, `.bmp`.
 
     Raises:
         NotDownloaded: It is no such image, or its end is missing.
     """
-    for ending, begins, is_whole in _FORMATS:
+    for extension, begins, is_complete in _FORMATS:
         if begins(body):
-            if not is_whole(body):
-                raise _cut_short()
-            return ending
+            if not is_complete(body):
+                raise _incomplete()
+            return extension
     kind, retryable = _what_else(body)
     raise NotDownloaded(
-        f"The link returned {kind}, not an image.",
-        retryable=retryable,
-        is_lasting=not retryable,
+        f"The link returned {kind}, not an image.", retryable=retryable, is_lasting=not retryable
     )
 
 
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"  # length, type and checksum of the last chunk
 
 
-def _jpeg_is_whole(body: bytes) -> bool:
-    """After the last start of scan, FF D9 can only be the end: coded bytes never hold it."""
-    return 0 <= body.rfind(b"\xff\xda") < body.rfind(b"\xff\xd9")
-
-
-def _little(body: bytes, at: int) -> int:
+def _little_endian(body: bytes, at: int) -> int:
     return int.from_bytes(body[at : at + 4], "little")
 
 
 _FORMATS: Final[tuple[tuple[str, Callable[[bytes], bool], Callable[[bytes], bool]], ...]] = (
     (".png", lambda b: b.startswith(b"\x89PNG\r\n\x1a\n"), lambda b: _PNG_END in b),
-    (".jpg", lambda b: b.startswith(b"\xff\xd8\xff"), _jpeg_is_whole),
+    (
+        ".jpg",
+        lambda b: b.startswith(b"\xff\xd8\xff"),
+        # After the last start of scan, FF D9 can only be the end: coded bytes never hold it.
+        lambda b: 0 <= b.rfind(b"\xff\xda") < b.rfind(b"\xff\xd9"),
+    ),
     (
         ".webp",
         lambda b: b.startswith(b"RIFF") and b[8:12] == b"WEBP",
-        lambda b: _little(b, 4) + 8 <= len(b),
+        lambda b: _little_endian(b, 4) + 8 <= len(b),
     ),
     (
         ".bmp",  # "BM" alone is too little: the size of its second header is one of seven
-        lambda b: b.startswith(b"BM") and _little(b, 14) in (12, 40, 52, 56, 64, 108, 124),
-        lambda b: _little(b, 2) <= len(b),
+        lambda b: b.startswith(b"BM") and _little_endian(b, 14) in (12, 40, 52, 56, 64, 108, 124),
+        lambda b: _little_endian(b, 2) <= len(b),
     ),
 )
+"""Extension, how it begins, whether it is complete."""
 
 
 def _what_else(body: bytes) -> tuple[str, bool]:
-    """What it is instead, and whether another try may bring the image."""
+    """What the body is in place of an image, and whether another try may return the image."""
     text = body[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not body:
-        return "nothing at all", True
+        return "an empty body", True
     if b"<html" in text or text.startswith(b"<!doctype html"):
         return "a web page", True
     if text.startswith((b"<", b"{", b"[")):

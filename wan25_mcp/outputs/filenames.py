@@ -1,6 +1,6 @@
 """Names image files for people: the date, words of the prompt, the task's short id, a number.
 
-A prompt is anybody's text, so a name is made of what is safe on every file system. No I/O.
+A prompt can be any text, so a name has only what is safe on every file system. No I/O.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from datetime import date
 from typing import Final
 
 MAX_WORD_BYTES: Final = 60
-"""Of the prompt, in UTF-8. With the rest a name stays under the 143 bytes of eCryptfs, the
-shortest limit in use, and a path under the 260 characters of Windows."""
+"""Of the prompt, in UTF-8. The whole name then stays below the 143 bytes of eCryptfs, the shortest
+limit in use, and a path below the 260 characters of Windows."""
 
 MAX_WORDS: Final = 6
 
 
 def stem_of(prompt: str, task_id: str, number: int, day: date) -> str:
-    """A file name without its ending: date, words of the prompt, short id, number.
+    """A file name without its extension: date, words of the prompt, short id, number.
 
-    It begins with a digit and ends with one, so that it is no device of Windows, no hidden file
-    and no option of a command, and has no trailing dot or space.
+    It begins and ends with a digit, so it is no Windows device, no hidden file and no option of a
+    command, and has no trailing dot or space.
     """
     short = re.sub(r"[^A-Za-z0-9]", "", task_id)[-6:]
     return "-".join([day.isoformat(), _words(prompt) or "edit", short or "task", str(number)])
 
 
 def _words(prompt: str) -> str:
-    """The first words, in the script they were written in: every file system in use takes them.
+    """The first words, in their own script: every file system in use accepts that.
 
-    Letters, digits and the marks that belong to them only, in one of the forms that look alike
-    (NFKC); nothing that is invisible or turns the direction of writing.
+    Only letters, digits and their marks, in one normal form (NFKC); nothing that is invisible or
+    changes the direction of writing.
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", prompt[:400]).lower())
-    spaced = "".join(one if _is_of_a_word(one) else " " for one in plain)
+    spaced = "".join(one if _is_letter_or_digit(one) else " " for one in plain)
     kept = ""
     words = [word for word in spaced.split() if unicodedata.category(word[0])[0] != "M"]
     for word in words[:MAX_WORDS]:
         longer = f"{kept}-{word}" if kept else word
         if len(longer.encode()) > MAX_WORD_BYTES:
-            # A script without spaces is cut where there is no more room.
+            # A script without spaces is cut at the limit.
             return kept or word.encode()[:MAX_WORD_BYTES].decode(errors="ignore")
         kept = longer
     return kept
@@ -49,10 +49,10 @@ def _words(prompt: str) -> str:
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Letters and marks that show as nothing, which some file systems skip when they compare names."""
+"""Invisible letters and marks, which some file systems ignore when they compare names."""
 
 
-def _is_of_a_word(one: str) -> bool:
+def _is_letter_or_digit(one: str) -> bool:
+    """Or a mark that belongs to one."""
     category = unicodedata.category(one)
-    plain = category[0] == "L" or category in ("Mn", "Mc", "Nd")
-    return plain and not _INVISIBLE.match(one)
+    return (category[0] == "L" or category in ("Mn", "Mc", "Nd")) and not _INVISIBLE.match(one)

@@ -1,7 +1,7 @@
-"""A folder images are written into: whole or not at all, never over a file, never through a link.
+"""A folder that files are written into: complete or not at all, never over a file or by a link.
 
-Where the system can (not on Windows), the folder is opened once and everything happens inside what
-was opened, so that nobody can put a link in its place on the way. Knows nothing of images.
+Where the system allows it (not on Windows), the folder is opened once and every file operation is
+relative to its descriptor, so that nobody can replace it by a link meanwhile.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _CAN_HOLD_FOLDERS: Final = {
 
 
 def temporary_name() -> str:
-    """A name for a file that is not whole yet; `Folder.remove_stale` knows it again."""
+    """A name for an unfinished file; `Folder.remove_stale` recognises it."""
     return f".wan25-{secrets.token_hex(8)}.part"
 
 
 class Folder:
-    """The folder as it was opened. Names are relative to it, and are never followed if links."""
+    """An open folder. Names are relative to it, and links are never followed."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class Folder:
         return name if self._descriptor is not None else str(self.path / name)
 
     def write(self, name: str, body: bytes) -> None:
-        """A new file with the body, on the disk when this returns."""
+        """Write a new file; it is on the disk when this returns."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         file = os.open(self._place(name), flags, 0o666, dir_fd=self._descriptor)
         with open(file, "wb", buffering=0) as opened:  # noqa: PTH123  a descriptor, not a path
@@ -56,13 +56,20 @@ class Folder:
         """Give a file its final name.
 
         Raises:
-            FileExistsError: Another file, or a link, holds the name.
+            FileExistsError: Another file, or a link, has the name.
         """
         if os.name == "nt":
             os.rename(self._place(old), self._place(new))  # noqa: PTH104  refuses to overwrite
             return
+        where = self._descriptor
         try:
-            self._link(old, new)
+            os.link(
+                self._place(old),
+                self._place(new),
+                src_dir_fd=where,
+                dst_dir_fd=where,
+                follow_symlinks=where is None,  # some systems support only one value
+            )
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
@@ -70,18 +77,8 @@ class Folder:
         else:
             self.remove(old)
 
-    def _link(self, old: str, new: str) -> None:
-        where = self._descriptor
-        os.link(
-            self._place(old),
-            self._place(new),
-            src_dir_fd=where,
-            dst_dir_fd=where,
-            follow_symlinks=where is None,  # where it matters; some systems only know one way
-        )
-
     def _claim(self, old: str, new: str) -> None:
-        """For file systems without hard links (exFAT, some network shares): an empty file takes
+        """Rename where there are no hard links (exFAT, some network shares): an empty file claims
         the name first. A process killed in between leaves that, never half an image."""
         where = self._descriptor
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -96,14 +93,14 @@ class Folder:
         with contextlib.suppress(OSError):
             os.unlink(self._place(name), dir_fd=self._descriptor)
 
-    def settle(self) -> None:
-        """Force the names to the disk too, where the file system knows how."""
+    def sync(self) -> None:
+        """Force the names to the disk too, where the file system can."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.fsync(self._descriptor)
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to what was opened."""
+        """Whether the path still leads to the open folder."""
         if self._descriptor is None:
             return True
         with contextlib.suppress(OSError):
@@ -111,13 +108,13 @@ class Folder:
         return False
 
     def remove_stale(self) -> None:
-        """Remove what processes that died left behind."""
-        eldest = time.time() - STALE_SECONDS
+        """Remove the temporary files of processes that died."""
+        oldest = time.time() - STALE_SECONDS
         with contextlib.suppress(OSError):
             where = self.path if self._descriptor is None else self._descriptor
             with os.scandir(where) as entries:
-                old = [entry.name for entry in entries if _is_stale(entry, eldest)]
-            for name in old:
+                stale = [entry.name for entry in entries if _is_stale(entry, oldest)]
+            for name in stale:
                 self.remove(name)
 
 
@@ -131,38 +128,34 @@ _NO_HARD_LINKS: Final = {
 }
 
 
-def _is_stale(entry: os.DirEntry[str], eldest: float) -> bool:
+def _is_stale(entry: os.DirEntry[str], oldest: float) -> bool:
     if not _TEMPORARY.fullmatch(entry.name):
         return False
     with contextlib.suppress(OSError):
         found = entry.stat(follow_symlinks=False)
-        return stat.S_ISREG(found.st_mode) and found.st_mtime < eldest
+        return stat.S_ISREG(found.st_mode) and found.st_mtime < oldest
     return False
 
 
 @contextlib.contextmanager
 def opened(directory: Path) -> Iterator[Folder]:
-    """The folder, made if need be and held open while the block runs.
+    """The folder, created if needed and kept open while the block runs.
 
     Raises:
-        OSError: It cannot be made or opened, or is a link.
+        OSError: It cannot be created or opened, or is a link.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not _CAN_HOLD_FOLDERS:
-        if _leads_elsewhere(directory):
+        # A link or a junction leads elsewhere; a folder kept in a cloud does not.
+        real, expected = os.path.realpath(directory), os.path.realpath(directory.parent)
+        if os.path.normcase(real) != os.path.normcase(os.path.join(expected, directory.name)):  # noqa: PTH118  of texts
             raise OSError(errno.ELOOP, "is a link")
         yield Folder(directory, None)
         return
-    # The folders above may be links (pictures on another disk); our own must be no link, or
-    # whoever may write there decides where images go.
+    # The folders above may be links (pictures on another disk). The folder itself must not be one,
+    # or whoever may write there decides where images go.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield Folder(directory, descriptor)
     finally:
         os.close(descriptor)
-
-
-def _leads_elsewhere(directory: Path) -> bool:
-    """Whether it is a link or a junction; a folder kept in a cloud is neither."""
-    real, expected = os.path.realpath(directory), os.path.realpath(directory.parent)
-    return os.path.normcase(real) != os.path.normcase(os.path.join(expected, directory.name))  # noqa: PTH118  of texts

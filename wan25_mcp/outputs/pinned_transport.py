@@ -1,8 +1,8 @@
-"""Connects to checked addresses only, so that what was checked is what is reached.
+"""Connects to checked addresses only, so that the address that was checked is the one reached.
 
-A name is resolved once, every address it gave is checked, and the connection is made to one of
-those very addresses: an answer that changes between the check and the connection changes nothing.
-TLS still checks the certificate against the name. Knows nothing of images, links or redirects.
+A name is resolved once, every address it has is checked, and the connection is made to one of those
+very addresses: an answer of DNS that changes in between changes nothing. TLS still checks the
+certificate against the name. Knows nothing of images, links or redirects.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ TRUSTED_ORIGIN: Final = "wan25_trusted_origin"
 need not be public."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The addresses of a host, as texts."""
+"""Returns the addresses of a host and port, as texts."""
 
 
 class Internal(NotPublic):
-    """The name is public; what it resolved to is not."""
+    """The name is public; an address that it resolved to is not."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -49,11 +49,10 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class PinnedTransport(httpx2.AsyncBaseTransport):
-    """Connects to checked addresses only; to a trusted origin's wherever they are.
+    """Connects to checked addresses, and to a trusted origin wherever it is.
 
     Args:
-        resolve: Tells the addresses of a host.
-        dial: Opens connections to addresses (and to trusted hosts by name).
+        dial: Opens connections to addresses, and to trusted hosts by name.
         tls: What certificates are checked with.
         next_after: Seconds to wait for an address before trying the next one.
     """
@@ -66,7 +65,7 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
         tls: ssl.SSLContext | None = None,
         next_after: float = NEXT_ADDRESS_SECONDS,
     ) -> None:
-        import httpcore2  # brings trio along where it is installed: too slow for start-up
+        import httpcore2  # imports trio where it is installed: too slow for start-up
 
         self._resolve = resolve
         self._next_after = next_after
@@ -74,31 +73,31 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
             ssl_context=tls or httpx2.create_ssl_context(),
             network_backend=dial,
             max_connections=20,
-            max_keepalive_connections=0,  # every download is checked anew
+            max_keepalive_connections=0,  # every download is checked again
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
         if f"{url.scheme}://{url.host}:{port}" == request.extensions.get(TRUSTED_ORIGIN):
-            return await self._ask(request, url.raw_host)
+            return await self._send_to(url.raw_host, request)
         *others, last = await self._addresses(request, port)
         for address in others:
             with contextlib.suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
-                return await self._ask(request, address.encode(), self._next_after)
-        return await self._ask(request, last.encode())
+                return await self._send_to(address.encode(), request, self._next_after)
+        return await self._send_to(last.encode(), request)
 
-    async def _ask(
-        self, request: httpx2.Request, host: bytes, most: float = math.inf
+    async def _send_to(
+        self, host: bytes, request: httpx2.Request, connect_limit: float = math.inf
     ) -> httpx2.Response:
-        """Send it to one host; the `Host` header and the certificate's name stay the link's."""
+        """Send to one host; the `Host` header and the certificate's name stay the link's."""
         import httpcore2
 
         url, timeout = request.url, dict(request.extensions.get("timeout", {}))
-        if (timeout.get("connect") or math.inf) > most:
-            timeout["connect"] = most
+        if (timeout.get("connect") or math.inf) > connect_limit:
+            timeout["connect"] = connect_limit
         name = url.raw_host.decode("ascii")
-        asked = httpcore2.Request(
+        pinned = httpcore2.Request(
             request.method,
             httpcore2.URL(scheme=url.raw_scheme, host=host, port=url.port, target=url.raw_path),
             headers=request.headers.raw,
@@ -106,7 +105,7 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
             extensions={**request.extensions, "timeout": timeout, "sni_hostname": name},
         )
         with _as_httpx2():
-            answer = await self._pool.handle_async_request(asked)
+            answer = await self._pool.handle_async_request(pinned)
         return httpx2.Response(
             answer.status,
             headers=answer.headers,
@@ -115,7 +114,11 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
         )
 
     async def _addresses(self, request: httpx2.Request, port: int) -> list[str]:
-        """At least one, all public."""
+        """Up to `MAX_ADDRESSES`, both families in turn.
+
+        None is returned if one is not public: a name that is public and internal at once is how an
+        internal address is smuggled in. No storage provider's is.
+        """
         host = request.url.raw_host.decode("ascii")
         try:
             with anyio.fail_after(request.extensions.get("timeout", {}).get("connect")):
@@ -126,14 +129,21 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectError("the name was not resolved") from error
         if not found:
             raise httpx2.ConnectError("the name has no address")
-        return _checked(found)
+        if not all(is_public(ip_address(address)) for address in found):
+            raise Internal("its host's name leads to an internal or reserved address")
+        families = [
+            [one for one in dict.fromkeys(found) if (":" in one) is is_new]
+            for is_new in (":" in found[0], ":" not in found[0])
+        ]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*families))
+        return [address for address in turns if address][:MAX_ADDRESSES]
 
     async def aclose(self) -> None:
         await self._pool.aclose()
 
 
 class _Stream(httpx2.AsyncByteStream):
-    """Closes what it iterates over; httpx2's own leaves that to the garbage collector."""
+    """Closes what it iterates over; httpx2's own stream leaves that to the garbage collector."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -150,7 +160,7 @@ class _Stream(httpx2.AsyncByteStream):
 
 @contextlib.contextmanager
 def _as_httpx2() -> Iterator[None]:
-    """The pool's errors by the names its callers know; the two libraries share them."""
+    """Raises the pool's errors as those of httpx2, which have the same names."""
     import httpcore2
 
     try:
@@ -162,18 +172,3 @@ def _as_httpx2() -> Iterator[None]:
         httpcore2.UnsupportedProtocol,
     ) as error:
         raise getattr(httpx2, type(error).__name__)(str(error)) from error
-
-
-def _checked(found: Sequence[str]) -> list[str]:
-    """Up to `MAX_ADDRESSES` of them, both families in turn; none at all if one is not public.
-
-    A name that is public and internal at once is how an internal address is smuggled in: no
-    storage provider's is.
-    """
-    if not all(is_public(ip_address(address)) for address in found):
-        raise Internal("its host's name leads to an internal or reserved address")
-    new = [address for address in dict.fromkeys(found) if ":" in address]
-    old = [address for address in dict.fromkeys(found) if ":" not in address]
-    families = (new, old) if found[0] in new else (old, new)
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*families))
-    return [address for address in turns if address][:MAX_ADDRESSES]

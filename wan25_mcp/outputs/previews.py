@@ -1,6 +1,7 @@
-"""Small pictures of results for a chat, and the table of the clients that show them well.
+"""Small previews of results for a chat, and the table of clients that can show them.
 
-A preview is an extra: what cannot be made is left out, and never spoils a result that was paid for.
+A preview is optional: one that cannot be made is left out, and never fails a result that was paid
+for.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 MAX_PREVIEW_BYTES: Final = 100_000
 MAX_TOGETHER_BYTES: Final = 400_000
-"""In base64 a third more: far from the megabyte at which clients refuse a result."""
+"""In base64 a third more: well below the megabyte at which clients refuse a result."""
 
 MAX_PIXELS: Final = 40_000_000
-_FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP")
 _STEPS: Final = ((768, 82), (768, 65), (640, 60), (512, 50), (384, 40), (256, 30))
-"""Longest side and JPEG quality: the first that fits is taken; the last fits even for noise."""
+"""Longest side and JPEG quality. The first that fits is used; the last fits even for noise."""
 
 Run = Callable[..., Awaitable[Any]]
 """Where blocking work runs; `anyio.to_thread.run_sync` unless a test's clock is virtual."""
@@ -34,38 +35,35 @@ async def make_previews(
 ) -> list[bytes | None]:
     """A small JPEG of each image, in order; None where none could be made.
 
-    One after the other, so that no more than one image is held unpacked.
+    They are made one after the other, so that one decoded image at a time is in memory.
     """
-    most = min(MAX_PREVIEW_BYTES, MAX_TOGETHER_BYTES // max(len(bodies), 1))
-    return [cast("bytes | None", await run(partial(_preview, body, most))) for body in bodies]
+    limit = min(MAX_PREVIEW_BYTES, MAX_TOGETHER_BYTES // max(len(bodies), 1))
+    return [cast("bytes | None", await run(partial(_preview, body, limit))) for body in bodies]
 
 
-def _preview(body: bytes, most: int) -> bytes | None:
+def _preview(body: bytes, limit: int) -> bytes | None:
+    """A JPEG of at most so many bytes."""
     from PIL import Image
 
     try:
-        with Image.open(BytesIO(body), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:  # known before anything is unpacked
+        with Image.open(BytesIO(body), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:  # known before anything is decoded
                 return None
-            return _smallest_change(image, most)
+            image.draft("RGB", (_STEPS[0][0],) * 2)  # a JPEG is decoded no larger than needed
+            flat = _flat(image)
+            for side, quality in _STEPS:
+                flat.thumbnail((side, side))
+                packed = BytesIO()
+                flat.save(packed, "JPEG", quality=quality)
+                if packed.tell() <= limit:
+                    return packed.getvalue()
     except Exception:  # noqa: BLE001  decoders raise anything at broken bytes
         return None
-
-
-def _smallest_change(image: Image, most: int) -> bytes | None:
-    image.draft("RGB", (_STEPS[0][0],) * 2)  # a JPEG is unpacked no larger than needed
-    flat = _flat(image)
-    for side, quality in _STEPS:
-        flat.thumbnail((side, side))
-        packed = BytesIO()
-        flat.save(packed, "JPEG", quality=quality)
-        if packed.tell() <= most:
-            return packed.getvalue()
     return None
 
 
 def _flat(image: Image) -> Image:
-    """Upright, in RGB, what is transparent on white."""
+    """Upright and in RGB, with white where it is transparent."""
     from PIL import Image as Images
     from PIL import ImageOps
 
@@ -80,12 +78,12 @@ def _flat(image: Image) -> Image:
     return Images.alpha_composite(white, layer).convert("RGB")
 
 
-# --- who is shown them -----------------------------------------------------------------------
+# --- which clients get them ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
-    """A client, by the name it gives itself (in lower case), and what becomes of an image there."""
+class ClientSupport:
+    """What a client does with an image, by the name the client reports, in lower case."""
 
     name: str
     shows: bool
@@ -94,41 +92,41 @@ class Showing:
 
 _STRUCTURE_ONLY: Final = "shows the model the structured content and drops the rest"
 
-SHOWINGS: Final = (
-    Showing("claude-ai", True, "shown to the person under the call (anthropics/claude-code#54737)"),
-    Showing("mcp-inspector", True, "shown to the developer"),
-    Showing("inspector-client", True, "shown to the developer"),
-    Showing("gemini-cli-mcp-client", True, "reaches the model as an image (its mcp-tool.ts)"),
-    Showing("claude-code", False, _STRUCTURE_ONLY + " (anthropics/claude-code#54737)"),
-    Showing("codex", False, _STRUCTURE_ONLY),
-    Showing("codex-mcp-client", False, _STRUCTURE_ONLY),
-    Showing("opencode", False, _STRUCTURE_ONLY + " (anomalyco/opencode#32868)"),
-    Showing("visual studio code", False, _STRUCTURE_ONLY),
-    Showing("visual-studio-code", False, _STRUCTURE_ONLY),
-    Showing("chatgpt", False, _STRUCTURE_ONLY + " when there is a widget"),
-    Showing("cursor-vscode", False, "reports of what the model sees contradict each other"),
-    Showing(
+CLIENTS: Final = (
+    ClientSupport(
+        "claude-ai", True, "shown to the person under the call (anthropics/claude-code#54737)"
+    ),
+    ClientSupport("mcp-inspector", True, "shown to the developer"),
+    ClientSupport("inspector-client", True, "shown to the developer"),
+    ClientSupport("gemini-cli-mcp-client", True, "reaches the model as an image (its mcp-tool.ts)"),
+    ClientSupport("claude-code", False, _STRUCTURE_ONLY + " (anthropics/claude-code#54737)"),
+    ClientSupport("codex", False, _STRUCTURE_ONLY),
+    ClientSupport("codex-mcp-client", False, _STRUCTURE_ONLY),
+    ClientSupport("opencode", False, _STRUCTURE_ONLY + " (anomalyco/opencode#32868)"),
+    ClientSupport("visual studio code", False, _STRUCTURE_ONLY),
+    ClientSupport("visual-studio-code", False, _STRUCTURE_ONLY),
+    ClientSupport("chatgpt", False, _STRUCTURE_ONLY + " when there is a widget"),
+    ClientSupport("cursor-vscode", False, "reports of what the model sees contradict each other"),
+    ClientSupport(
         "mcp",
         False,
         "the Python SDK's own name, of whatever is built on it: LlamaIndex and ADK give the model "
         "base64 as text, semantic-kernel and AutoGen break on blocks they do not know",
     ),
 )
-"""Only a client known to do well is sent previews by `auto`; the others are here for the reason.
-
-From clients.md, and from what was reported or read in shipped clients by November 2026.
-"""
+"""With `auto`, only a client that is known to show images gets previews. The others are listed for
+the reason: from reports, and from the code of shipped clients, by November 2026."""
 
 
 def shows_images(client_name: str | None) -> bool:
-    """Whether a client is known to do well with image blocks; an unknown one is not.
+    """Whether a client is known to show image blocks; an unknown one is not.
 
     Some add to their name: `gemini-cli-mcp-client-v1`, `claude-ai (via mcp-remote 0.1.16)`.
     """
-    named = (client_name or "").strip().lower()
-    known = [one for one in SHOWINGS if named == one.name or named.startswith(_longer(one.name))]
+    name = (client_name or "").strip().lower()
+    known = [
+        one
+        for one in CLIENTS
+        if name == one.name or name.startswith((f"{one.name}-", f"{one.name} ("))
+    ]
     return bool(known) and max(known, key=lambda one: len(one.name)).shows
-
-
-def _longer(name: str) -> tuple[str, str]:
-    return f"{name}-", f"{name} ("

@@ -1,9 +1,9 @@
-"""Saves images on this machine: under names of ours, whole or not at all, never over a file.
+"""Saves images on this machine: under names made here, complete or not at all, never over a file.
 
-An image is written under a temporary name, forced to the disk, and then given its final name,
-which no other file may hold. Whenever the process dies, a final name stands for a whole image; a
-temporary file left behind is removed by a later save. The names are `filenames`'; how a
-folder is held is `folder`'s.
+An image is written under a temporary name, forced to the disk, and then given its final name, which
+no other file may have. Whenever the process dies, a final name stands for a complete image; a
+temporary file left behind is removed by a later save. Names are made in `filenames`; the folder is
+kept open by `folder`.
 """
 
 from __future__ import annotations
@@ -12,42 +12,38 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import anyio.to_thread
 import platformdirs
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.outputs.download import NotDownloaded, ending_of
+from wan25_mcp.outputs.download import NotDownloaded, extension_of
 from wan25_mcp.outputs.filenames import stem_of
 from wan25_mcp.outputs.folder import Folder, opened, temporary_name
-from wan25_mcp.outputs.previews import MAX_PIXELS
+from wan25_mcp.outputs.previews import FORMATS, MAX_PIXELS, Run
 
-_TRIES: Final = 1000
-
-Run = Callable[..., Awaitable[Any]]
-"""Where blocking work runs; `anyio.to_thread.run_sync` unless a test's clock is virtual."""
+_MAX_NAMES: Final = 1000
 
 
 class NotSaved(Wan25Error):
-    """An image could not be written. `retryable`: whether trying again can help as it is."""
+    """An image could not be written."""
 
-    def __init__(self, message: str, *, fix: str, retryable: bool) -> None:
-        super().__init__(message, code="not_saved", fix=fix, retryable=retryable, charged="yes")
+    def __init__(self, message: str, *, fix: str | None = None, retryable: bool = False) -> None:
+        super().__init__(message, code="not_saved", fix=fix, retryable=retryable)
 
 
 def default_directory() -> Path:
-    """A folder of ours in the user's pictures folder; never the working directory."""
+    """The folder `wan25` in the user's pictures folder; never the working directory."""
     return platformdirs.user_pictures_path() / "wan25"
 
 
 def output_directory(chosen: Path | None) -> Path:
-    """The folder a person chose (a relative path is one of their terminal's), else ours."""
+    """The chosen folder (a relative path starts at the working directory), else the default."""
     return chosen.absolute() if chosen else default_directory()
 
 
@@ -61,121 +57,120 @@ async def save_image(
     day: date | None = None,
     run: Run = anyio.to_thread.run_sync,
 ) -> Path:
-    """Save one image into `directory`, which is made if need be. Returns its absolute path.
+    """Save one image into `directory`, which is created if needed. Returns its absolute path.
 
     Args:
-        body: The image, as `download` gives it.
-        directory: An absolute path; neither a root nor the bare home.
+        body: The image, as `download` returns it.
+        directory: An absolute path; neither a root directory nor the home directory itself.
         prompt: Its first words become part of the name.
         task_id: Its end becomes part of the name.
         number: Which of the task's images it is, from 1.
         day: The date in the name; today when not given.
-        run: Where the blocking work runs.
 
     Raises:
-        NotSaved: It could not be written; no trace of it is left.
-        NotDownloaded: It is not a whole image.
+        NotSaved: It could not be written; no part of it is left.
+        NotDownloaded: It is not a complete image.
     """
     day = day or datetime.now(UTC).astimezone().date()
-    stem, ending = stem_of(prompt, task_id, number, day), ending_of(body)
+    stem, extension = stem_of(prompt, task_id, number, day), extension_of(body)
     # Not abandoned when cancelled: the caller then still learns where the image is.
-    return cast("Path", await run(partial(_save, body, directory, stem, ending)))
+    return cast("Path", await run(partial(_save, body, directory, stem, extension)))
 
 
 # --- the folder ------------------------------------------------------------------------------
 
 
 def check_directory(directory: Path) -> None:
-    """Refuse what is no folder for images: a relative path, a root, the bare home.
+    """Refuse what is no folder for images: a relative path, a root, the home directory itself.
 
     Raises:
         NotSaved: With what to do.
     """
-    if not directory.is_absolute():
-        raise _unfit(f"{directory} is not an absolute path")
     real = Path(os.path.realpath(directory))
-    if real == real.parent:
-        raise _unfit(f"{directory} is the root directory")
-    with contextlib.suppress(RuntimeError):  # nobody's home
-        if real == Path(os.path.realpath(Path.home())):
-            raise _unfit(f"{directory} is the bare home directory")
-
-
-_ELSEWHERE: Final = "Set WAN25_OUTPUT_DIR or --output to a folder with room that you may write to."
-
-
-def _unfit(why: str) -> NotSaved:
-    return NotSaved(
-        f"The image was not saved: {why}.",
+    home = None
+    with contextlib.suppress(RuntimeError):  # a user without a home directory
+        home = Path(os.path.realpath(Path.home()))
+    if not directory.is_absolute():
+        what = "not an absolute path"
+    elif real == real.parent:
+        what = "the root directory"
+    elif real == home:
+        what = "the home directory itself"
+    else:
+        return
+    raise NotSaved(
+        f"The image was not saved: {directory} is {what}.",
         fix="Set WAN25_OUTPUT_DIR or --output to the absolute path of a folder for images.",
-        retryable=False,
     )
 
 
 # --- one save --------------------------------------------------------------------------------
 
 _DECODING: Final = threading.Lock()
-"""No more than one image is held unpacked."""
+"""Held while an image is decoded, so that one at a time is in memory."""
 
 
-def check_whole(body: bytes) -> None:
-    """See that an image can be shown to its last pixel: its end alone can lie.
+def check_complete(body: bytes) -> None:
+    """Check that an image can be decoded to its last pixel: a proper end alone does not prove it.
 
     Raises:
-        NotDownloaded: It cannot; another download may bring it whole.
+        NotDownloaded: It cannot; another download may return it complete.
     """
     from PIL import Image
 
     try:
-        with _DECODING, Image.open(BytesIO(body), formats=("PNG", "JPEG", "WEBP", "BMP")) as image:
-            is_whole = image.width * image.height <= MAX_PIXELS  # before anything is unpacked
-            if is_whole:
+        with _DECODING, Image.open(BytesIO(body), formats=FORMATS) as image:
+            is_complete = image.width * image.height <= MAX_PIXELS  # before anything is decoded
+            if is_complete:
                 image.load()
     except Exception:  # noqa: BLE001  decoders raise anything at broken bytes
-        is_whole = False
-    if not is_whole:
-        raise NotDownloaded("The image arrived damaged: it cannot be shown.", retryable=True)
+        is_complete = False
+    if not is_complete:
+        raise NotDownloaded("The image arrived damaged: it cannot be decoded.", retryable=True)
 
 
-def _save(body: bytes, directory: Path, stem: str, ending: str) -> Path:
+def _save(body: bytes, directory: Path, stem: str, extension: str) -> Path:
     check_directory(directory)
-    check_whole(body)
+    check_complete(body)
     try:
         with opened(directory) as folder:
             folder.remove_stale()
-            return directory / _save_in(folder, body, stem, ending)
+            return directory / _save_in(folder, body, stem, extension)
     except OSError as error:
-        raise _not_written(directory, error) from error
+        system = (error.strerror or "unknown").lower()
+        reason, retryable = _FAULTS.get(error.errno or 0, (system, True))
+        message = f"The image could not be written to {directory}: {reason}."
+        raise NotSaved(message, retryable=retryable) from error
 
 
-def _save_in(folder: Folder, body: bytes, stem: str, ending: str) -> str:
+def _save_in(folder: Folder, body: bytes, stem: str, extension: str) -> str:
     temporary = temporary_name()
     try:
         folder.write(temporary, body)
-        name = _name(folder, temporary, stem, ending)
+        name = _rename(folder, temporary, stem, extension)
     except BaseException:
         folder.remove(temporary)
         raise
-    folder.settle()
+    folder.sync()
     if not folder.is_in_place():
-        # The image is in what was opened, wherever that is now: a path to it would be a guess.
+        # The image is in the folder that was opened, wherever that is now: its path is unknown.
         folder.remove(name)
         raise OSError(errno.ESTALE, "was replaced")
     return name
 
 
-def _name(folder: Folder, temporary: str, stem: str, ending: str) -> str:
-    for attempt in range(1, _TRIES):
-        final = f"{stem}{ending}" if attempt == 1 else f"{stem}-{attempt}{ending}"
+def _rename(folder: Folder, temporary: str, stem: str, extension: str) -> str:
+    for count in range(1, _MAX_NAMES):
+        name = f"{stem}{extension}" if count == 1 else f"{stem}-{count}{extension}"
         with contextlib.suppress(FileExistsError):
-            folder.rename(temporary, final)
-            return final
+            folder.rename(temporary, name)
+            return name
     raise FileExistsError(errno.EEXIST, "too many files of that name")
 
 
 _FAULTS: Final[dict[int, tuple[str, bool]]] = {
     errno.ENOSPC: ("the disk is full", True),
-    errno.EDQUOT: ("your quota of the disk is used up", True),
+    errno.EDQUOT: ("your disk quota is used up", True),
     errno.EFBIG: ("files of that size are not allowed there", False),
     errno.EROFS: ("the disk is read-only", False),
     errno.EACCES: ("you may not write there", False),
@@ -185,17 +180,7 @@ _FAULTS: Final[dict[int, tuple[str, bool]]] = {
     errno.ELOOP: ("it is a link; name the folder it leads to", False),
     errno.ENAMETOOLONG: ("the path is too long", False),
     errno.ENOENT: ("the folder disappeared", True),
-    errno.ESTALE: ("the folder was replaced meanwhile", True),
+    errno.ESTALE: ("the folder was replaced at the same time", True),
     errno.EIO: ("the disk failed", True),
 }
-"""What stopped a write, and whether the same can succeed later."""
-
-
-def _not_written(directory: Path, error: OSError) -> NotSaved:
-    plain = (error.strerror or "unknown").lower()
-    reason, retryable = _FAULTS.get(error.errno or 0, (plain, True))
-    return NotSaved(
-        f"The image could not be written to {directory}: {reason}.",
-        fix=_ELSEWHERE,
-        retryable=retryable,
-    )
+"""Why a write failed, and whether the same write can succeed later."""

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-ESTIMATED_TIME: Final = 30.0
-"""Seconds that the provider estimates for every run. Optimistic: most take 40 to 120."""
+from wan25_mcp.provider.catalogue import DEFAULT
+
+ESTIMATED_TIME: Final = DEFAULT.estimated_seconds
+"""Seconds that the provider estimates for every run. Optimistic: most take longer."""
 
 _EARLY, _LIKELY = 0.4, 1.17
 """The first two polls where there are too few past runs, as shares of the estimated time. The

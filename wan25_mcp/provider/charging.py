@@ -1,8 +1,7 @@
-"""What the end of a submit means for the money: one table, decided by what was sent and read.
+"""What the outcome of a submit means for the money, as a table of what was sent and read. No I/O.
 
-A submit is paid for when it is accepted, and the provider promises no idempotency. So the one
-question is whether it may have been accepted: if so it is never sent again, whatever the cost in
-convenience. No I/O.
+A submit is charged when it is accepted, and the provider promises no idempotency. So what may have
+been accepted is never sent again.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wan25_mcp.errors import Charged
+from wan25_mcp.error_codes import Charged
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do after a submit that brought no task id.
+    """What to do after a submit that returned no task id.
 
     Args:
         resend: Whether the same submit may be sent again.
-        charged: What can be said about the credits.
+        charged: What is known about the credits.
     """
 
     resend: bool
@@ -32,12 +31,12 @@ REFUSED: Final = Verdict(resend=False, charged="no")
 UNKNOWN: Final = Verdict(resend=False, charged="unknown")
 
 BY_STATUS: Final[dict[int, Verdict]] = {
-    # A 4xx that speaks of the exchange rather than of the request: the request may have been
-    # taken before the exchange went wrong.
+    # A 4xx about the exchange, not about the request: the request may have been accepted before
+    # the exchange failed.
     408: UNKNOWN,
     409: UNKNOWN,
     499: UNKNOWN,
-    # So does a 429 or 503 of a gateway, unless the API itself says it (`OWN_WORDS`).
+    # So is a 429 or 503 of a gateway; the API's own has `OWN_WORDS`.
     429: UNKNOWN,
     503: UNKNOWN,
 }
@@ -46,7 +45,7 @@ MOST_RESENDS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """How the API says a status: with the status itself as the code, and later with a word."""
+    """How the API words a status: with the status itself as the code, and later with a word."""
 
     code: str
     kind: str
@@ -56,17 +55,17 @@ OWN_WORDS: Final = {
     429: _Words("rate_limit_exceeded", "rate_limit_error"),
     503: _Words("service_unavailable", "service_unavailable_error"),
 }
-"""The statuses of which the API's own word is that it has not accepted (provider-api.md §2)."""
+"""The statuses with which the API itself says that it has not accepted (provider-api.md §2)."""
 
 _NAKED: Final = frozenset({"message", "type", "param", "code"})
-"""What a real 429 without the envelope had."""
+"""The keys of a real 429 without the envelope [R]."""
 
 
 def is_own_word(status: int, body: Any) -> bool:
-    """Whether a body says `status` as the API documents it.
+    """Whether a body is the API's own error for `status`, as documented.
 
-    A gateway says the same statuses for itself, also when the API died over a request that it had
-    accepted; so what is not exactly the API's counts as a gateway's.
+    A gateway answers with the same statuses, also when the API crashed over a request that it had
+    accepted. So a body that is not exactly the API's counts as a gateway's.
 
     Args:
         body: The body's JSON; None when it is none.
@@ -91,7 +90,7 @@ def _says(error: dict[str, Any], status: int) -> bool:
 
 
 def verdict(*, sent: bool, status: int | None, own_word: bool = False) -> Verdict:
-    """Judge a submit that brought no readable task.
+    """The verdict on a submit that returned no readable task.
 
     Args:
         sent: Whether a byte of the request may have left this machine.

@@ -1,30 +1,22 @@
-"""One method per endpoint of the provider, over an HTTP client that is handed in. No policy.
+"""One method for each endpoint of the provider, over an injected HTTP client. No policy.
 
-Nothing is retried, awaited or remembered here. Each call either returns what the provider said or
-raises an error that says what happened, what it cost, and whether the same request can succeed
-later. Runs under anyio on asyncio and trio alike.
+Nothing is retried or remembered here. Each call returns what the provider answered, or raises an
+error that says what happened, what it cost, and whether the same request can succeed later. Runs on
+asyncio and trio.
 """
 
 from __future__ import annotations
 
-import email.utils
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
-import anyio
 import httpx2
 from pydantic import SecretStr, ValidationError
 
+from wan25_mcp.error_codes import CODES, ErrorCode
 from wan25_mcp.errors import (
-    LOOK_FIRST,
-    POLL_AGAIN,
-    Advice,
     InvalidRequest,
     OutcomeUnknown,
     ReadFailed,
@@ -34,38 +26,14 @@ from wan25_mcp.errors import (
     status_advice,
 )
 from wan25_mcp.provider import charging
-from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, ErrorBody, Task
+from wan25_mcp.provider.exchange import Exchange, cause_of, send
+from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, Task
 from wan25_mcp.redaction import Redactor, one_line
 
-USER_AGENT: Final = f"wan25-mcp/{version('wan25-mcp')}"
-"""The result CDN refuses the default names of HTTP libraries."""
+Advise = Callable[[int], ErrorCode]
+"""What an HTTP status means, by what was asked for."""
 
-TIMEOUTS: Final = httpx2.Timeout(connect=10, write=30, read=60, pool=10)
-"""Seconds by phase. Reading is long: giving up on a submit's answer loses a paid task's id."""
-
-MAX_EXCHANGE_SECONDS: Final = 120.0
-MAX_BODY_BYTES: Final = 1_000_000
-_MAX_WAIT_ASKED: Final = 24 * 3600.0
-
-Advise = Callable[[int], Advice]
-"""What a status asks of the caller, by what was asked for."""
-
-
-def open_http() -> httpx2.AsyncClient:
-    """An HTTP client fit for paid submits. The caller closes it.
-
-    Idle connections are not kept: the provider may close one at the moment a submit is written to
-    it, and nothing tells that end from an accepted submit whose answer was lost.
-    """
-    return httpx2.AsyncClient(
-        timeout=TIMEOUTS,
-        limits=httpx2.Limits(max_connections=100, max_keepalive_connections=0),
-        headers={"User-Agent": USER_AGENT},
-        follow_redirects=False,
-    )
-
-
-# What these exceptions have in common: the request had not begun to leave.
+# With these, the request had not begun to leave.
 _NEVER_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -76,52 +44,6 @@ _NEVER_SENT: Final = (
 )
 
 
-@dataclass(slots=True)
-class Exchange:
-    """What was really sent and read of one request.
-
-    Args:
-        redact: Hides secrets in what the provider says.
-    """
-
-    redact: Redactor
-    sent: bool = False
-    status: int | None = None
-    headers: httpx2.Headers = field(default_factory=httpx2.Headers)
-    body: bytes = b""
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the moment the request begins to leave; the transport reports each phase.
-
-        A proxy is first asked for a tunnel: that CONNECT is not the request.
-        """
-        if event.endswith("send_request_headers.started"):
-            self.sent = getattr(info.get("request"), "method", None) != b"CONNECT"
-
-    @property
-    def request_id(self) -> str | None:
-        found = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
-        return one_line(self.redact(found), 200) if found else None
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON, or None when it is none."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-
-    @property
-    def error(self) -> ErrorBody:
-        """The body as an error; an empty one when it is none."""
-        return ErrorBody.model_validate(self.json, context=self.context)
-
-    @property
-    def context(self) -> dict[str, Any]:
-        """What the provider's words are validated with."""
-        return {"redact": self.redact}
-
-
 class Client:
     """The provider's API.
 
@@ -129,7 +51,7 @@ class Client:
         http: The HTTP client to use; the caller opens and closes it.
         base_url: The base of the API, path included, such as `https://ai.odkkk.com/apiv1`.
         key: The API key; sent to `base_url` only.
-        secrets: What else must not be quoted, should the provider say it.
+        secrets: More texts to hide in what the provider says.
     """
 
     def __init__(
@@ -158,12 +80,15 @@ class Client:
         """
         exchange = Exchange(self._redact)
         try:
-            await self._send(
+            await send(
+                self._http,
                 exchange,
                 "POST",
-                "/v1/images/generations",
-                json=request.wire(),
+                # Joined as text: urljoin would drop the path of the base.
+                self._base + "/v1/images/generations",
+                key=self._key,
                 headers={"Idempotency-Key": idempotency_key},
+                json=request.wire(),
             )
         except httpx2.HTTPError as error:
             # A status line is an answer, even when the body after it breaks off.
@@ -174,7 +99,7 @@ class Client:
         raise _submit_answered(exchange)
 
     async def query(self, task_id: str) -> Task:
-        """Look at a task.
+        """Poll a task.
 
         Raises:
             InvalidRequest: The id cannot be one of the provider's.
@@ -184,7 +109,7 @@ class Client:
         """
         if not TASK_ID.fullmatch(task_id):
             raise InvalidRequest(
-                "task_id is not a task id.",
+                "task_id is not the id of a task.",
                 fix="Pass the task_id exactly as edit_image returned it.",
             )
         exchange = await self._read(f"/v1/tasks/{quote(task_id, safe='')}", query_advice)
@@ -194,7 +119,7 @@ class Client:
         if _names_another(body.get("id"), task_id):
             raise _unreadable(exchange)
         try:
-            # The id is the one asked for: a result must not be lost to an odd echo of it.
+            # With the id that was asked for: an odd echo of it must not lose a result.
             return Task.model_validate({**body, "id": task_id}, context=exchange.context)
         except ValidationError:
             raise _unreadable(exchange) from None
@@ -216,70 +141,22 @@ class Client:
     async def _read(self, path: str, advise: Advise = status_advice) -> Exchange:
         exchange = Exchange(self._redact)
         try:
-            await self._send(exchange, "GET", path)
+            await send(self._http, exchange, "GET", self._base + path, key=self._key)
         except httpx2.HTTPError as error:
             _read_broke(exchange, error)
         if exchange.status is None or not 200 <= exchange.status < 300:
             _read_answered(exchange, advise(exchange.status or 0))
         return exchange
 
-    async def _send(
-        self,
-        exchange: Exchange,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        json: Any = None,
-    ) -> None:
-        """Send and read one request, noting each step in `exchange` as it happens."""
-        async with (
-            _deadline(),
-            self._http.stream(
-                method,
-                # Joined as text: urljoin would drop the path of the base.
-                self._base + path,
-                json=json,
-                headers={
-                    "Authorization": f"Bearer {self._key.get_secret_value()}",
-                    "Accept": "application/json",
-                    "User-Agent": USER_AGENT,
-                    **(headers or {}),
-                },
-                extensions={"trace": exchange.trace},
-                follow_redirects=False,
-            ) as response,
-        ):
-            exchange.sent = True
-            exchange.status = response.status_code
-            exchange.headers = response.headers
-            exchange.body = await _bounded(response)
 
-
-@asynccontextmanager
-async def _deadline() -> AsyncIterator[None]:
-    """An end to the whole exchange: the timeouts by phase never end an answer that drips.
-
-    An address that cannot be used ends it too, on trio as an error of the name's encoding.
-    """
+def read_callback(body: bytes) -> str | None:
+    """The task id in a callback's body. It is a hint, and nothing else in the body is used."""
     try:
-        with anyio.fail_after(MAX_EXCHANGE_SECONDS):
-            yield
-    except TimeoutError:
-        raise httpx2.ReadTimeout("The exchange took too long") from None
-    except (httpx2.InvalidURL, UnicodeError):
-        raise httpx2.UnsupportedProtocol("The address cannot be used") from None
-
-
-async def _bounded(response: httpx2.Response) -> bytes:
-    """The body, up to a size no honest answer of this API has."""
-    body = bytearray()
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise httpx2.RemoteProtocolError("The answer is too large")
-    return bytes(body)
+        said: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    name = said.get("id") if isinstance(said, dict) else None
+    return name if isinstance(name, str) and TASK_ID.fullmatch(name) else None
 
 
 # --- how an exchange becomes an answer or an error -------------------------------------------
@@ -290,11 +167,9 @@ def _created(exchange: Exchange) -> Task:
         return Task.model_validate(exchange.json, context=exchange.context)
     except ValidationError:
         raise OutcomeUnknown(
-            "The provider answered the submit with something that holds no task id.",
+            "The provider's answer to the submit holds no task id.",
             code="unreadable_answer",
-            fix=LOOK_FIRST,
             request_id=exchange.request_id,
-            charged="unknown",
         ) from None
 
 
@@ -303,12 +178,10 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
     if charging.verdict(sent=sent, status=None).charged == "no":
         return _unreachable(error)
     return OutcomeUnknown(
-        f"The connection failed after the edit was sent ({_plain_cause(error)}), so it may or may "
+        f"The connection failed after the edit was sent ({cause_of(error)}), so it may or may "
         "not have been accepted.",
         code="outcome_unknown",
-        fix=LOOK_FIRST,
         request_id=exchange.request_id,
-        charged="unknown",
     )
 
 
@@ -322,9 +195,7 @@ def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     return OutcomeUnknown(
         f"{_what_was_said(exchange, advice)} The edit may or may not have been accepted.",
         code="outcome_unknown",
-        fix=LOOK_FIRST,
         request_id=exchange.request_id,
-        charged="unknown",
     )
 
 
@@ -332,23 +203,21 @@ def _read_broke(exchange: Exchange, error: httpx2.HTTPError) -> NoReturn:
     if isinstance(error, _NEVER_SENT) and not exchange.sent:
         raise _unreachable(error) from error
     raise ReadFailed(
-        f"The provider's answer did not arrive ({_plain_cause(error)}).",
+        f"The provider's answer did not arrive ({cause_of(error)}).",
         code="read_failed",
-        fix=POLL_AGAIN,
-        retryable=True,
         request_id=exchange.request_id,
     ) from error
 
 
-def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
+def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
     status = exchange.status or 0
     if status >= 500 or status in (408, 429):
         raise ReadFailed(
             _what_was_said(exchange, advice),
             code=advice.code,
-            fix=POLL_AGAIN,
+            fix=CODES["read_failed"].fix,
             retryable=True,
-            retry_after_seconds=_wait_asked(exchange),
+            retry_after_seconds=exchange.wait_asked,
             request_id=exchange.request_id,
         )
     refusal = _refusal(exchange, advice, retryable=False)
@@ -358,75 +227,43 @@ def _read_answered(exchange: Exchange, advice: Advice) -> NoReturn:
 
 
 def _names_another(said: object, task_id: str) -> bool:
-    """Whether an answer is about another task: somebody mixed up two answers."""
+    """Whether an answer is about another task: two answers were mixed up."""
     return isinstance(said, str) and TASK_ID.fullmatch(said) is not None and said != task_id
 
 
 def _unreadable(exchange: Exchange) -> ReadFailed:
     return ReadFailed(
-        "The provider answered with something that is not its API's.",
+        "The provider's answer is not one of its API.",
         code="unreadable_answer",
-        fix="Ask again; if it stays so, check WAN25_BASE_URL.",
+        fix="Call again. If this repeats, check WAN25_BASE_URL.",
         retryable=True,
         request_id=exchange.request_id,
+        charged="no",
     )
 
 
 def _unreachable(error: httpx2.HTTPError) -> Unreachable:
     return Unreachable(
-        f"The provider could not be reached ({_plain_cause(error)}); nothing was sent.",
+        f"The provider could not be reached ({cause_of(error)}); nothing was sent.",
         code="unreachable",
-        fix="Check the network and WAN25_BASE_URL, then call again.",
-        retryable=True,
     )
 
 
-def _refusal(exchange: Exchange, advice: Advice, *, retryable: bool) -> Refused:
+def _refusal(exchange: Exchange, advice: ErrorCode, *, retryable: bool) -> Refused:
     return Refused(
         _what_was_said(exchange, advice),
         code=advice.code,
         fix=advice.fix,
         retryable=retryable,
-        retry_after_seconds=_wait_asked(exchange),
+        retry_after_seconds=exchange.wait_asked,
         request_id=exchange.request_id,
     )
 
 
-def _what_was_said(exchange: Exchange, advice: Advice) -> str:
+def _what_was_said(exchange: Exchange, advice: ErrorCode) -> str:
     """Our sentence for the status, with the provider's own words where it had any."""
     said = exchange.error
     sentence = f"{advice.sentence} (HTTP {exchange.status})"
     words = one_line(said.message, 300).rstrip(".")
     about = f" [{one_line(said.param, 40)}]" if said.param else ""
     return f"{sentence}: {words}{about}." if words else f"{sentence}."
-
-
-def _wait_asked(exchange: Exchange) -> float | None:
-    """Seconds the provider asked us to wait: `Retry-After` in either form, else its suggestion."""
-    header = exchange.headers.get("retry-after", "").strip()
-    if header.isascii() and header.isdigit() and len(header) < 10:
-        return min(float(header), _MAX_WAIT_ASKED)
-    try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return exchange.error.wait_seconds
-    return min(max(moment.timestamp() - time.time(), 0.0), _MAX_WAIT_ASKED)
-
-
-_CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (httpx2.ConnectTimeout, "connecting took too long"),
-    (httpx2.ReadTimeout, "it took too long to answer"),
-    (httpx2.WriteTimeout, "sending took too long"),
-    (httpx2.PoolTimeout, "too many requests at once"),
-    (httpx2.ProxyError, "the proxy refused"),
-    (httpx2.ConnectError, "no connection"),
-    (httpx2.UnsupportedProtocol, "the address cannot be used"),
-    (httpx2.LocalProtocolError, "the request could not be formed"),
-    (httpx2.ProtocolError, "the answer broke off"),
-    (httpx2.NetworkError, "the connection broke"),
-)
-
-
-def _plain_cause(error: httpx2.HTTPError) -> str:
-    """A few words of ours: a library's text may quote addresses or headers."""
-    return next((words for kind, words in _CAUSES if isinstance(error, kind)), "it broke off")

@@ -1,18 +1,17 @@
-"""What travels between us and the provider: the request, the task, its usage, the errors.
+"""What is sent to the provider and what it answers: the request, the task, its usage, the errors.
 
-Every rule of the provider's contract stands here once; tool schemas, validation and the README
-derive from it. Requests are strict, because a wrong one costs money or a round trip. Answers are
+Tool schemas, validation and the README derive from these types, and they take their numbers from
+the catalogue. Requests are strict, because a wrong one costs money or a round trip. Answers are
 read leniently, because every enum of the provider is open and a paid result must survive a field
-that is missing, new or nonsense. Where a rule of the contract came from is noted as in
-docs/provider-api.md: [S] specification, [V] vendor documentation, [R] recorded, [C] vendor client,
-[I] inferred.
+that is missing, new or nonsense. Sources as in docs/provider-api.md: [S] specification, [V] vendor
+documentation, [R] recorded, [C] vendor client, [I] inferred.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -28,29 +27,25 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from wan25_mcp import url_safety
+from wan25_mcp.provider.catalogue import DEFAULT, MODEL, MODELS, ModelName
 from wan25_mcp.provider.statuses import Status, read_status
 from wan25_mcp.redaction import Redactor, one_line
 
-ModelName = Literal["wan2.5-image-to-image"]
-MODEL: Final[ModelName] = get_args(ModelName)[0]
-MAX_PROMPT_CHARACTERS: Final = 2000
-MAX_IMAGES_IN: Final = 2
-MAX_IMAGES_OUT: Final = 4
+# Of any model: a schema is read before a model is chosen. A request is held to its own.
+MAX_PROMPT_CHARACTERS: Final = max(model.max_prompt_characters for model in MODELS.values())
+MAX_IMAGES_IN: Final = max(model.max_images_in for model in MODELS.values())
+MAX_IMAGES_OUT: Final = max(model.max_images_out for model in MODELS.values())
+LINK_LIFE_SECONDS: Final = DEFAULT.link_life_seconds
 MAX_CALLBACK_CHARACTERS: Final = 2048
 MAX_LINK_CHARACTERS: Final = 8192
-LINK_LIFE_SECONDS: Final = 24 * 3600
 
 # --- the request ----------------------------------------------------------------------------
 
 
-def _trusted(info: ValidationInfo) -> frozenset[str]:
-    trusted: frozenset[str] = (info.context or {}).get("trusted", frozenset())
-    return trusted
-
-
 def _public(link: str, info: ValidationInfo, schemes: tuple[str, ...]) -> str:
+    trusted: frozenset[str] = (info.context or {}).get("trusted", frozenset())
     try:
-        url_safety.check_public(link, schemes=schemes, trusted=_trusted(info))
+        url_safety.check_public(link, schemes=schemes, trusted=trusted)
     except url_safety.NotPublic as reason:
         raise PydanticCustomError("link", "{reason}", {"reason": str(reason)}) from None
     return link
@@ -98,7 +93,9 @@ ImageUrls = Annotated[
         min_length=1,
         max_length=MAX_IMAGES_IN,
         strict=False,  # a JSON array arrives as a list
-        description="1-2 direct public links. The last one sets the aspect of the result.",
+        description=(
+            f"1-{MAX_IMAGES_IN} direct public links. The last one sets the aspect of the result."
+        ),
     ),
 ]
 ImageCount = Annotated[
@@ -133,13 +130,27 @@ class EditRequest(BaseModel):
     callback_url: CallbackUrl | None = None
     model: ModelName = MODEL
 
+    @model_validator(mode="after")
+    def _fits_its_model(self) -> EditRequest:
+        model = MODELS[self.model]
+        for name, size, limit, what in (
+            ("prompt", len(self.prompt), model.max_prompt_characters, "characters"),
+            ("image_urls", len(self.image_urls), model.max_images_in, "images"),
+            ("n", self.n, model.max_images_out, "images"),
+        ):
+            if size > limit:
+                text = "{name} is {size} {what}; the limit of {model} is {limit}"
+                facts = {"name": name, "size": size, "what": what, "limit": limit}
+                raise PydanticCustomError("model_limit", text, {**facts, "model": model.name})
+        return self
+
     def wire(self) -> dict[str, Any]:
         """The JSON body of the submit."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 TASK_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:-]{0,199}")
-"""The ids we send on; the slash, the query and the dot segments of a URL are not among them."""
+"""The ids that are sent on: no slash, query or dot segment of a URL is one."""
 
 # --- the answers ----------------------------------------------------------------------------
 
@@ -152,29 +163,25 @@ def _none_if_invalid(value: object, parse: ValidatorFunctionWrapHandler) -> Any:
 
 
 _Lenient = WrapValidator(_none_if_invalid)
-
-
-_MOST_CHARACTERS: Final = 4000
+_MAX_TEXT: Final = 4000
 _LOOKALIKES_ONLY: Final = Redactor()
 
 
-def _fit_to_quote(said: str | None, info: ValidationInfo) -> str | None:
-    """The provider's words on one line and without secrets: from here they go everywhere."""
-    if said is None:
+def _fit_to_quote(text: str | None, info: ValidationInfo) -> str | None:
+    """The provider's words on one line and without secrets."""
+    if text is None:
         return None
     redact: Redactor = (info.context or {}).get("redact", _LOOKALIKES_ONLY)
-    return one_line(redact(said), _MOST_CHARACTERS)
+    return one_line(redact(text), _MAX_TEXT)
 
 
-Text = Annotated[
-    str | None, Field(max_length=_MOST_CHARACTERS), AfterValidator(_fit_to_quote), _Lenient
-]
+Text = Annotated[str | None, Field(max_length=_MAX_TEXT), AfterValidator(_fit_to_quote), _Lenient]
 Credits = Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False), _Lenient]
 Seconds = Annotated[float | None, Field(ge=0, le=1e10, allow_inf_nan=False), _Lenient]
 
 
 class Lenient(BaseModel):
-    """Something the provider said: unknown fields pass, unreadable ones count as not said.
+    """An answer of the provider: unknown fields are ignored, unreadable ones count as missing.
 
     Validate with `context={"redact": Redactor(secrets)}` to hide secrets in its words.
     """

@@ -1,22 +1,37 @@
 """The statuses of a task and their law. No I/O, no time, no wording.
 
-    submitting ─→ pending ─→ processing ─→ completed | failed | cancelled
-         └──────→ unknown (the submit's outcome, or a status we do not know)
+    submitting | pending | processing | unknown
+      ─→ pending | processing | unknown | completed | failed | cancelled
+    completed | failed | cancelled
+      ─→ (final)
 
-A settled task stays what it is: a late or contradictory reading cannot bring it back.
+`unknown` is a submit of unknown outcome, or a status not known here. A settled task stays settled:
+a late or contradictory answer cannot bring it back.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-from wan25_mcp.errors import Charged
+from wan25_mcp.error_codes import Charged
 
 Status = Literal[
     "submitting", "pending", "processing", "completed", "failed", "cancelled", "unknown"
 ]
 
-SETTLED: Final[frozenset[Status]] = frozenset({"completed", "failed", "cancelled"})
+_ANY: Final[frozenset[Status]] = frozenset(get_args(Status)) - {"submitting"}
+STATUSES: Final[dict[Status, frozenset[Status]]] = {
+    "submitting": _ANY,
+    "pending": _ANY,
+    "processing": _ANY,  # also `pending` again: the provider documents no order
+    "unknown": _ANY,
+    "completed": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+"""From each status to those that a later answer may bring."""
+
+SETTLED: Final = frozenset(status for status, following in STATUSES.items() if not following)
 
 SPELLINGS: Final[dict[str, Status]] = {
     "pending": "pending",
@@ -34,12 +49,12 @@ SPELLINGS: Final[dict[str, Status]] = {
 }
 """The statuses of provider-api.md §1 and §3, and the usual spellings of the same five elsewhere.
 
-The provider's enum is open: a word that is not here reads as `unknown` and is looked at again.
+The provider's enum is open: any other word reads as `unknown`, and the task is polled again.
 """
 
 
 def read_status(word: object) -> Status:
-    """The status a word of the provider's stands for."""
+    """The status that a word of the provider means."""
     return SPELLINGS.get(word.strip().lower(), "unknown") if isinstance(word, str) else "unknown"
 
 

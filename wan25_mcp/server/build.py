@@ -11,17 +11,19 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 
 from wan25_mcp.editing.editor import Editor
+from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
 from wan25_mcp.server.tools import Tools, Waits
 from wan25_mcp.settings import Preview, Settings
 
-INSTRUCTIONS: Final = """\
-Edits images with wan2.5-image-to-image, which is paid and takes 40-120 s. Call edit_image once \
+INSTRUCTIONS: Final = f"""\
+Edits images with {DEFAULT.name}, which is paid and takes \
+{DEFAULT.typical_seconds[0]}-{DEFAULT.typical_seconds[1]} s. Call edit_image once \
 per edit, then wait_for_task with its task_id until the status is completed, failed or cancelled. \
-Never repeat edit_image to check on an edit. Result links expire 24 hours after the edit is \
-completed."""
+Never repeat edit_image to check on an edit. Result links expire \
+{DEFAULT.link_life_seconds // 3600} hours after the edit is completed."""
 
 DEFAULT_WAITS: Final = Waits(default=25.0, longest=50.0)
 _AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
@@ -39,7 +41,7 @@ def create_server(
     server: MCPServer[Any] = MCPServer(
         name="wan25-mcp",
         title="Wan 2.5 image editing",
-        description="Edits images with wan2.5-image-to-image.",
+        description=f"Edits images with {DEFAULT.name}.",
         instructions=instructions,
         version=version("wan25-mcp"),
         tools=Tools(editor, waits, Previews(editor, preview)).all(),

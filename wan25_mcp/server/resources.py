@@ -78,9 +78,8 @@ def _image_number(text: str) -> int:
     if text in _IMAGE_NUMBERS:
         return int(text)
     raise InvalidRequest(
-        f"There is no such image: they are numbered from 1, and an edit has {MAX_IMAGES_OUT} at "
-        "most.",
-        fix="Count the task's image_urls.",
+        f"There is no such image: the number must be 1 to {MAX_IMAGES_OUT}.",
+        fix="Use the position of an image in the task's image_urls, from 1.",
     )
 
 

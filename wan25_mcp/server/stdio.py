@@ -6,34 +6,30 @@ submits on the wire their last chance, then ends the process.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
-from typing import Any
+from dataclasses import replace
 
 import anyio
 
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.server.build import configured_server
-from wan25_mcp.settings import Settings
-
-Beside = Callable[[Editor], Coroutine[Any, Any, None]]
+from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
 
-async def serve_stdio(settings: Settings, beside: Beside | None = None) -> None:
-    """Serve until stdin ends, or a signal ends the process with status 128 + its number.
-
-    Args:
-        beside: What runs over the same editor until then, such as a receiver of callbacks.
-    """
+async def serve_stdio(settings: Settings) -> None:
+    """Serve until stdin ends, or a signal ends the process with status 128 + its number."""
+    if settings.callback_url is not None:
+        # No port is opened over stdio, so a submit must not promise the provider a receiver.
+        settings = replace(settings, callback_url=None)
+        logging.getLogger(__name__).warning(CALLBACKS_NEED_HTTP)
     # The receiver lives longer than the editor: hosts send SIGTERM 2 seconds after closing stdin,
     # while the editor may still be learning a task id.
     async with anyio.create_task_group() as tasks:
         async with open_configured_editor(settings) as editor:
             tasks.start_soon(_end_on_signal, editor)
-            if beside is not None:
-                tasks.start_soon(beside, editor)
             server = configured_server(editor, settings)
             try:
                 await server.run_stdio_async()

@@ -21,20 +21,23 @@ from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
+from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to_error, result_of
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
 
 logger = logging.getLogger(__name__)
 
-EDIT_IMAGE: Final = """\
-Edit an image, or combine two, with wan2.5-image-to-image: replace the background, add, remove or \
+_MODEL: Final = DEFAULT
+_USUALLY: Final = "{}-{} s".format(*_MODEL.typical_seconds)
+
+EDIT_IMAGE: Final = f"""\
+Edit an image, or combine two, with {_MODEL.name}: replace the background, add, remove or \
 replace an object, change an outfit or text, restyle. Costs credits for each result image; the \
-answer says how many. Answers within seconds with a task_id while the edit runs (usually 40-120 \
-s): then call wait_for_task. Never call edit_image again to check progress: that can start and \
-charge a new task. Local images of any common format are converted to fit; linked ones must be \
-JPEG, PNG without transparency, BMP or WebP, at most 10 MB, each side 384-5000 px. Result links \
-expire after 24 hours."""
+answer says how many. Answers within seconds with a task_id while the edit runs (usually \
+{_USUALLY}): then call wait_for_task. Never call edit_image again to check progress: that can \
+start and charge a new task. Local images of any common format are converted to fit; linked ones \
+must be {_MODEL.image_rules}. Result links expire after {_MODEL.link_life_seconds // 3600} hours."""
 
 GET_TASK: Final = """\
 Get an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""

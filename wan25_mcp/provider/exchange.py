@@ -1,0 +1,203 @@
+"""One HTTP exchange with the vendor: sent once, read within limits, recorded as it happens.
+
+Also what every use of HTTP shares: the deadline, the bounded body, `Retry-After`, the causes of a
+failed connection in words. Nothing is retried here.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Final
+
+import anyio
+import httpx2
+from pydantic import SecretStr
+
+from wan25_mcp.provider.models import ErrorBody
+from wan25_mcp.redaction import Redactor, one_line
+
+USER_AGENT: Final = f"wan25-mcp/{version('wan25-mcp')}"
+"""The result CDN refuses the default names of HTTP libraries."""
+
+TIMEOUTS: Final = httpx2.Timeout(connect=10, write=30, read=60, pool=10)
+"""Seconds by phase. Reading is long: giving up on a submit's answer loses a paid task's id."""
+
+MAX_EXCHANGE_SECONDS: Final = 120.0
+MAX_BODY_BYTES: Final = 1_000_000
+_MAX_WAIT_ASKED: Final = 24 * 3600.0
+
+
+def open_http() -> httpx2.AsyncClient:
+    """An HTTP client fit for paid submits. The caller closes it.
+
+    Idle connections are not kept. The provider may close one at the moment a submit is written to
+    it, and that is indistinguishable from an accepted submit whose answer was lost.
+    """
+    return httpx2.AsyncClient(
+        timeout=TIMEOUTS,
+        limits=httpx2.Limits(max_connections=100, max_keepalive_connections=0),
+        headers={"User-Agent": USER_AGENT},
+        follow_redirects=False,
+    )
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What was really sent and read of one request.
+
+    Args:
+        redact: Hides secrets in what the provider says.
+    """
+
+    redact: Redactor
+    sent: bool = False
+    status: int | None = None
+    headers: httpx2.Headers = field(default_factory=httpx2.Headers)
+    body: bytes = b""
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Record when the request begins to leave; the transport reports each phase.
+
+        The CONNECT that asks a proxy for a tunnel is not the request.
+        """
+        if event.endswith("send_request_headers.started"):
+            self.sent = getattr(info.get("request"), "method", None) != b"CONNECT"
+
+    @property
+    def request_id(self) -> str | None:
+        found = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
+        return one_line(self.redact(found), 200) if found else None
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON, or None when it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def error(self) -> ErrorBody:
+        """The body as an error; an empty one when it is none."""
+        return ErrorBody.model_validate(self.json, context=self.context)
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What the provider's words are validated with."""
+        return {"redact": self.redact}
+
+    @property
+    def wait_asked(self) -> float | None:
+        """Seconds the provider asked to wait: `Retry-After`, else its suggestion in words."""
+        asked = wait_asked(self.headers)
+        return self.error.wait_seconds if asked is None else asked
+
+
+async def send(
+    http: httpx2.AsyncClient,
+    exchange: Exchange,
+    method: str,
+    url: str,
+    *,
+    key: SecretStr,
+    headers: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_BODY_BYTES,
+    **content: Any,
+) -> None:
+    """Send and read one request, recording each step in `exchange` as it happens.
+
+    `content` is given as httpx takes it: `json`, `data`, `files`.
+
+    Raises:
+        httpx2.HTTPError: It failed; `exchange` says how far it came.
+    """
+    usual = {
+        "Authorization": f"Bearer {key.get_secret_value()}",
+        "Accept": "application/json",
+        "User-Agent": USER_AGENT,
+    }
+    content |= {"headers": {**usual, **(headers or {})}, "follow_redirects": False}
+    trace = {"trace": exchange.trace}
+    async with _deadline(), http.stream(method, url, extensions=trace, **content) as response:
+        exchange.sent = True
+        exchange.status = response.status_code
+        exchange.headers = response.headers
+        exchange.body = await read_bounded(response.aiter_bytes(), max_bytes)
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    """A limit to the whole exchange: timeouts by phase never end an answer that drips.
+
+    An unusable address becomes an HTTPError too; on trio it is an error of the name's encoding.
+    """
+    try:
+        with anyio.fail_after(MAX_EXCHANGE_SECONDS):
+            yield
+    except TimeoutError:
+        raise httpx2.ReadTimeout("The exchange took too long") from None
+    except (httpx2.InvalidURL, UnicodeError):
+        raise httpx2.UnsupportedProtocol("The address cannot be used") from None
+
+
+class TooLarge(httpx2.RemoteProtocolError):
+    """A body above its limit."""
+
+
+async def read_bounded(chunks: AsyncGenerator[bytes, None], max_bytes: int) -> bytes:
+    """A body, given as httpx's `aiter_bytes` or `aiter_raw`.
+
+    Raises:
+        TooLarge: It is above the limit; the rest is not read.
+    """
+    found = bytearray()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            found += chunk
+            if len(found) > max_bytes:
+                raise TooLarge("The answer is too large")
+    return bytes(found)
+
+
+def wait_asked(headers: httpx2.Headers) -> float | None:
+    """Seconds that `Retry-After` asks for, in either form, at most a day."""
+    header = headers.get("retry-after", "").strip()
+    if header.isascii() and header.isdigit() and len(header) < 10:
+        return min(float(header), _MAX_WAIT_ASKED)
+    try:
+        moment = email.utils.parsedate_to_datetime(header)
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None
+    return min(max(moment.timestamp() - time.time(), 0.0), _MAX_WAIT_ASKED)
+
+
+_CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (httpx2.ConnectTimeout, "connecting took too long"),
+    (httpx2.ReadTimeout, "it took too long to answer"),
+    (httpx2.WriteTimeout, "sending took too long"),
+    (httpx2.PoolTimeout, "too many requests at once"),
+    (httpx2.ProxyError, "the proxy refused"),
+    (httpx2.ConnectError, "no connection"),
+    (httpx2.UnsupportedProtocol, "the address cannot be used"),
+    (httpx2.LocalProtocolError, "the request could not be formed"),
+    (httpx2.ProtocolError, "the connection closed before the answer was complete"),
+    (httpx2.NetworkError, "the connection broke"),
+)
+
+
+def cause_of(error: httpx2.HTTPError) -> str:
+    """Why it failed, in a few words: a library's own text may quote addresses or headers."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if type(chain).__name__ == "SSLCertVerificationError":
+            return "the server's certificate could not be verified"
+        chain = chain.__cause__ or chain.__context__
+    return next(
+        (words for kind, words in _CAUSES if isinstance(error, kind)), "the connection failed"
+    )
