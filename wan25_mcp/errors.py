@@ -122,9 +122,6 @@ class NotPublished(Wan25Error):
         )
 
 
-LOOK_FIRST: Final = CODES["outcome_unknown"].fix
-POLL_AGAIN: Final = CODES["read_failed"].fix
-
 # provider-api.md §2: what an HTTP status means. What the code's row says, where nothing is here.
 STATUSES: Final[dict[int, tuple[str, str]]] = {
     400: ("invalid_request", "The provider rejected the request as invalid"),

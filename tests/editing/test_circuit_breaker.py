@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.stage import Stage, open_stage, request
 from wan25_mcp.editing.circuit_breaker import FAILURES_TO_OPEN, LONGEST_PAUSE, CircuitBreaker
+from wan25_mcp.error_codes import CODES
 from wan25_mcp.journal import Withheld
 from wan25_mcp.polling.poller import FRESH_SECONDS
 
@@ -141,7 +142,7 @@ async def held_back(stage: Stage, prompt: str = "held back") -> float:
         "message": "The provider has failed several times in a row, so submitting is paused for "
         f"another {seconds:.0f} s; nothing was sent.",
         "code": "provider_failing",
-        "fix": "Call again after that. Polling tasks works meanwhile.",
+        "fix": CODES["provider_failing"].fix,
         "retryable": True,
         "retry_after_seconds": seconds,
         "request_id": None,

@@ -33,7 +33,6 @@ from wan25_mcp.inputs.publisher import (
     Published,
     Publisher,
     published_name,
-    publisher_error_when_none,
 )
 from wan25_mcp.provider.exchange import USER_AGENT
 
@@ -51,7 +50,7 @@ def words(error: Wan25Error) -> tuple[str, str, bool]:
 
 
 def test_without_a_place_the_answer_names_both_settings_and_the_public_link() -> None:
-    error = publisher_error_when_none()
+    error = SettingsError(code="no_image_host")
     assert (error.code, error.charged) == ("no_image_host", "no")
     for said in ("WAN25_FILES_URL", "WAN25_BUCKET_URL", "public https:// link"):
         assert said in error.fix

@@ -76,13 +76,7 @@ def key_of(account: Account, settings: Settings) -> SecretStr:
     """
     if account.key is not None:
         return account.key
-    raise SettingsError(
-        settings.key_problem or "No API key is set, so nothing can be sent to the provider.",
-        code="missing_api_key",
-        fix="Set WAN25_API_KEY in this server's environment (keys: the provider's dashboard, "
-        "/dashboard/keys) and restart it, or try the emulator without a key: "
-        "`wan25-mcp serve --emulator`.",
-    )
+    raise SettingsError(settings.key_problem or None, code="missing_api_key")
 
 
 @asynccontextmanager

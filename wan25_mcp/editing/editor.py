@@ -248,7 +248,7 @@ def _name_of(edit: Edit | str) -> str:
     if isinstance(edit, str):
         return edit
     if edit.task_id is None:  # refused: there is no task
-        raise edit.error or InvalidRequest("This edit has no task.", fix="Edit again.")
+        raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
     return edit.task_id
 
 
@@ -261,7 +261,7 @@ def _task_id(intent: Intent | None, name: str) -> str | None:
             "The journal does not know this handle.",
             code="not_found",
             charged="unknown",
-            fix="Pass the task_id exactly as edit_image returned it; `wan25-mcp tasks` lists "
+            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
             "recent edits.",
         )
     return name

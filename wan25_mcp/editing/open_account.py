@@ -22,7 +22,7 @@ from wan25_mcp.editing.ownership import Ownership
 from wan25_mcp.editing.results import Results
 from wan25_mcp.editing.shared import Shared
 from wan25_mcp.editing.submitter import Submitter
-from wan25_mcp.errors import POLL_AGAIN, ReadFailed, Wan25Error
+from wan25_mcp.errors import ReadFailed, Wan25Error
 from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable, Snapshot
 from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
@@ -180,6 +180,4 @@ def _too_slow() -> ReadFailed:
     return ReadFailed(
         f"The provider has not answered within {POLL_PATIENCE:.0f} seconds.",
         code="read_failed",
-        fix=POLL_AGAIN,
-        retryable=True,
     )

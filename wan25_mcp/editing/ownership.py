@@ -32,8 +32,8 @@ _NOT_THEIRS: Final = ("not_found", "permission", "invalid_request")
 
 
 _WAYS_OUT: Final = (
-    "Call again in a few seconds. If it stays so, set WAN25_ACCOUNT to a name for the account; the "
-    "provider is not asked then."
+    "Call again in a few seconds. If this repeats, set WAN25_ACCOUNT to a name for the account: "
+    "the provider is not asked then."
 )
 
 

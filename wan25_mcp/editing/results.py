@@ -156,7 +156,10 @@ class Results:
             NotDownloaded: It is not on disk, and its link gives none.
         """
         if edit.task_id is None or not 1 <= number <= len(edit.image_urls):
-            raise InvalidRequest("There is no such image.", fix="Look at the task's image_urls.")
+            raise InvalidRequest(
+                "There is no such image.",
+                fix="Use the position of an image in the task's image_urls, from 1.",
+            )
         try:
             path = (await self._journal.saved(await self._owner(), edit.task_id)).get(number)
             if path is not None:
@@ -171,7 +174,7 @@ class Results:
         before, now = await self._failed_before(task_id, number), self._options.clock()
         if before is not None and not may_be_tried(before, now, is_asked_for=True):
             fix = "It was not downloaded again; that is tried at most once an hour."
-            raise NotDownloaded(before.problem, retryable=False, is_lasting=True, fix=fix)
+            raise NotDownloaded(before.problem, is_lasting=True, fix=fix)
         try:
             return await self._download(link)
         except NotDownloaded as error:
@@ -203,6 +206,8 @@ class Results:
 
     async def _download(self, link: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
         if self._connection.downloads is None:
-            raise InvalidRequest("Images are not downloaded here.", fix="Open the link itself.")
+            raise InvalidRequest(
+                "This server downloads no images.", fix="Open the image link itself."
+            )
         http, trusted = self._connection.downloads, self._connection.trusted
         return await download(link, http=http, trusted=trusted, seconds=seconds)

@@ -11,9 +11,8 @@ from wan25_mcp.editing.callbacks import Address, new_address
 from wan25_mcp.editing.edit import Edit, seen, unseen
 from wan25_mcp.editing.open_account import HANDLE_PREFIX, OpenAccount, is_open
 from wan25_mcp.editing.submitter import LEASE_SECONDS
-from wan25_mcp.errors import TaskFailed
+from wan25_mcp.errors import SettingsError, TaskFailed
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
-from wan25_mcp.inputs.publisher import publisher_error_when_none
 from wan25_mcp.journal import Claim, ClaimRequest, Intent, fingerprint
 
 
@@ -27,7 +26,7 @@ class Start:
     def __init__(self, account: OpenAccount, preparer: ImagePreparer, wanted: EditInput) -> None:
         is_local = any(not isinstance(image, str) for image in wanted.images)
         if is_local and account.connection.publisher is None:
-            raise publisher_error_when_none()
+            raise SettingsError(code="no_image_host")
         self._account = account
         self._options = account.options
         self._preparer = preparer

@@ -16,7 +16,7 @@ import anyio
 
 from wan25_mcp.editing.circuit_breaker import CircuitBreaker
 from wan25_mcp.editing.shared import Shared
-from wan25_mcp.errors import LOOK_FIRST, OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.errors import OutcomeUnknown, Unreachable, Wan25Error
 from wan25_mcp.inputs.prepare import PreparedRequest
 from wan25_mcp.journal import (
     DegradedJournal,
@@ -106,8 +106,6 @@ class Submitter:
             f"The provider has failed several times in a row, so submitting is paused "
             f"for another {pause:.0f} s; nothing was sent.",
             code="provider_failing",
-            fix="Call again after that. Polling tasks works meanwhile.",
-            retryable=True,
             retry_after_seconds=round(pause, 1),
         )
 
@@ -157,7 +155,9 @@ class Submitter:
                 reason = _interrupted(f"Something unexpected happened ({type(error).__name__})")
                 submit.intent = await self._degraded.mark_unknown(submit.intent, reason)
             else:
-                submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
+                submit.intent = await self._degraded.refuse(
+                    submit.intent, Unreachable(code="never_sent")
+                )
         finally:
             del self._under_way[handle]
             submit.ended.set()
@@ -171,7 +171,9 @@ class Submitter:
                     submit.intent, _interrupted("The server stopped")
                 )
             else:
-                submit.intent = await self._degraded.refuse(submit.intent, _never_sent())
+                submit.intent = await self._degraded.refuse(
+                    submit.intent, Unreachable(code="never_sent")
+                )
 
     async def _send_leased(self, submit: Submit, prepare: Prepare) -> None:
         async with anyio.create_task_group() as beside:
@@ -281,15 +283,4 @@ def _interrupted(cause: str) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"{cause} while the edit was being sent, so it may or may not have been accepted.",
         code="outcome_unknown",
-        fix=LOOK_FIRST,
-        charged="unknown",
-    )
-
-
-def _never_sent() -> Unreachable:
-    return Unreachable(
-        "The server stopped before the edit was sent; nothing was charged.",
-        code="never_sent",
-        fix="Call edit_image again.",
-        retryable=True,
     )

@@ -23,9 +23,9 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.conform import Conformed, check, conform
-from wan25_mcp.inputs.publisher import Publisher, publisher_error_when_none
+from wan25_mcp.inputs.publisher import Publisher
 from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
@@ -226,7 +226,7 @@ class ImagePreparer:
         now: float,
     ) -> Upload:
         if publisher is None:
-            raise publisher_error_when_none()
+            raise SettingsError(code="no_image_host")
         # An image is converted for its model, so another model may need another upload of it.
         place = publisher.place if model == DEFAULT else f"{publisher.place} for {model.name}"
         try:

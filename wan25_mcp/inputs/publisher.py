@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from wan25_mcp.errors import SettingsError
 from wan25_mcp.inputs.conform import Conformed
 
 MARGIN_SECONDS: Final = 3600.0
@@ -43,8 +42,3 @@ class Publisher(Protocol):
 def published_name(image: Conformed) -> str:
     """A name by content: the user's own ("passport-jane.jpg") must not be in a public link."""
     return f"{hashlib.sha256(image.content).hexdigest()[:40]}{image.extension}"
-
-
-def publisher_error_when_none() -> SettingsError:
-    """What to say when an image needs an address and no place is configured."""
-    return SettingsError(code="no_image_host")

@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.errors import POLL_AGAIN, ReadFailed, Unreachable, Wan25Error
+from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.queue import DueQueue
 from wan25_mcp.polling.schedule import (
@@ -211,8 +211,7 @@ class Poller:
             raise ReadFailed(
                 "The provider is limiting requests, so it was not polled again.",
                 code="rate_limit",
-                fix="Ask again after that. The edit goes on.",
-                retryable=True,
+                fix="Poll again after that time. The edit continues.",
                 retry_after_seconds=round(until - now, 1),
             )
 
@@ -253,7 +252,7 @@ class Poller:
                 self._refused(watch, error)
         except Exception:
             logger.exception("Polling %s ended unexpectedly", watch.task_id)
-            self._failed(watch, _unexpected(), anyway=anyway)
+            self._failed(watch, ReadFailed(code="internal_error"), anyway=anyway)
         else:
             watch.is_polling = False
             if snapshot is None:  # another process is polling, and will journal what it sees
@@ -359,12 +358,3 @@ def _never_existed(watch: Watch) -> bool:
 def _pause_after_refusal(refusals: int, random: float) -> float:
     pause = math.ldexp(_FIRST_REFUSED_PAUSE, min(refusals, 10) - 1)
     return min(pause, _LONGEST_REFUSED_PAUSE) * (1 + _REFUSED_JITTER * random)
-
-
-def _unexpected() -> ReadFailed:
-    return ReadFailed(
-        "Something unexpected kept the task from being polled.",
-        code="internal_error",
-        fix=POLL_AGAIN,
-        retryable=True,
-    )

@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.errors import POLL_AGAIN, ReadFailed
+from wan25_mcp.errors import ReadFailed
 from wan25_mcp.journal import DegradedJournal, Intent, Snapshot
 from wan25_mcp.polling.poller import Poller
 from wan25_mcp.polling.schedule import ESTIMATED_TIME, Estimate, estimate
@@ -216,8 +216,6 @@ class SharedPoller:
         raise ReadFailed(
             f"The provider has not answered within {POLL_LEASE_SECONDS:.0f} seconds.",
             code="read_failed",
-            fix=POLL_AGAIN,
-            retryable=True,
         )
 
     def _set_began(self, watch: Watch, snapshot: Snapshot) -> None:
