@@ -25,7 +25,8 @@ from benchmarks.chaos.judge import Evidence, Verdict, judge, partial_files, unsa
 from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.servers import HttpServer, Server, StdioServer, environment
 from benchmarks.chaos.stories import SIDE, Clients, Place, Said, Story, Wanted
-from tests.emulator_lab import Emulator, pictures
+from tests.emulator_lab import Emulator
+from wan25_mcp.emulator import pictures
 
 _KEY: Final = "emulator-key"
 _FAILURES: Final = ("content_policy_violation", "service_error", "generation_timeout")

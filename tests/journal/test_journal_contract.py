@@ -1423,7 +1423,7 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
         await journal.note_upload("me", sha256, "a place", upload)
     await journal.note_unsaved("me", "task-1", 2, Unsaved("The disk is full.", 1, T0, T0 + 30))
     journal.close()
-    monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 30 * DAY + 30)
+    monkeypatch.setattr("wan25_mcp.journal.transactions.time.time", lambda: T0 + 30 * DAY + 30)
     listed = await journal.recent("me", now=T0 + 61, limit=9)
     assert [one.handle for one, _ in listed] == ["edit-2"]
     assert await journal.last_seen("me", "task-1") is None
@@ -1669,7 +1669,7 @@ INSERT INTO wan25_tasks (task_id, settled, status, answer, seen_at, unfinished_a
 async def test_what_an_older_program_saw_completed_is_saved_once_the_journal_is_opened(
     place: Place, journal: SqlJournal, monkeypatch: pytest.MonkeyPatch, answer: Any, due: list[str]
 ) -> None:
-    monkeypatch.setattr("wan25_mcp.journal.sql.time.time", lambda: T0 + 60)
+    monkeypatch.setattr("wan25_mcp.journal.transactions.time.time", lambda: T0 + 60)
     older = VERSION_2 + TO_VERSION_3 + held()
     make_older(place, older + OLD_RESULT.format(answer=json.dumps(answer), at=T0))
     assert list(await journal.unsaved("me", now=T0 + 60)) == due
@@ -1955,7 +1955,7 @@ def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
     gate.wait(timeout=30)
     try:
         outcome: Claim = anyio.run(partial(claim, journal, ask(handle)))
-        said.put(("joined" if outcome.deduplicated else "made", outcome.intent.handle))
+        said.put(("deduplicated" if outcome.deduplicated else "made", outcome.intent.handle))
     except Wan25Error as error:
         said.put((error.message, handle))
     journal.close()
@@ -1972,7 +1972,7 @@ def test_processes_that_open_a_new_journal_at_once_share_it(place: Place) -> Non
     outcomes = [said.get(timeout=40) for _ in processes]
     for process in processes:
         process.join(timeout=10)
-    assert sorted(outcome for outcome, _ in outcomes) == ["joined"] * 2 + ["made"]
+    assert sorted(outcome for outcome, _ in outcomes) == ["deduplicated"] * 2 + ["made"]
     assert len({handle for _, handle in outcomes}) == 1
 
 

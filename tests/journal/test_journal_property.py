@@ -95,10 +95,10 @@ class _CutJournal(SqlJournal):
         self._forced = forced
         self._claimed = claimed
 
-    def _transact(self, kind: Any, step: Any, *, to_send: bool = False) -> Any:
+    def _transact(self, kind: Any, step: Any, *, before_sending: bool) -> Any:
         if self.cut:
             raise JournalUnusable("the process was killed")
-        return super()._transact(kind, step, to_send=to_send)
+        return super()._transact(kind, step, before_sending=before_sending)
 
     async def claim(self, request: Any, *, window: float, **rest: Any) -> Any:
         if window == 0:

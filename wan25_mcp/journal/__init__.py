@@ -1,19 +1,21 @@
-"""What must be remembered about an intent to edit, from before it is sent until it is settled.
+"""What must be remembered about an edit, from before its submit until it is settled.
 
-    intent ⇄ sending ─→ accepted | refused | unknown ─→ (accepted, if it turns out so)
+    intent  ─→ sending | refused
+    sending ─→ accepted | intent | refused | unknown
+    unknown ─→ accepted
 
-The editor writes every step here, durably, before it takes the next. `Journal` is the promise,
-`SqlJournal` keeps it on SQLite or PostgreSQL, and `DegradedJournal` says which steps may not be
-taken without it.
+The editor writes each step durably before it takes the next. `Journal` is the interface,
+`SqlJournal` implements it on SQLite or PostgreSQL, and `DegradedJournal` decides what goes on
+while the journal is unavailable.
 """
 
 from wan25_mcp.journal.degraded import DegradedJournal
+from wan25_mcp.journal.protocol import Journal
 from wan25_mcp.journal.records import (
     Allowance,
     Claim,
     ClaimRequest,
     Intent,
-    Journal,
     JournalUnusable,
     KnownKey,
     Snapshot,

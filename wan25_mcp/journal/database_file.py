@@ -1,7 +1,7 @@
-"""The SQLite file that was opened, and whether its path still leads to it. Synchronous.
+"""The opened SQLite file, and whether its path still leads to it. Synchronous.
 
-SQLite goes on in a file that was deleted, and opens whatever lies at the path for each further
-connection: two servers would then count by different files.
+SQLite keeps using a deleted file, while each new connection opens whatever is at the path. Two
+servers could then count edits in different files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wan25_mcp.journal.records import JournalUnusable
 
 
 class Replaced(JournalUnusable):
-    """The file that was opened is not the one at its path any more."""
+    """The opened file is no longer the one at its path."""
 
     def __init__(self) -> None:
         super().__init__("its file was deleted or replaced while this server runs")
@@ -22,17 +22,17 @@ class Replaced(JournalUnusable):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFile:
-    """A file, told from every other that may come to lie at its path."""
+    """A file, identified by device and inode rather than by its path."""
 
     path: Path
     device: int
-    number: int
+    inode: int
 
     @classmethod
     def created(cls, path: Path) -> DatabaseFile:
-        """The file at a path, which is made if there is none.
+        """The file at a path, created if missing.
 
-        It holds prompts and links: nobody else on the machine may read it.
+        It contains prompts and links, so only this user may read it.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -43,18 +43,14 @@ class DatabaseFile:
         return cls(path, found.st_dev, found.st_ino)
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to it."""
+        """Whether its path still leads to it."""
         try:
             found = os.stat(self.path)  # noqa: PTH116  as the rest of this module
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == (self.device, self.number)
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
 
     def require(self) -> None:
-        """See that it is in place.
-
-        Raises:
-            Replaced: It is not.
-        """
+        """Raise `Replaced` unless it is in place."""
         if not self.is_in_place():
             raise Replaced

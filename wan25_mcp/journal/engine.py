@@ -1,4 +1,4 @@
-"""How SQLite and PostgreSQL are opened, how their transactions begin, and why they fail."""
+"""Opening SQLite and PostgreSQL, beginning their transactions, and explaining their errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from wan25_mcp.journal.records import JournalUnusable
 from wan25_mcp.journal.time_limits import limit_times
 
 BUSY_SECONDS: Final = 2.5
-"""How long a step waits for other processes; `edit_image` answers within 4 seconds all the same."""
+"""Max seconds a step waits for other processes. `edit_image` must answer within 4 seconds."""
 
 ADVISORY_LOCK: Final = 0x77616E3235  # "wan25"
 
 Kind = Literal["read", "note", "write"]
-"""A `note` is a write that a power failure may take back: a look at an unsettled task, and who
-looks. The next look says it again, so it is not worth waiting for the disk at each of the many.
-Other processes see it at once like any other, and the death of a process takes nothing back."""
+"""A `note` is a write that can be lost on power failure, such as the snapshot of an unsettled task
+or a poll lease. The next poll writes it again, and there are many, so a note does not wait for the
+disk. Other processes read it immediately like any write, and it survives the death of the process.
+"""
 
 
 def open_engine(place: str | DatabaseFile) -> Engine:
@@ -30,17 +31,17 @@ def open_engine(place: str | DatabaseFile) -> Engine:
         engine = create_engine(
             address,
             pool_timeout=BUSY_SECONDS,
-            # A database may be set to another: then whoever waited for its turn would still see
-            # what was there before, and an intent could be made twice.
+            # The database may default to a stricter one. A transaction that waited for the lock
+            # would then not read what was committed meanwhile, and could make an intent twice.
             isolation_level="READ COMMITTED",
         )
         limit_times(engine)
         return engine
-    # Nothing to reset: every transaction here ends in a commit or a rollback of its own.
-    waits: dict[str, Any] = {"pool_reset_on_return": None}
+    # No reset: every transaction here ends with its own commit or rollback.
+    options: dict[str, Any] = {"pool_reset_on_return": None}
     if isinstance(place, DatabaseFile):
-        waits["pool_timeout"] = BUSY_SECONDS
-    engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **waits)
+        options["pool_timeout"] = BUSY_SECONDS
+    engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **options)
     if isinstance(place, DatabaseFile):
         event.listen(engine, "do_connect", lambda *_: place.require())
     event.listen(engine, "connect", _prepare_sqlite)
@@ -49,7 +50,7 @@ def open_engine(place: str | DatabaseFile) -> Engine:
 
 
 def _sqlite_file(file: DatabaseFile) -> URL:
-    # Not as text: a folder's name may hold what means something in a URL.
+    # Not as text: a folder's name may contain characters that are special in a URL.
     return URL.create("sqlite", database=str(file.path))
 
 
@@ -61,13 +62,13 @@ def _with_driver(url: str) -> URL:
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "postgresql" and "connect_timeout" not in parsed.query:
-        # A machine that does not answer would otherwise be waited for for minutes.
+        # The default is to wait minutes for a machine that does not answer.
         parsed = parsed.update_query_dict({"connect_timeout": str(int(BUSY_SECONDS))})
     return parsed
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+    connection.isolation_level = None  # transactions begin below, not when the driver decides
     cursor = connection.cursor()
     _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
@@ -76,8 +77,11 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
 
 
 def _write_ahead(cursor: Any) -> None:
-    """Switch to WAL, which stays. Of several who switch a new file at once, SQLite tells all but
-    one at once that it is locked, whatever timeout is set."""
+    """Switch the file to WAL, permanently.
+
+    When several processes switch a new file, SQLite fails all but one as locked immediately,
+    whatever its timeout. So this retries.
+    """
     if cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         return
     deadline = time.monotonic() + BUSY_SECONDS
@@ -98,14 +102,15 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
         return
     synchronous = "NORMAL" if kind == "note" else "FULL"
-    if connection.info["synchronous"] != synchronous:  # connections serve either kind in turn
+    if connection.info["synchronous"] != synchronous:  # a connection serves both kinds
         connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
         connection.info["synchronous"] = synchronous
-    # A transaction that reads first and writes later could find the file changed between.
+    # A transaction that reads before it locks could find the file changed when it writes.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def take_turn(connection: Connection, kind: Kind) -> None:
+def lock_for(connection: Connection, kind: Kind) -> None:
+    """Let the writes of all replicas run one at a time on PostgreSQL. SQLite does already."""
     if kind != "read" and connection.dialect.name == "postgresql":
         if kind == "note":
             connection.execute(text("SET LOCAL synchronous_commit = off"))
@@ -127,7 +132,7 @@ _REASONS: Final = (
     ("no module named", "the driver is not installed (pip install 'wan25-mcp[postgres]')"),
     ("no such table", "a newer wan25-mcp has migrated it; upgrade and restart this one"),
     ("undefinedtable", "a newer wan25-mcp has migrated it; upgrade and restart this one"),
-    # A driver says "connection failed" before it says why.
+    # Above "connection": a driver reports "connection failed" before the reason.
     ("password", "the database refuses the user"),
     ("authentication", "the database refuses the user"),
     ("does not exist", "the database, or its user, does not exist"),
@@ -138,7 +143,7 @@ _REASONS: Final = (
 
 
 def reason(error: Exception) -> str:
-    """Plain words; a driver's own may hold the database's address and password."""
+    """In our words: a driver's may contain the database's address and password."""
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "its folder is a file"
     if isinstance(error, OSError):

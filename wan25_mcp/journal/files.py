@@ -1,7 +1,7 @@
-"""Where images are: on this disk, not yet, or at addresses for a while. SQL, synchronous.
+"""Saved, unsaved and uploaded images, as SQL inside one transaction. Synchronous.
 
-Which tasks have images to save is asked often, of many tasks, and by several processes: it is
-decided by the database alone, which counts a task's links against what is saved or given up.
+Which tasks have images to save is queried often, for many tasks, by several processes. So the
+database alone decides it, by comparing a task's links with its saved and given up images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sqlalchemy import (
 from wan25_mcp.journal import schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
 from wan25_mcp.journal.schema import MADE_BY, files, intents, is_at, tasks, uploads
-from wan25_mcp.journal.tasks import snapshot_of, to_save
+from wan25_mcp.journal.tasks import link_columns, snapshot_of
 
 
 def _of(table: Table, owner: str, task_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -52,16 +52,17 @@ def saved(connection: Connection, owner: str, task_id: str) -> dict[int, str]:
 def acquire_save(
     connection: Connection, owner: str, task_id: str, *, now: float, lease: float
 ) -> bool:
-    taken = connection.execute(
+    acquired = connection.execute(
         update(tasks)
         .where(
             *_of(tasks, owner, task_id),
-            # A lease from a time yet to come is of a clock that was set back since: it is none.
+            # A lease that ends later than a new one was acquired before the clock was set back:
+            # ignored.
             or_(tasks.c.followed_until < now, tasks.c.followed_until > now + lease),
         )
         .values(followed_until=now + lease)
     )
-    return taken.rowcount == 1
+    return acquired.rowcount == 1
 
 
 def release_save(connection: Connection, owner: str, task_id: str) -> None:
@@ -71,8 +72,8 @@ def release_save(connection: Connection, owner: str, task_id: str) -> None:
 def renew_save(
     connection: Connection, owner: str, task_id: str, *, now: float, lease: float
 ) -> None:
-    held = update(tasks).where(*_of(tasks, owner, task_id), tasks.c.followed_until > 0)
-    connection.execute(held.values(followed_until=now + lease))
+    acquired = (*_of(tasks, owner, task_id), tasks.c.followed_until > 0)
+    connection.execute(update(tasks).where(*acquired).values(followed_until=now + lease))
 
 
 def unsaved(
@@ -87,11 +88,11 @@ def unsaved(
             is_at(address),
             tasks.c.expires_at > now,
             tasks.c.followed_until < now,
-            # No more than was asked for, whatever was returned.
+            # At most the requested number of images, even if more were returned.
             case((tasks.c.links < intents.c.n, tasks.c.links), else_=intents.c.n)
             > _count(files) + _count(schema.unsaved, given_up),
         )
-        # Those never tried come first: what fails must not hold them up.
+        # Tasks without failed attempts first, so that failing ones do not delay them.
         .order_by(case((_count(schema.unsaved) > 0, 1), else_=0), tasks.c.expires_at)
         .limit(limit)
     )
@@ -99,13 +100,13 @@ def unsaved(
 
 
 def _count(table: Table, *conditions: Any) -> ScalarSelect[int]:
-    """How many images of a task the table has."""
-    mine = (
+    """The number of a task's images in the table."""
+    of_task = (
         table.c.owner == tasks.c.owner,
         table.c.task_id == tasks.c.task_id,
         table.c.number <= intents.c.n,
     )
-    return select(func.count()).select_from(table).where(*mine, *conditions).scalar_subquery()
+    return select(func.count()).select_from(table).where(*of_task, *conditions).scalar_subquery()
 
 
 def note_unsaved(
@@ -141,8 +142,8 @@ def unsaved_images(connection: Connection, owner: str, task_id: str) -> dict[int
     }
 
 
-_COUNTED_AT_ONCE: Final = 1000
-_NOTE_LINKS: Final = (
+_MAX_COUNTED: Final = 1000
+_SET_LINKS: Final = (
     update(tasks)
     .where(tasks.c.owner == bindparam("whose"), tasks.c.task_id == bindparam("which"))
     .values(links=bindparam("links"), expires_at=bindparam("expires_at"))
@@ -150,8 +151,10 @@ _NOTE_LINKS: Final = (
 
 
 def count_links(connection: Connection, now: float) -> bool:
-    """Note of some tasks that an older version saw completed what `unsaved` asks for; returns
-    whether there may be more."""
+    """Fill the columns that `unsaved` needs for some completed tasks of an older version.
+
+    Returns whether there may be more.
+    """
     rows = connection.execute(
         select(tasks)
         .where(
@@ -160,17 +163,17 @@ def count_links(connection: Connection, now: float) -> bool:
             tasks.c.status == "completed",
             tasks.c.links.is_(None),
         )
-        .limit(_COUNTED_AT_ONCE)
+        .limit(_MAX_COUNTED)
     ).all()
     found = []
     for row in rows:
         try:
-            facts = to_save(snapshot_of(row))
-        except JournalUnusable:  # whoever asks for it is told; the others are saved
-            facts = {"links": 0, "expires_at": None}
-        found.append({"whose": row.owner, "which": row.task_id, **facts})
+            columns = link_columns(snapshot_of(row))
+        except JournalUnusable:  # reported when the task is read; other tasks must be saved
+            columns = {"links": 0, "expires_at": None}
+        found.append({"whose": row.owner, "which": row.task_id, **columns})
     if found:
-        connection.execute(_NOTE_LINKS, found)
+        connection.execute(_SET_LINKS, found)
     return bool(found)
 
 

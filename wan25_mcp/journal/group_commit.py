@@ -1,7 +1,7 @@
-"""Steps that come at once share a transaction: one thread, one lock, one commit for many.
+"""Group commit: concurrent steps share a transaction, with one thread, one lock and one commit.
 
-Ten thousand waits would otherwise queue for threads, connections and the file's lock one by one,
-and SQLite makes whoever finds it locked sleep and try again. A step that comes alone is alone.
+Otherwise ten thousand waiting calls would queue one by one for threads, connections and the lock of
+the file, and SQLite makes whoever finds the file locked sleep and retry.
 """
 
 from __future__ import annotations
@@ -19,119 +19,119 @@ from wan25_mcp.journal.records import JournalUnusable
 S = TypeVar("S")
 
 MAX_BATCH: Final = 100
-"""Steps in one transaction: other processes wait for it."""
+"""Max steps in one transaction: other processes wait for it."""
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter(Generic[S]):
-    """Where a step stands."""
+    """A caller and its step."""
 
     step: S
-    turn: anyio.Event = field(default_factory=anyio.Event)
-    """Set when the step was carried out, or when its caller is to carry out the next batch."""
+    woken: anyio.Event = field(default_factory=anyio.Event)
+    """Set when the step is done, or when this caller is to lead the next batch."""
     result: Any = None
     error: BaseException | None = None
     is_done: bool = False
-    is_left: bool = False
-    """Whether its caller has gone while it was carried out."""
+    is_gone: bool = False
+    """Whether the caller was cancelled while another ran its step."""
 
-    def end(self, end: Any) -> None:
-        """Its result, or its error."""
+    def finish(self, outcome: Any) -> None:
         self.is_done = True
-        if isinstance(end, BaseException):
-            self.error = end
+        if isinstance(outcome, BaseException):
+            self.error = outcome
         else:
-            self.result = end
-        self.turn.set()
+            self.result = outcome
+        self.woken.set()
 
 
 class GroupCommit(Generic[S]):
-    """Carries out steps in order, those that came meanwhile together.
+    """Runs steps in order. Steps that arrive while a batch runs form the next batch.
+
+    The first caller of a batch, its leader, runs it for the others.
 
     Args:
-        carry_out: Carries out some, beside the event loop; the result or the error of each. What
-            it raises itself also ends all that wait: they would only find the same, one later
-            than the other.
-        abreast: How many batches are under way at one time.
-        may_abandon: Whether a step may be left before it is over, as one that only reads: whoever
-            is cancelled is gone at once, and the others' steps are carried out anew.
+        run_batch: Runs steps outside the event loop; returns the result or the error of each. An
+            exception from it also fails all waiting steps, which would only fail alike later.
+        concurrency: Max batches running at one time.
+        may_abandon: Whether a running step may be abandoned, as one that only reads. A cancelled
+            caller then returns immediately, and the other steps of its batch run again.
     """
 
     def __init__(
         self,
-        carry_out: Callable[[Sequence[S]], Awaitable[Sequence[Any]]],
+        run_batch: Callable[[Sequence[S]], Awaitable[Sequence[Any]]],
         *,
         concurrency: int = 1,
         may_abandon: bool = False,
     ) -> None:
-        self._carry_out = carry_out
+        self._run_batch = run_batch
         self._may_abandon = may_abandon
         self._free = concurrency
         self._waiting: dict[_Waiter[S], None] = {}
 
     async def do(self, step: S) -> Any:
-        """Carry out a step. Once begun, it is waited for, unless it may be abandoned."""
+        """Run a step. Once it runs, cancelling waits for it, unless it may be abandoned."""
         await anyio.lowlevel.checkpoint_if_cancelled()
-        place = _Waiter(step)
+        caller = _Waiter(step)
         if self._free:
             self._free -= 1
         else:
-            self._waiting[place] = None
-            await self._turn(place)
-        if not place.is_done:
-            await self._lead(place)
-        if place.error is not None:
-            raise place.error
-        return place.result
+            self._waiting[caller] = None
+            await self._wait(caller)
+        if not caller.is_done:
+            await self._lead(caller)
+        if caller.error is not None:
+            raise caller.error
+        return caller.result
 
-    async def _turn(self, place: _Waiter[S]) -> None:
+    async def _wait(self, caller: _Waiter[S]) -> None:
         try:
-            await place.turn.wait()
+            await caller.woken.wait()
         except BaseException:
-            if place in self._waiting:
-                del self._waiting[place]
-            elif self._may_abandon and not place.turn.is_set():
-                place.is_left = True
-            elif not place.turn.is_set():  # it is being carried out
+            if caller in self._waiting:
+                del self._waiting[caller]
+            elif self._may_abandon and not caller.woken.is_set():
+                caller.is_gone = True
+            elif not caller.woken.is_set():  # its step is running
                 with anyio.CancelScope(shield=True):
-                    await place.turn.wait()
-            elif not place.is_done:
-                self._pass_on()
+                    await caller.woken.wait()
+            elif not caller.is_done:  # it was to lead
+                self._wake_next()
             raise
 
-    async def _lead(self, first: _Waiter[S]) -> None:
-        """Carry out the caller's step, and with it those that wait."""
-        batch = [first, *islice(self._waiting, MAX_BATCH - 1)]
-        for place in batch[1:]:
-            del self._waiting[place]
+    async def _lead(self, leader: _Waiter[S]) -> None:
+        """Run the leader's step together with the waiting ones."""
+        batch = [leader, *islice(self._waiting, MAX_BATCH - 1)]
+        for caller in batch[1:]:
+            del self._waiting[caller]
         try:
             with anyio.CancelScope(shield=not self._may_abandon):
-                ends = await self._carry_out([place.step for place in batch])
+                outcomes = await self._run_batch([caller.step for caller in batch])
         except Exception as error:  # noqa: BLE001  raised to each of them
-            self._end_all(batch, error)
+            self._fail_all(batch, error)
         except BaseException:
             if self._may_abandon:
-                again = dict.fromkeys(place for place in batch[1:] if not place.is_left)
+                again = dict.fromkeys(caller for caller in batch[1:] if not caller.is_gone)
                 self._waiting = again | self._waiting
             else:
-                self._end_all(batch, JournalUnusable("it was interrupted"))
+                self._fail_all(batch, JournalUnusable("it was interrupted"))
             raise
         else:
-            for place, end in zip(batch, ends, strict=True):
-                place.end(end)
+            for caller, outcome in zip(batch, outcomes, strict=True):
+                caller.finish(outcome)
         finally:
-            self._pass_on()
+            self._wake_next()
 
-    def _end_all(self, batch: Sequence[_Waiter[S]], error: Exception) -> None:
+    def _fail_all(self, batch: Sequence[_Waiter[S]], error: Exception) -> None:
         waiting, self._waiting = self._waiting, {}
-        for place in (*batch, *waiting):
-            place.end(error)
+        for caller in (*batch, *waiting):
+            caller.finish(error)
 
-    def _pass_on(self) -> None:
-        """Have the first who waits carry out the next batch."""
-        first = next(iter(self._waiting), None)
-        if first is None:
+    def _wake_next(self) -> None:
+        """Wake the first waiting caller to lead the next batch."""
+        leader = next(iter(self._waiting), None)
+        if leader is None:
             self._free += 1
         else:
-            del self._waiting[first]
-            first.turn.set()
+            del self._waiting[leader]
+            leader.woken.set()

@@ -1,6 +1,6 @@
-"""Whose edits an API key may see, as SQL inside one transaction. Synchronous.
+"""Which owner an API key belongs to, as SQL inside one transaction. Synchronous.
 
-An owner is named after the first key of an account, or by the operator; a later key points to it.
+An owner is named after the first key of an account, or by the operator. Later keys refer to it.
 """
 
 from __future__ import annotations
@@ -62,26 +62,26 @@ def known_key(connection: Connection, key: str, *, address: str | None) -> Known
 
 
 def current(connection: Connection, owner: str) -> str:
-    """What an owner is named now: others may have joined it since a process learnt its name."""
+    """The current name of an owner: another process may have joined it to another owner."""
     return connection.execute(_OWNER, {"key": owner}).scalar() or owner
 
 
-def join_owners(connection: Connection, owner: str, deduplicated: Collection[str]) -> str:
-    first = next(iter(deduplicated))
+def join_owners(connection: Connection, owner: str, others: Collection[str]) -> str:
+    first = next(iter(others))
     owner = connection.execute(_OWNER, {"key": first}).scalar() or current(connection, owner)
-    for key in deduplicated:
+    for key in others:
         if key != owner:
-            _hand_over(connection, key, owner)
+            _transfer(connection, key, owner)
             connection.execute(update(keys).where(keys.c.owner == key).values(owner=owner))
             connection.execute(delete(keys).where(keys.c.key == key))
             connection.execute(insert(keys).values(key=key, owner=owner))
     return owner
 
 
-def _hand_over(connection: Connection, before: str, owner: str) -> None:
-    """All that one owner has is another's from now on. Of what both have, one stays."""
+def _transfer(connection: Connection, before: str, owner: str) -> None:
+    """Move all rows of one owner to another. Where both have a row, one of the two stays."""
     connection.execute(update(intents).where(intents.c.owner == before).values(owner=owner))
-    # Of two that saw a task, the one that saw it settled knows best, then the one that saw it last.
+    # Of two snapshots of a task, the settled one is better, then the later one.
     for one, other in ((before, owner), (owner, before)):
         better = tasks.alias()
         is_better = or_(
@@ -98,7 +98,7 @@ def _hand_over(connection: Connection, before: str, owner: str) -> None:
 def _drop_where_both(
     connection: Connection, table: Table, one: str, other: str, twin: Any, *conditions: Any
 ) -> None:
-    """Drop the rows of one owner that have a twin of the other's."""
+    """Delete the rows of one owner that have the same key as a row of the other."""
     same = [twin.c[name] == table.c[name] for name in table.primary_key.columns.keys()[1:]]
     found = exists().where(twin.c.owner == other, *same, *conditions).correlate(table)
     connection.execute(delete(table).where(table.c.owner == one, found))

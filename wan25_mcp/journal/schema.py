@@ -1,7 +1,7 @@
-"""The tables, their version, and how those of an older one are taken over.
+"""The tables, their version, and the migration of older ones.
 
-Every row belongs to an owner, and is found by it. What one account knows of a task, another that
-may read the same task finds out for itself.
+Every row belongs to an owner, and all that an account reads is selected by its owner. Two accounts
+that may read the same task each have their own snapshot of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from wan25_mcp.journal.records import JournalUnusable
 VERSION: Final = 5
 
 NOBODY: Final = ""
-"""Owns what older versions saw of tasks that they had not made. No account has this name."""
+"""Owner of tasks without an intent in journals of older versions. No account has this name."""
 
 metadata: Final = MetaData()
 
@@ -56,7 +56,7 @@ intents: Final = Table(
     Column("n", Integer, nullable=False),
     Column("prompt", Text),
     Column("credits", Float(53), nullable=False),
-    Column("price", Float(53)),  # credits an image, as the provider said; teaches the next estimate
+    Column("price", Float(53)),  # credits per image, as reported; used for the next estimate
     Column("task_id", String(255)),
     Column("error", Text),
     Column("callback", String(64)),
@@ -68,7 +68,7 @@ intents: Final = Table(
     Index("wan25_account_intents_latest", "owner", "created_at"),
 )
 
-# Keys that belong to an owner of another name. A key that is not here is an owner of its own.
+# Keys that belong to an owner of another name. Any other key is the name of its own owner.
 keys: Final = Table(
     "wan25_keys",
     metadata,
@@ -88,12 +88,11 @@ tasks: Final = Table(
     Column("first_seen_at", Float(53)),  # null in rows of older versions
     Column("unfinished_at", Float(53)),
     Column("settled_at", Float(53)),
-    Column("followed_until", Float(53), nullable=False),  # the lease of who saves its images
-    # The lease of who polls; versions before 3 had none.
+    Column("followed_until", Float(53), nullable=False),  # lease to save its images
+    # Lease to poll it; versions before 3 had none.
     Column("looking_until", Float(53), nullable=False, server_default="0"),
-    # Of a completed task; null until it is one, and in rows of older versions.
-    Column("links", Integer),
-    Column("expires_at", Float(53)),  # when the links expire at the earliest
+    Column("links", Integer),  # 0 unless completed; null in rows of older versions
+    Column("expires_at", Float(53)),  # earliest time at which the links expire; null without links
     Index("wan25_account_tasks_unsettled", "owner", "settled", "seen_at"),
     Index("wan25_account_tasks_expiring", "owner", "expires_at"),
     Index("wan25_account_tasks_seen", "owner", "seen_at", "task_id"),
@@ -101,10 +100,9 @@ tasks: Final = Table(
 
 
 def is_at(address: Any) -> ColumnElement[bool]:
-    """Whether an intent was sent to the API at an address; None: at any.
+    """Condition that an intent was sent to the API at an address; None matches any.
 
-    Emulators come and go, each with its own address and all with one owner; a task of one means
-    nothing to another.
+    All emulators share one owner but differ in address, and none knows the tasks of another.
     """
     if address is None:
         return true()
@@ -112,7 +110,7 @@ def is_at(address: Any) -> ColumnElement[bool]:
 
 
 MADE_BY: Final = and_(tasks.c.owner == intents.c.owner, tasks.c.task_id == intents.c.task_id)
-"""Which task came of which intent."""
+"""Joins a task to the intent that made it."""
 
 files: Final = Table(
     "wan25_account_files",
@@ -132,7 +130,7 @@ unsaved: Final = Table(
     Column("problem", Text, nullable=False),
     Column("failures", Integer, nullable=False),
     Column("tried_at", Float(53), nullable=False),
-    Column("retry_at", Float(53)),  # null: not without being asked
+    Column("retry_at", Float(53)),  # null: no automatic retry
 )
 
 uploads: Final = Table(
@@ -148,7 +146,7 @@ uploads: Final = Table(
 
 
 def migrate(connection: Connection) -> None:
-    """Create the tables, or take over those of an older version. Runs in a write transaction.
+    """Create the tables, or migrate those of an older version. Runs in a write transaction.
 
     Raises:
         JournalUnusable: The tables are of a newer version than this program knows.
@@ -161,28 +159,28 @@ def migrate(connection: Connection) -> None:
         )
     if found != VERSION:
         metadata.create_all(connection)
-        _take_over(connection)
+        _move_older_tables(connection)
         connection.execute(insert(versions).values(version=VERSION))
 
 
-def _take_over(connection: Connection) -> None:
-    """Move what versions before 5 kept into tables that carry the owner.
+def _move_older_tables(connection: Connection) -> None:
+    """Move rows of versions before 5 into tables that have the owner, and drop the old tables.
 
-    Those tables go: an older program that still has the journal open finds none, and so sends
-    nothing. What it could keep here, another account could read there.
+    An older program that still has the journal open then finds no tables, and so sends nothing.
+    With its tables it would go on to show one account's tasks to another.
     """
-    there = set(inspect(connection).get_table_names())
-    for table in (intents, tasks, files, unsaved, uploads):  # intents first: they tell the owner
+    existing = set(inspect(connection).get_table_names())
+    for table in (intents, tasks, files, unsaved, uploads):  # intents first: they have the owner
         older = table.name.replace("_account_", "_")
-        if older not in there:
+        if older not in existing:
             continue
-        if table is not uploads:  # whose they were is not known; an image is uploaded anew
+        if table is not uploads:  # their owner is unknown; images are uploaded again
             _copy(connection, older, table)
         connection.exec_driver_sql(f"DROP TABLE {older}")
 
 
 def _copy(connection: Connection, older: str, table: Table) -> None:
-    """Copy rows. Who may read a task that no intent made is not known: it is nobody's."""
+    """Copy rows. A task without an intent goes to `NOBODY`, as its owner is unknown."""
     known = [described["name"] for described in inspect(connection).get_columns(older)]
     source = older_table(older, *(column(name) for name in known))
     kept = [source.c[name] for name in known if name in table.c]

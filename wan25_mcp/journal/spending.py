@@ -1,4 +1,4 @@
-"""What the operator's limits have room for, as SQL inside one transaction. Synchronous."""
+"""The operator's limits, checked as SQL inside one transaction. Synchronous."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from wan25_mcp.journal.records import DAY, Allowance, ClaimRequest, Withheld
 from wan25_mcp.journal.schema import MADE_BY, intents, is_at, tasks
 
 _OVERDUE: Final = 3600.0
-"""An unsettled task this old no longer counts as in flight: some never settle."""
+"""Seconds after which an unsettled task no longer counts as in flight: some never settle."""
 
 
-def _under_way(*columns: Any) -> Select[Any]:
+def _running(*columns: Any) -> Select[Any]:
     return (
         select(*columns)
         .select_from(intents)
@@ -31,10 +31,10 @@ def _under_way(*columns: Any) -> Select[Any]:
     )
 
 
-_IN_FLIGHT: Final = _under_way(func.count())
-# Whose price may yet be told comes first; of those whose price nobody will tell, the latest.
-_IN_THE_WAY: Final = (
-    _under_way(intents.c.stage, intents.c.created_at)
+_IN_FLIGHT: Final = _running(func.count())
+# First those whose price the provider may still report, then the latest of unknown outcome.
+_UNPRICED: Final = (
+    _running(intents.c.stage, intents.c.created_at)
     .order_by(intents.c.stage == "unknown", intents.c.created_at.desc())
     .limit(1)
 )
@@ -56,7 +56,24 @@ _COUNTED: Final = (
 )
 
 
-def check_in_flight(
+def reserve(
+    connection: Connection, request: ClaimRequest, allowance: Allowance, now: float
+) -> float:
+    """The credits a new intent counts with.
+
+    Raises:
+        Withheld: The allowance has no room for it.
+    """
+    _check_in_flight(connection, request, allowance, now)
+    reported = _price(connection, request.owner)
+    needed = (reported or allowance.credits_per_image) * request.n
+    _check_credits(connection, request.owner, allowance, needed, now)
+    if reported is None:
+        _check_price_is_known(connection, request, allowance, now)
+    return needed
+
+
+def _check_in_flight(
     connection: Connection, request: ClaimRequest, allowance: Allowance, now: float
 ) -> None:
     if allowance.max_in_flight is None:
@@ -71,11 +88,11 @@ def check_in_flight(
         )
 
 
-def price(connection: Connection, owner: str) -> float | None:
-    """Credits an image, as the provider last said; None before it has.
+def _price(connection: Connection, owner: str) -> float | None:
+    """Credits per image, as the provider last reported them; None if it never did.
 
-    What it holds for a running edit may be less than it charges in the end, so the larger of what
-    it said last and what it charged last.
+    The provider may reserve less for a running edit than it charges in the end, so this is the
+    larger of the latest reported price and the latest charged price.
     """
     known = (
         connection.execute(latest, {"owner": owner}).scalar()
@@ -84,18 +101,18 @@ def price(connection: Connection, owner: str) -> float | None:
     return max(filter(None, known), default=None)
 
 
-def check_price_is_told(
+def _check_price_is_known(
     connection: Connection, request: ClaimRequest, allowance: Allowance, now: float
 ) -> None:
-    """See that nothing is under way whose price, which is nobody's yet, may be above the assumed.
+    """Refuse a second edit while the price is unknown: each may cost more than assumed.
 
-    An edit of unknown outcome stands in the way as long as it can be running. Not as long as it is
-    counted: a gateway's hiccup at the first edit would stop everybody for a day.
+    An edit of unknown outcome blocks others only for as long as it can be running. If it blocked
+    them for as long as it counts, a gateway error on the first edit would stop everybody for a day.
     """
     if allowance.credit_limit is None:
         return
     asked = {"owner": request.owner, "address": request.address, "since": now - _OVERDUE}
-    if (found := connection.execute(_IN_THE_WAY, asked).first()) is not None:
+    if (found := connection.execute(_UNPRICED, asked).first()) is not None:
         if found.stage != "unknown":
             raise Withheld(code="price_unknown")
         ends_in = found.created_at + _OVERDUE - now
@@ -107,7 +124,7 @@ def check_price_is_told(
         )
 
 
-def check_credits(
+def _check_credits(
     connection: Connection, owner: str, allowance: Allowance, needed: float, now: float
 ) -> None:
     limit = allowance.credit_limit
@@ -118,20 +135,20 @@ def check_credits(
     spent = sum(row.credits for row in counted)
     if spent + needed <= limit + 1e-9:
         return
-    raise over_limit(spent, needed, limit, _room_in(counted, spent, needed, limit, now))
+    raise over_limit(spent, needed, limit, _free_in(counted, spent, needed, limit, now))
 
 
 class _Counted(NamedTuple):
-    """One edit of the last 24 hours, and what it is counted with."""
+    """One edit of the last 24 hours, and the credits it counts with."""
 
     created_at: float
     credits: float
 
 
-def _room_in(
+def _free_in(
     counted: Sequence[_Counted], spent: float, needed: float, limit: float, now: float
 ) -> float | None:
-    """Seconds until enough of what was spent is older than a day; None: never."""
+    """Seconds until enough spent credits are older than a day; None if never."""
     for row in counted:
         spent -= row.credits
         if spent + needed <= limit + 1e-9:

@@ -1,4 +1,4 @@
-"""The stages of an intent and their law. No storage, no time.
+"""The stages of an intent, and which may follow which. No storage, no time.
 
     intent
       ─→ sending | refused
@@ -9,8 +9,8 @@
     accepted | refused
       ─→ (final)
 
-A step that moves an intent moves it only from a stage `before` its own, so of two processes that
-try the same step the second finds nothing to move.
+An update moves an intent only from a stage `before` the new one. So if two processes try the same
+step, the second one changes nothing.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from wan25_mcp.journal.records import Stage
 
 STAGES: Final[dict[Stage, frozenset[Stage]]] = {
     "intent": frozenset({"sending", "refused"}),
-    # Back to `intent`: nothing left this machine, and the submit is tried again after a pause.
+    # Back to `intent`: certainly not accepted, and to be sent again later.
     "sending": frozenset({"intent", "accepted", "refused", "unknown"}),
     "unknown": frozenset({"accepted"}),
     "accepted": frozenset(),
     "refused": frozenset(),
 }
-"""From each stage to those that may follow it."""
+"""The stages that may follow each stage."""
 
 ABANDONED: Final[dict[Stage, Stage]] = {"intent": "refused", "sending": "unknown"}
-"""What a stage becomes when the process that holds its lease has died. Only these are leased."""
+"""The next stage when the process with the lease dies. Only these stages have a lease."""
 
 
 def before(stage: Stage) -> tuple[Stage, ...]:
-    """The stages that an intent may be moved from to `stage`."""
+    """The stages from which an intent may move to `stage`."""
     return tuple(one for one, following in STAGES.items() if stage in following)

@@ -1,4 +1,4 @@
-"""What was seen of tasks, and who looks, as SQL inside one transaction. Synchronous."""
+"""Snapshots of tasks and poll leases, as SQL inside one transaction. Synchronous."""
 
 from __future__ import annotations
 
@@ -22,95 +22,95 @@ from wan25_mcp.journal.schema import MADE_BY, intents, is_at, tasks
 from wan25_mcp.provider.models import Task, Usage
 from wan25_mcp.provider.statuses import is_settled
 
-_AT_ONCE: Final = 500
-"""Task ids in one question: databases limit how many parameters one may have."""
+_MAX_IDS: Final = 500
+"""Max task ids in one query: databases limit the number of parameters."""
 
-# --- what was seen --------------------------------------------------------------------------
+# --- snapshots ------------------------------------------------------------------------------
 
-_SEEN: Final = select(tasks).where(
+_SNAPSHOT: Final = select(tasks).where(
     tasks.c.owner == bindparam("owner"), tasks.c.task_id == bindparam("task_id")
 )
-_NOTE: Final = insert(tasks)
-_WHICH: Final = (tasks.c.owner == bindparam("whose"), tasks.c.task_id == bindparam("which"))
-_CHANGE: Final = update(tasks).where(*_WHICH)
+_INSERT: Final = insert(tasks)
+_THIS_TASK: Final = (tasks.c.owner == bindparam("whose"), tasks.c.task_id == bindparam("which"))
+_UPDATE: Final = update(tasks).where(*_THIS_TASK)
 
 
 def record(connection: Connection, owner: str, task: Task, *, now: float) -> Snapshot:
     before = last_seen(connection, owner, task.id)
-    seen = observe(before, task, now)
-    if seen is before:
+    snapshot = observe(before, task, now)
+    if snapshot is before:
         release_poll(connection, owner, task.id)
-        return seen
+        return snapshot
     values = {
         "settled": int(is_settled(task.status)),
         "status": task.status,
         "answer": json.dumps(_answer(task)),
-        "seen_at": seen.seen_at,
-        "unfinished_at": seen.unfinished_at,
-        "settled_at": seen.settled_at,
+        "seen_at": snapshot.seen_at,
+        "unfinished_at": snapshot.unfinished_at,
+        "settled_at": snapshot.settled_at,
         "looking_until": 0.0,
-        **to_save(seen),
+        **link_columns(snapshot),
     }
     if before is None:
-        whose = {"owner": owner, "task_id": task.id}
-        connection.execute(_NOTE, {**whose, "first_seen_at": now, "followed_until": 0.0, **values})
+        key = {"owner": owner, "task_id": task.id}
+        connection.execute(_INSERT, {**key, "first_seen_at": now, "followed_until": 0.0, **values})
     else:
-        connection.execute(_CHANGE, {"whose": owner, "which": task.id, **values})
-    if before is None or before.task.usage != task.usage or seen.settled_at is not None:
+        connection.execute(_UPDATE, {"whose": owner, "which": task.id, **values})
+    if before is None or before.task.usage != task.usage or snapshot.settled_at is not None:
         settle_credits(connection, owner, task)
-    return seen
+    return snapshot
 
 
-def to_save(seen: Snapshot) -> dict[str, float | None]:
-    """What is to be known of a task's images without reading its answer."""
-    count = len(seen.task.image_urls) if seen.task.status == "completed" else 0
-    return {"links": count, "expires_at": expires_at(seen) if count else None}
+def link_columns(snapshot: Snapshot) -> dict[str, float | None]:
+    """What `files.unsaved` needs to know about a task's images without reading its answer."""
+    task = snapshot.task
+    count = len(task.image_urls) if task.status == "completed" else 0
+    return {"links": count, "expires_at": expires_at(snapshot) if count else None}
 
 
-_COUNT: Final = update(intents).where(
+_INTENT: Final = update(intents).where(
     intents.c.owner == bindparam("whose"), intents.c.task_id == bindparam("which")
 )
-_REPORTED: Final = bindparam("said", type_=Float)
-_HOLD: Final = _COUNT.values(
+_REPORTED: Final = bindparam("reported", type_=Float)
+_RESERVE: Final = _INTENT.values(
     credits=case((intents.c.credits < _REPORTED, _REPORTED), else_=intents.c.credits),
     price=_REPORTED / intents.c.n,
 )
 _LINKS: Final = bindparam("links", type_=Integer)
-_USED: Final = _COUNT.values(
+_CHARGE: Final = _INTENT.values(
     credits=bindparam("used", type_=Float),
-    # Of more links than were asked for, each would seem to cost next to nothing.
+    # At most the requested number of images: more links would make each look almost free.
     price=bindparam("used", type_=Float) / case((intents.c.n < _LINKS, intents.c.n), else_=_LINKS),
 )
 
 
 def settle_credits(connection: Connection, owner: str, task: Task) -> None:
-    """Count what the provider says an edit costs, instead of what was assumed.
+    """Replace the assumed cost of an edit by the cost that the provider reports.
 
-    Until it is settled, the larger of the two counts: some providers hold nothing, or little, and
-    charge at the end. To hold nothing is no price.
+    Until the task settles, the larger of the two counts: some providers reserve little or nothing
+    and charge at the end. A reservation of 0 is not a price.
     """
     usage = task.usage or Usage()
     made = len(task.image_urls)
     which = {"whose": owner, "which": task.id}
     if not is_settled(task.status):
-        said = max(usage.credits_reserved or 0.0, usage.credits_used or 0.0)
-        if said > 0:
-            connection.execute(_HOLD, {**which, "said": said})
+        reported = max(usage.credits_reserved or 0.0, usage.credits_used or 0.0)
+        if reported > 0:
+            connection.execute(_RESERVE, {**which, "reported": reported})
     elif usage.credits_used and made:
-        facts = {"used": usage.credits_used, "links": made}
-        connection.execute(_USED, {**which, **facts})
+        connection.execute(_CHARGE, {**which, "used": usage.credits_used, "links": made})
     elif usage.credits_used is not None or task.status in ("failed", "cancelled"):
-        connection.execute(_COUNT, {**which, "credits": usage.credits_used or 0.0})
+        connection.execute(_INTENT, {**which, "credits": usage.credits_used or 0.0})
 
 
 def _answer(task: Task) -> dict[str, Any]:
     kept = task.model_dump(mode="json", exclude_none=True)
-    kept["results"] = kept.pop("image_urls")  # as the provider writes it, so `Task` reads it back
+    kept["results"] = kept.pop("image_urls")  # the provider's name, which `Task` reads
     return kept
 
 
 def last_seen(connection: Connection, owner: str, task_id: str) -> Snapshot | None:
-    row = connection.execute(_SEEN, {"owner": owner, "task_id": task_id}).first()
+    row = connection.execute(_SNAPSHOT, {"owner": owner, "task_id": task_id}).first()
     return snapshot_of(row) if row else None
 
 
@@ -125,32 +125,32 @@ def snapshot_of(row: Row[Any]) -> Snapshot:
 def snapshots(connection: Connection, owner: str, task_ids: Collection[str]) -> dict[str, Snapshot]:
     wanted = list(dict.fromkeys(task_ids))
     found: dict[str, Snapshot] = {}
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = tasks.c.task_id.in_(wanted[start : start + _AT_ONCE])
+    for start in range(0, len(wanted), _MAX_IDS):
+        some = tasks.c.task_id.in_(wanted[start : start + _MAX_IDS])
         rows = connection.execute(select(tasks).where(tasks.c.owner == owner, some))
         found.update((row.task_id, snapshot_of(row)) for row in rows)
     return found
 
 
-_RECENT: Final = select(tasks.c.task_id, tasks.c.seen_at).where(
+_SEEN_SINCE: Final = select(tasks.c.task_id, tasks.c.seen_at).where(
     tasks.c.owner == bindparam("owner"), tasks.c.seen_at >= bindparam("since")
 )
 
 
 def seen_since(connection: Connection, owner: str, since: float) -> dict[str, float]:
-    rows = connection.execute(_RECENT, {"owner": owner, "since": since})
+    rows = connection.execute(_SEEN_SINCE, {"owner": owner, "since": since})
     return {row.task_id: row.seen_at for row in rows}
 
 
-# --- who looks ------------------------------------------------------------------------------
+# --- poll leases ----------------------------------------------------------------------------
 
-_TAKE: Final = update(tasks).where(
-    *_WHICH,
-    # A lease from a time that is yet to come is of a clock that was set back since: it is none.
+_ACQUIRE: Final = update(tasks).where(
+    *_THIS_TASK,
+    # A lease that ends later than a new one was acquired before the clock was set back: ignored.
     or_(tasks.c.looking_until < bindparam("now"), tasks.c.looking_until > bindparam("until")),
     tasks.c.seen_at <= bindparam("known"),
 )
-_END: Final = update(tasks).where(*_WHICH, tasks.c.looking_until != 0)
+_RELEASE: Final = update(tasks).where(*_THIS_TASK, tasks.c.looking_until != 0)
 
 
 def acquire_poll(
@@ -163,8 +163,8 @@ def acquire_poll(
     lease: float,
 ) -> bool:
     known = math.inf if seen_at is None else seen_at
-    taken = connection.execute(
-        _TAKE,
+    acquired = connection.execute(
+        _ACQUIRE,
         {
             "whose": owner,
             "which": task_id,
@@ -174,16 +174,20 @@ def acquire_poll(
             "looking_until": now + lease,
         },
     )
-    if taken.rowcount == 1:
+    if acquired.rowcount == 1:
         return True
-    return connection.execute(_SEEN, {"owner": owner, "task_id": task_id}).first() is None
+    return connection.execute(_SNAPSHOT, {"owner": owner, "task_id": task_id}).first() is None
 
 
 def release_poll(connection: Connection, owner: str, task_id: str) -> None:
-    connection.execute(_END, {"whose": owner, "which": task_id, "looking_until": 0.0})
+    connection.execute(_RELEASE, {"whose": owner, "which": task_id, "looking_until": 0.0})
 
 
-# --- over many ------------------------------------------------------------------------------
+# --- many tasks -----------------------------------------------------------------------------
+
+
+_RUNS_READ: Final = 3
+"""Settled tasks read for each run wanted: the duration of some is unknown."""
 
 
 def past_runs(connection: Connection, owner: str, *, n: int | None, limit: int) -> list[float]:
@@ -198,16 +202,12 @@ def _runs(connection: Connection, owner: str, n: int | None, limit: int) -> Iter
         select(tasks, intents.c.sent_at)
         .join(intents, MADE_BY)
         .where(*mine, tasks.c.settled_at.is_not(None))
-        .order_by(intents.c.created_at.desc())  # as an index has it: no sorting of a month
+        .order_by(intents.c.created_at.desc())  # as in an index: nothing to sort
         .limit(limit * _RUNS_READ)
     )
     for row in rows:
         if (run := run_duration(row.sent_at, snapshot_of(row))) is not None:
             yield run
-
-
-_RUNS_READ: Final = 3
-"""How many settled tasks are read for each run wanted: not of all is it known what they took."""
 
 
 def orphaned(

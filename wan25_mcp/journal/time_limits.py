@@ -1,10 +1,11 @@
-"""A database server that does not answer: how long it is waited for, and that it is not asked again
-at once. Synchronous; for connections over a network, which a file has not.
+"""Time limits for a database server that does not answer. Synchronous.
 
-A driver waits without an end for a server that was stopped (SIGSTOP, a dead link). So whatever a
-connection is used for has a time limit, after which its socket is shut: the wait then fails like
-any broken connection. While a server does not answer, one transaction at a time tries it and all
-others fail at once, or each step of a call would wait anew.
+Not for SQLite: only connections over a network can hang.
+
+A driver waits forever for a server that was stopped (SIGSTOP, a dead link). So each use of a
+connection has a time limit, after which its socket is shut down and the wait fails like any broken
+connection. While a server does not answer, one transaction at a time tries it and all others fail
+immediately. Otherwise each step of a call would wait again.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from wan25_mcp.journal.records import JournalUnusable
 
 TIME_LIMIT: Final = 3.0
-"""Seconds a connection is used at a time. More than a step waits for others, less than the time in
-which `edit_image` answers."""
+"""Max seconds for one use of a connection: more than a step waits for other processes, less than
+the 4 seconds within which `edit_image` answers."""
 
 PAUSE_SECONDS: Final = 2.0
-"""After a server did not answer, it is not tried again sooner."""
+"""Seconds after which a server that did not answer is tried again."""
 
 
-class Silent(JournalUnusable):
+class Unresponsive(JournalUnusable):
     """The database server does not answer."""
 
     def __init__(self) -> None:
@@ -38,11 +39,11 @@ class Silent(JournalUnusable):
 
 
 class TimeLimit:
-    """Shuts the socket of a connection that is used for longer than `seconds`."""
+    """Shuts down the socket of a connection that is in use for longer than `seconds`."""
 
     def __init__(self, connection: Any, seconds: float) -> None:
-        # A number of our own for the socket: the connection's may be closed and given to another.
-        # Made by the socket module: on Windows a socket is no file descriptor.
+        # A duplicate: the connection's own descriptor may be closed and reused for another file.
+        # Made by the socket module, since on Windows a socket is not a file descriptor.
         self._socket = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         self.has_passed = False
         self._timer = threading.Timer(seconds, self._pass)
@@ -51,29 +52,29 @@ class TimeLimit:
 
     def _pass(self) -> None:
         self.has_passed = True
-        with suppress(OSError):  # closed by now
+        with suppress(OSError):  # already closed
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """The connection is not in use any more."""
+        """Call when the connection is no longer in use."""
         self._timer.cancel()
         self._timer.join()
         self._socket.close()
 
 
 def limit_times(engine: Engine, seconds: float = TIME_LIMIT) -> None:
-    """Limit how long each connection of a server is used at a time."""
+    """Limit the time of each use of the engine's connections."""
 
     def begin(connection: Any, record: Any, _proxy: Any) -> None:
         limit = record.record_info["limit"] = TimeLimit(connection, seconds)
-        try:  # the pool may have kept it for hours
+        try:  # it may be broken: the pool may have kept it for hours
             connection.execute("SELECT 1")
             connection.rollback()
-        except Exception:  # noqa: BLE001  whatever is wrong with it, another is needed
+        except Exception:  # noqa: BLE001  whatever the cause, a new connection is needed
             limit.end()
-            if limit.has_passed:  # a new connection would only wait for the same server
-                raise Silent from None
-            raise InvalidatePoolError from None  # the pool connects anew
+            if limit.has_passed:  # a new connection would wait for the same server
+                raise Unresponsive from None
+            raise InvalidatePoolError from None  # the pool opens a new connection
 
     def end(_connection: Any, record: Any) -> None:
         if (limit := record.record_info.pop("limit", None)) is not None:
@@ -83,56 +84,56 @@ def limit_times(engine: Engine, seconds: float = TIME_LIMIT) -> None:
     event.listen(engine, "checkin", end)
 
 
-def _is_silence(error: Exception, seconds: float) -> bool:
-    """Whether a transaction that took so long failed because the server did not answer."""
+def _is_unresponsive(error: Exception, seconds: float) -> bool:
+    """Whether a transaction failed, after `seconds`, because the server did not answer."""
     origin = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(origin, Silent) or type(origin).__name__ == "ConnectionTimeout":
+    if isinstance(origin, Unresponsive) or type(origin).__name__ == "ConnectionTimeout":
         return True
     is_broken = isinstance(error, DBAPIError) and error.connection_invalidated
     return is_broken and seconds >= TIME_LIMIT
 
 
-class Gate:
+class CircuitBreaker:
     """Lets one transaction at a time through to a server that did not answer."""
 
     def __init__(self) -> None:
-        self._is_silent = False
+        self._is_open = False
         self._next_try = 0.0
         self._answered_at = -math.inf
         self._lock = threading.Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """The block is one transaction.
+        """Guard one transaction.
 
         Raises:
-            Silent: The server does not answer, or did not a moment ago.
+            Unresponsive: The server does not answer, or did not within the last seconds.
         """
         began = self._enter()
         try:
             yield
         except Exception as error:
-            if _is_silence(error, time.monotonic() - began):
-                self._was_silent(began)
-                raise Silent from error
+            if _is_unresponsive(error, time.monotonic() - began):
+                self._trip(began)
+                raise Unresponsive from error
             self._answered()
             raise
         self._answered()
 
     def _answered(self) -> None:
         with self._lock:
-            self._is_silent, self._answered_at = False, time.monotonic()
+            self._is_open, self._answered_at = False, time.monotonic()
 
-    def _was_silent(self, began: float) -> None:
+    def _trip(self, began: float) -> None:
         with self._lock:
-            if self._answered_at < began:  # no other transaction knows better
-                self._is_silent = True
+            if self._answered_at < began:  # else another transaction got an answer since
+                self._is_open = True
                 self._next_try = time.monotonic() + PAUSE_SECONDS
 
     def _enter(self) -> float:
         with self._lock:
             now = time.monotonic()
-            if self._is_silent and now < self._next_try:
-                raise Silent
+            if self._is_open and now < self._next_try:
+                raise Unresponsive
             self._next_try = now + TIME_LIMIT  # while this one tries, the others fail
             return now

@@ -18,16 +18,9 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import Snapshot
+from wan25_mcp.polling.due import due_at, pauses_for
 from wan25_mcp.polling.queue import DueQueue
-from wan25_mcp.polling.schedule import (
-    CALLBACK_EXPECTED,
-    NOBODY_WAITS,
-    SOMEBODY_WAITS,
-    Estimate,
-    Pauses,
-    next_poll,
-    pause_after_failure,
-)
+from wan25_mcp.polling.schedule import Estimate, pause_after_failure
 from wan25_mcp.polling.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -48,17 +41,8 @@ _WAKE_GAP: Final = 2.0
 _LONGEST_WAKE_GAP: Final = 60.0
 """Seconds between polls because of callbacks; each untrue callback doubles it."""
 
-_MAX_MISSED_CALLBACKS: Final = 2
-"""After this many callbacks in a row did not come, tasks are polled as if there were none."""
-
 _KEPT_SECONDS: Final = 600.0
 """How long a watch is kept after the last interest in it."""
-
-_FIRST_REFUSED_PAUSE: Final = 60.0
-_LONGEST_REFUSED_PAUSE: Final = 900.0
-"""Seconds after which a followed task is polled again although the provider refused to show it: a
-key is renewed, a gateway recovers, and the image's links may still be valid."""
-_REFUSED_JITTER: Final = 0.06
 
 _MAX_WAIT_ASKED: Final = 900.0
 """Cap on Retry-After for polls, in seconds: one bad header must not outlast the links."""
@@ -153,7 +137,7 @@ class Poller:
 
     def follow(self, watch: Watch, *, at_once: bool = False) -> None:
         """Poll a task now and then until it is settled, even while nobody waits."""
-        if not watch.is_followed and not watch.is_settled and not _never_existed(watch):
+        if not watch.is_followed and not watch.is_settled and not watch.never_existed:
             watch.is_followed = True
             self._schedule(watch)
             if at_once and not watch.is_polling and not watch.over:
@@ -305,7 +289,7 @@ class Poller:
         watch.refusals += 1
         watch.is_urgent = False
         is_young = watch.age < _LONGEST_FOLLOWED
-        watch.is_followed = watch.is_followed and is_young and not _never_existed(watch)
+        watch.is_followed = watch.is_followed and is_young and not watch.never_existed
         watch.is_polling = False
         self._schedule(watch)
 
@@ -314,47 +298,13 @@ class Poller:
     def _schedule(self, watch: Watch) -> None:
         if watch.is_polling:
             return  # its result will decide
-        when = self._due_at(watch) if watch.is_of_interest else math.inf
+        when = math.inf
+        if watch.is_of_interest:
+            pauses = pauses_for(watch, self._missed_callbacks)
+            when = due_at(watch, pauses, self._random())
         self._queue.put(watch, max(when, watch.reserved_at))
-
-    def _due_at(self, watch: Watch) -> float:
-        now = anyio.current_time()
-        if watch.is_urgent:
-            return max(watch.woken_at, watch.not_before if watch.failures else watch.woken_at)
-        if watch.over:
-            again = watch.refused_at + _pause_after_refusal(watch.refusals, self._random())
-            return max(now, again, watch.not_before if watch.failures else now)
-        if watch.snapshot is None:
-            return max(now, watch.not_before) if watch.failures else now
-        age = next_poll(
-            (now - watch.began) * watch.speed,
-            watch.expected,
-            watch.polled,
-            pauses=self._pauses(watch),
-            not_before=(watch.not_before - watch.began) * watch.speed if watch.failures else 0.0,
-            random=self._random(),
-        )
-        return max(watch.began + age / watch.speed, now)
-
-    def _pauses(self, watch: Watch) -> Pauses:
-        if not watch.waiters:
-            return NOBODY_WAITS
-        if watch.is_called_back and self._missed_callbacks < _MAX_MISSED_CALLBACKS:
-            return CALLBACK_EXPECTED
-        return SOMEBODY_WAITS
 
 
 def _may_exist(watch: Watch) -> bool:
     """Whether a task that the provider does not know now is one that it knew before."""
     return watch.snapshot is not None and watch.failures < _NOT_FOUND_TRIES - 1
-
-
-def _never_existed(watch: Watch) -> bool:
-    """Whether the provider does not know it, and never did as far as known here."""
-    is_unknown = watch.failure is not None and watch.failure.code == "not_found"
-    return is_unknown and watch.snapshot is None
-
-
-def _pause_after_refusal(refusals: int, random: float) -> float:
-    pause = math.ldexp(_FIRST_REFUSED_PAUSE, min(refusals, 10) - 1)
-    return min(pause, _LONGEST_REFUSED_PAUSE) * (1 + _REFUSED_JITTER * random)

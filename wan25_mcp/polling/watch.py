@@ -89,6 +89,12 @@ class Watch:
         return self.snapshot is not None and is_settled(self.snapshot.task.status)
 
     @property
+    def never_existed(self) -> bool:
+        """Whether the provider does not know it, and never did as far as known here."""
+        is_unknown = self.failure is not None and self.failure.code == "not_found"
+        return is_unknown and self.snapshot is None
+
+    @property
     def age(self) -> float:
         """Seconds since the task began."""
         return max(anyio.current_time() - self.began, 0.0)
