@@ -53,7 +53,7 @@ MODULE_LINES: Final = 300
 FUNCTION_LINES: Final = 30
 PARAMETERS: Final = 7
 LONG_MODULES: Final[set[str]] = set()
-LONG_FUNCTIONS: Final = {}
+LONG_FUNCTIONS: Final[set[str]] = set()
 MANY_PARAMETERS: Final[set[str]] = set()
 
 SPEAK_MCP: Final = {"server", "hosting", "cli"}

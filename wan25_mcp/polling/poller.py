@@ -37,10 +37,6 @@ _ELSEWHERE_PAUSE: Final = 1.0
 _UNEXPECTED_PAUSE: Final = 5.0
 """Seconds until polling goes on after an unexpected exception."""
 
-_WAKE_GAP: Final = 2.0
-_LONGEST_WAKE_GAP: Final = 60.0
-"""Seconds between polls because of callbacks; each untrue callback doubles it."""
-
 _KEPT_SECONDS: Final = 600.0
 """How long a watch is kept after the last interest in it."""
 
@@ -202,14 +198,9 @@ class Poller:
     def wake(self, watch: Watch) -> None:
         """A callback says that a task is settled: poll it now, unless the last one was just now."""
         self._missed_callbacks = 0
-        if watch.is_settled or watch.is_urgent:
-            return
-        now = anyio.current_time()
-        gap = min(_WAKE_GAP * math.ldexp(1.0, min(watch.wakes, 10) - 1), _LONGEST_WAKE_GAP)
-        watch.woken_at = max(now, watch.woken_at + gap)
-        watch.wakes += 1
-        watch.is_urgent = True
-        self._schedule(watch)
+        if not watch.is_settled and not watch.is_urgent:
+            watch.wake()
+            self._schedule(watch)
 
     # --- polls ------------------------------------------------------------------------------
 
@@ -230,7 +221,9 @@ class Poller:
         except (ReadFailed, Unreachable) as error:
             self._failed(watch, error, anyway=anyway)
         except Wan25Error as error:
-            if error.code == "not_found" and _may_exist(watch):
+            # A task that was seen before is not believed to be gone at once.
+            is_doubted = watch.snapshot is not None and watch.failures < _NOT_FOUND_TRIES - 1
+            if error.code == "not_found" and is_doubted:
                 self._failed(watch, error, anyway=anyway)
             else:
                 self._refused(watch, error)
@@ -303,8 +296,3 @@ class Poller:
             pauses = pauses_for(watch, self._missed_callbacks)
             when = due_at(watch, pauses, self._random())
         self._queue.put(watch, max(when, watch.reserved_at))
-
-
-def _may_exist(watch: Watch) -> bool:
-    """Whether a task that the provider does not know now is one that it knew before."""
-    return watch.snapshot is not None and watch.failures < _NOT_FOUND_TRIES - 1

@@ -16,6 +16,10 @@ from wan25_mcp.provider.statuses import is_settled
 _MIN_AGE: Final = 1.0
 """What is known of a younger task is the answer to its submit, not a poll."""
 
+_WAKE_GAP: Final = 2.0
+_LONGEST_WAKE_GAP: Final = 60.0
+"""Seconds between polls because of callbacks; each untrue callback doubles it."""
+
 
 @dataclass(slots=True, eq=False)
 class Watch:
@@ -107,6 +111,14 @@ class Watch:
         """Wake all who wait for a change."""
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
+
+    def wake(self) -> None:
+        """Make the next poll urgent, because of a callback."""
+        now = anyio.current_time()
+        gap = min(_WAKE_GAP * math.ldexp(1.0, min(self.wakes, 10) - 1), _LONGEST_WAKE_GAP)
+        self.woken_at = max(now, self.woken_at + gap)
+        self.wakes += 1
+        self.is_urgent = True
 
     def update(self, snapshot: Snapshot, *, ago: float = 0.0) -> None:
         """Take over a snapshot that is `ago` seconds old."""
