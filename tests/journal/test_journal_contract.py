@@ -38,6 +38,7 @@ from wan25_mcp.journal import (
 from wan25_mcp.journal import intents as sql_steps
 from wan25_mcp.journal.engine import reason
 from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 
 pytestmark = pytest.mark.anyio
@@ -1493,6 +1494,31 @@ async def test_a_journal_of_this_version_is_opened_with_all_it_holds(
     journal.close()
     assert await found(journal) == intent(stage="accepted", task_id="task-1")
     assert execute(place, "SELECT version FROM wan25_version") == [(schema.VERSION,)]
+
+
+async def test_a_journal_of_before_the_model_was_noted_is_of_the_one_model_there_was(
+    journal: SqlJournal, place: Place
+) -> None:
+    await accepted(journal)
+    journal.close()
+    execute(place, "ALTER TABLE wan25_account_intents DROP COLUMN model")
+    execute(place, "UPDATE wan25_version SET version = 5")
+    assert await found(journal) == intent(stage="accepted", task_id="task-1")
+    assert not (await claim(journal, replace(ask("edit-2", "b"), model="another"))).deduplicated
+    assert (await found(journal, "edit-2") or intent()).model == "another"
+    assert execute(place, "SELECT max(version) FROM wan25_version") == [(schema.VERSION,)]
+
+
+async def test_each_model_has_its_own_price_and_its_own_run_times(journal: SqlJournal) -> None:
+    await accepted(journal)
+    links, usage = ["https://cdn.example/1"], {"credits_used": 4.0}
+    await journal.record("me", task("processing"), now=T0 + 38)
+    await journal.record("me", task("completed", results=links, usage=usage), now=T0 + 40)
+    priced = await claim(journal, ask("edit-2", "b"), now=T0 + 50)
+    other = await claim(journal, replace(ask("edit-3", "c"), model="another"), now=T0 + 50)
+    assert (priced.intent.credits, other.intent.credits) == (4.0, 1.5)
+    assert len(await journal.past_runs("me", model=MODEL)) == 1
+    assert list(await journal.past_runs("me", model="another")) == []
 
 
 VERSION_1: Final = """

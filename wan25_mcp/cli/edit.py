@@ -42,7 +42,7 @@ async def edit_and_save(
             trusted = (await editor.connection()).trusted
         given = arguments.read(EditArguments, {**wanted, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
-        wish = given.wish(await editor.read_images(given.image_urls))
+        wish = given.wish(await editor.read_images(given.image_urls, given.model))
         if local := [image.name for image in wish.images if not isinstance(image, str)]:
             say(f"Uploading {' and '.join(local)}")
         return await _finish(editor, await _start(editor, wish, force_new=force_new))

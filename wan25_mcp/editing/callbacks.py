@@ -22,7 +22,7 @@ from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import DegradedJournal, Intent
 from wan25_mcp.polling.schedule import pause_after_failure
 from wan25_mcp.polling.shared_poller import SharedPoller
-from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.protocol import Provider
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Callbacks:
 
     def __init__(
         self,
-        client: Client,
+        client: Provider,
         journal: DegradedJournal,
         poller: SharedPoller,
         submitted: Callable[[str], Awaitable[Intent | None]],

@@ -26,6 +26,7 @@ from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled
 from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
 from wan25_mcp.journal import Intent, JournalUnusable
+from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
 
 if TYPE_CHECKING:
@@ -59,29 +60,26 @@ class Editor:
         self._options = options
         self._account: OpenAccount | None = None
         self._awake = False
-        self._used = anyio.Event()
 
     @property
     def is_emulator(self) -> bool:
         """Whether the provider is an emulator."""
         return self._options.is_emulator
 
-    async def in_use(self) -> None:
-        """Return when the editor was first asked for something that needs the provider."""
-        await self._used.wait()
-
     async def connection(self) -> Connection:
         """The way to the provider, opened when first needed."""
         return (await self._opened()).connection
 
-    async def read_images(self, sources: Sequence[str]) -> tuple[str | Local, ...]:
+    async def read_images(
+        self, sources: Sequence[str], model: ModelName = MODEL
+    ) -> tuple[str | Local, ...]:
         """What a caller named as images: links as they are, local images as they were found.
 
         Raises:
             InvalidRequest: An image cannot be read; nothing was uploaded or sent.
             Wan25Error: Too many images inside calls are held already.
         """
-        return await self._preparer.read(sources)
+        return await self._preparer.read(sources, model)
 
     async def edit(
         self,
@@ -242,7 +240,6 @@ class Editor:
     async def _opened(self) -> OpenAccount:
         if self._account is None:
             self._account = await self._open_account()
-            self._used.set()
         return self._account
 
 

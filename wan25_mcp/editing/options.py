@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from wan25_mcp.editing.account import Account
 from wan25_mcp.journal import Journal
-from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.protocol import Provider
 
 if TYPE_CHECKING:
     import httpx2
@@ -35,7 +35,7 @@ class Connection:
         address: Where the API is, as `url_safety.same_address` writes it.
     """
 
-    client: Client
+    client: Provider
     key: str
     trusted: frozenset[str] = frozenset()
     publisher: Publisher | None = None

@@ -75,6 +75,7 @@ class Start:
                 holder=account.holder,
                 callback=self._callback.digest if self._callback else None,
                 address=account.connection.address,
+                model=wanted.model,
             ),
             now=self._options.clock(),
             window=0.0 if force_new else self._options.duplicate_window,

@@ -27,8 +27,8 @@ from wan25_mcp.journal import (
     observe,
 )
 from wan25_mcp.provider.charging import MOST_RESENDS
-from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import EditRequest
+from wan25_mcp.provider.protocol import Provider
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Submitter:
 
     def __init__(
         self,
-        client: Client,
+        client: Provider,
         degraded: DegradedJournal,
         shared: Shared,
         accepted: Callable[[Intent, Snapshot], None],

@@ -82,6 +82,7 @@ def _make(
         prompt=request.prompt.replace("\0", " "),  # which PostgreSQL cannot store
         credits=reserved,
         callback=request.callback,
+        model=request.model,
     )
     values = {
         **asdict(intent),

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal.protocol import Journal
 from wan25_mcp.journal.records import Intent, JournalUnusable, Snapshot, mixed_up, observe
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.statuses import is_settled
 
@@ -187,8 +188,12 @@ class DegradedJournal:
         except JournalUnusable as error:
             logger.error("%s", error.state)  # noqa: TRY400  the sentence is enough
 
-    async def past_runs(self, *, n: int | None = None, limit: int = 100) -> Sequence[float]:
-        return await self._ask((), lambda owner: self._journal.past_runs(owner, n=n, limit=limit))
+    async def past_runs(
+        self, *, n: int | None = None, model: str = MODEL, limit: int = 100
+    ) -> Sequence[float]:
+        return await self._ask(
+            (), lambda owner: self._journal.past_runs(owner, n=n, model=model, limit=limit)
+        )
 
     async def orphaned(
         self, *, now: float, unseen_for: float, address: str | None = None

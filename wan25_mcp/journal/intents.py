@@ -41,6 +41,7 @@ from wan25_mcp.journal.records import (
 from wan25_mcp.journal.schema import MADE_BY, NOBODY, files, intents, tasks, unsaved, uploads
 from wan25_mcp.journal.stages import ABANDONED, before
 from wan25_mcp.journal.tasks import record, settle_credits, snapshot_of
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 
 KEPT_FOR: Final = 30 * DAY
@@ -215,6 +216,7 @@ def intent_of(row: Row[Any]) -> Intent:
         task_id=row.task_id,
         error=error_from_json(json.loads(row.error)) if row.error else None,
         callback=row.callback,
+        model=row.model or MODEL,
     )
 
 

@@ -17,6 +17,7 @@ from wan25_mcp.journal.records import (
     Upload,
     Withheld,
 )
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 
 
@@ -142,9 +143,9 @@ class Journal(Protocol):
         ...
 
     async def past_runs(
-        self, owner: str, *, n: int | None = None, limit: int = 100
+        self, owner: str, *, n: int | None = None, model: str = MODEL, limit: int = 100
     ) -> Sequence[float]:
-        """Durations in seconds of an owner's settled tasks, the latest submit first.
+        """Durations in seconds of an owner's settled tasks of a model, the latest submit first.
 
         Includes failed tasks; leaves out those whose end is not known closely.
 

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal
 from wan25_mcp import errors
 from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.provider.models import LINK_LIFE_SECONDS, Task
+from wan25_mcp.provider.catalogue import MODEL, model_named
+from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.statuses import is_settled
 
 Stage = Literal["intent", "sending", "accepted", "refused", "unknown"]
@@ -54,6 +55,7 @@ class ClaimRequest:
         holder: The process that would send the submit.
         callback: SHA-256, in hex, of the secret in this submit's callback address.
         address: Address of the API.
+        model: The name of the model.
     """
 
     handle: str
@@ -64,6 +66,7 @@ class ClaimRequest:
     holder: str
     callback: str | None = None
     address: str | None = None
+    model: str = MODEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ class Intent:
             and reserved credits, in the end the credits used.
         task_id: The provider's id, once accepted.
         error: Why there is no task, once refused or unknown.
-        callback: As in `ClaimRequest`.
+        callback, model: As in `ClaimRequest`.
     """
 
     handle: str
@@ -88,6 +91,7 @@ class Intent:
     task_id: str | None = None
     error: Wan25Error | None = None
     callback: str | None = None
+    model: str = MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +209,7 @@ def expires_at(snapshot: Snapshot) -> float:
     task, latest = snapshot.task, snapshot.settled_at or snapshot.seen_at
     reported = task.created + task.duration if task.created and task.duration else None
     completed = max(filter(None, (reported, snapshot.unfinished_at, task.created)), default=latest)
-    return min(completed, latest) + LINK_LIFE_SECONDS
+    return min(completed, latest) + model_named(task.model).link_life_seconds
 
 
 _MAX_UNCERTAINTY: Final = 0.2

@@ -32,8 +32,9 @@ from sqlalchemy import (
 from sqlalchemy import table as older_table
 
 from wan25_mcp.journal.records import JournalUnusable
+from wan25_mcp.provider.catalogue import MODEL
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 NOBODY: Final = ""
 """Owner of tasks without an intent in journals of older versions. No account has this name."""
@@ -60,6 +61,7 @@ intents: Final = Table(
     Column("task_id", String(255)),
     Column("error", Text),
     Column("callback", String(64)),
+    Column("model", String(64)),  # null in rows of versions before 6, which knew one
     Column("address", Text),  # of the API; unknown for edits of versions before 4
     UniqueConstraint("owner", "task_id"),
     Index("wan25_account_intents_task", "task_id"),
@@ -97,6 +99,12 @@ tasks: Final = Table(
     Index("wan25_account_tasks_expiring", "owner", "expires_at"),
     Index("wan25_account_tasks_seen", "owner", "seen_at", "task_id"),
 )
+
+
+def is_of_model(model: Any) -> ColumnElement[bool]:
+    """Whether an intent was sent to a model."""
+    found: ColumnElement[bool] = func.coalesce(intents.c.model, MODEL) == model
+    return found
 
 
 def is_at(address: Any) -> ColumnElement[bool]:
@@ -159,8 +167,16 @@ def migrate(connection: Connection) -> None:
         )
     if found != VERSION:
         metadata.create_all(connection)
+        _add_missing_columns(connection)
         _move_older_tables(connection)
         connection.execute(insert(versions).values(version=VERSION))
+
+
+def _add_missing_columns(connection: Connection) -> None:
+    known = {described["name"] for described in inspect(connection).get_columns(intents.name)}
+    for added in (one for one in intents.c if one.name not in known):
+        kind = added.type.compile(connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {intents.name} ADD COLUMN {added.name} {kind}")
 
 
 def _move_older_tables(connection: Connection) -> None:

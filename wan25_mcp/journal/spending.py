@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
 from wan25_mcp.journal.records import DAY, Allowance, ClaimRequest, Withheld
-from wan25_mcp.journal.schema import MADE_BY, intents, is_at, tasks
+from wan25_mcp.journal.schema import MADE_BY, intents, is_at, is_of_model, tasks
 
 _OVERDUE: Final = 3600.0
 """Seconds after which an unsettled task no longer counts as in flight: some never settle."""
@@ -40,7 +40,11 @@ _UNPRICED: Final = (
 )
 _LATEST_PRICE: Final = (
     select(intents.c.price)
-    .where(intents.c.owner == bindparam("owner"), intents.c.price > 0)
+    .where(
+        intents.c.owner == bindparam("owner"),
+        is_of_model(bindparam("model")),
+        intents.c.price > 0,
+    )
     .order_by(intents.c.created_at.desc())
     .limit(1)
 )
@@ -65,7 +69,7 @@ def reserve(
         Withheld: The allowance has no room for it.
     """
     _check_in_flight(connection, request, allowance, now)
-    reported = _price(connection, request.owner)
+    reported = _price(connection, request)
     needed = (reported or allowance.credits_per_image) * request.n
     _check_credits(connection, request.owner, allowance, needed, now)
     if reported is None:
@@ -88,14 +92,14 @@ def _check_in_flight(
         )
 
 
-def _price(connection: Connection, owner: str) -> float | None:
-    """Credits per image, as the provider last reported them; None if it never did.
+def _price(connection: Connection, request: ClaimRequest) -> float | None:
+    """Credits per image of the model, as the provider last reported them; None if it never did.
 
     The provider may reserve less for a running edit than it charges in the end, so this is the
     larger of the latest reported price and the latest charged price.
     """
     known = (
-        connection.execute(latest, {"owner": owner}).scalar()
+        connection.execute(latest, {"owner": request.owner, "model": request.model}).scalar()
         for latest in (_LATEST_PRICE, _LATEST_CHARGED)
     )
     return max(filter(None, known), default=None)

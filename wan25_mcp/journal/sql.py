@@ -32,6 +32,7 @@ from wan25_mcp.journal.records import (
     Withheld,
 )
 from wan25_mcp.journal.transactions import Transactions
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.statuses import is_settled
 
@@ -145,10 +146,10 @@ class SqlJournal(Transactions):
         return await self._read({}, lambda db: tasks.seen_since(db, current(db, owner), since))
 
     async def past_runs(
-        self, owner: str, *, n: int | None = None, limit: int = 100
+        self, owner: str, *, n: int | None = None, model: str = MODEL, limit: int = 100
     ) -> Sequence[float]:
         return await self._read(
-            [], lambda db: tasks.past_runs(db, current(db, owner), n=n, limit=limit)
+            [], lambda db: tasks.past_runs(db, current(db, owner), n=n, model=model, limit=limit)
         )
 
     async def orphaned(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import islice
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from wan25_mcp.journal.records import (
     observe,
     run_duration,
 )
-from wan25_mcp.journal.schema import MADE_BY, intents, is_at, tasks
+from wan25_mcp.journal.schema import MADE_BY, intents, is_at, is_of_model, tasks
 from wan25_mcp.provider.models import Task, Usage
 from wan25_mcp.provider.statuses import is_settled
 
@@ -190,12 +190,10 @@ _RUNS_READ: Final = 3
 """Settled tasks read for each run wanted: the duration of some is unknown."""
 
 
-def past_runs(connection: Connection, owner: str, *, n: int | None, limit: int) -> list[float]:
-    return list(islice(_runs(connection, owner, n, limit), limit))
-
-
-def _runs(connection: Connection, owner: str, n: int | None, limit: int) -> Iterator[float]:
-    mine = [intents.c.owner == owner, intents.c.sent_at.is_not(None)]
+def past_runs(
+    connection: Connection, owner: str, *, n: int | None, model: str, limit: int
+) -> list[float]:
+    mine = [intents.c.owner == owner, intents.c.sent_at.is_not(None), is_of_model(model)]
     if n is not None:
         mine.append(intents.c.n == n)
     rows = connection.execute(
@@ -205,9 +203,8 @@ def _runs(connection: Connection, owner: str, n: int | None, limit: int) -> Iter
         .order_by(intents.c.created_at.desc())  # as in an index: nothing to sort
         .limit(limit * _RUNS_READ)
     )
-    for row in rows:
-        if (run := run_duration(row.sent_at, snapshot_of(row))) is not None:
-            yield run
+    runs = (run_duration(row.sent_at, snapshot_of(row)) for row in rows)
+    return list(islice((run for run in runs if run is not None), limit))
 
 
 def orphaned(

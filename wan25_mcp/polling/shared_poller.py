@@ -23,8 +23,9 @@ from wan25_mcp.journal import DegradedJournal, Intent, Snapshot
 from wan25_mcp.polling.poller import Poller
 from wan25_mcp.polling.schedule import ESTIMATED_TIME, Estimate, estimate
 from wan25_mcp.polling.watch import Watch
-from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
+from wan25_mcp.provider.protocol import Provider
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class SharedPoller:
 
     def __init__(
         self,
-        client: Client,
+        client: Provider,
         journal: DegradedJournal,
         options: PollingOptions,
         settled: Callable[[Watch], None],
@@ -92,7 +93,7 @@ class SharedPoller:
             self._read, options.tasks, options.slots, random=options.random, settled=settled
         )
         self._is_emulator = options.is_emulator
-        self._past: dict[int | None, _Past] = {}
+        self._past: dict[tuple[int | None, str], _Past] = {}
         self._waited_for = anyio.Event()
 
     async def run(self) -> None:
@@ -176,14 +177,17 @@ class SharedPoller:
         return ESTIMATED_TIME / estimated if estimated else 1.0
 
     async def _past_runs(self, intent: Intent | None) -> _Past:
-        """Runs that made as many images; for a task without an intent, of any number."""
-        n, now = intent.n if intent else None, anyio.current_time()
-        past = self._past.get(n)
+        """Runs of the same model with as many images; without an intent, with any number."""
+        kind = (intent.n, intent.model) if intent else (None, MODEL)
+        now = anyio.current_time()
+        past = self._past.get(kind)
         if past is not None and now - past.read_at <= _PAST_RUNS_FRESH:
             return past
         if past is not None:
             past.read_at = now  # one call reads it; others meanwhile use the earlier one
-        past = self._past[n] = _Past(tuple(await self._journal.past_runs(n=n)), now)
+        n, model = kind
+        runs = await self._journal.past_runs(n=n, model=model)
+        past = self._past[kind] = _Past(tuple(runs), now)
         return past
 
     # --- polls ------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from wan25_mcp import url_safety
-from wan25_mcp.provider.catalogue import DEFAULT, MODEL, MODELS, ModelName
+from wan25_mcp.provider.catalogue import MODEL, MODELS, ModelName
 from wan25_mcp.provider.statuses import Status, read_status
 from wan25_mcp.redaction import Redactor, one_line
 
@@ -35,7 +35,6 @@ from wan25_mcp.redaction import Redactor, one_line
 MAX_PROMPT_CHARACTERS: Final = max(model.max_prompt_characters for model in MODELS.values())
 MAX_IMAGES_IN: Final = max(model.max_images_in for model in MODELS.values())
 MAX_IMAGES_OUT: Final = max(model.max_images_out for model in MODELS.values())
-LINK_LIFE_SECONDS: Final = DEFAULT.link_life_seconds
 MAX_CALLBACK_CHARACTERS: Final = 2048
 MAX_LINK_CHARACTERS: Final = 8192
 

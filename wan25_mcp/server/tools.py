@@ -160,7 +160,7 @@ class Tools:
         until = anyio.current_time() + EDIT_PATIENCE
         trusted = (await self._editor.connection()).trusted
         asked = arguments.read(EditArguments, given, trusted=trusted)
-        images = await self._editor.read_images(asked.image_urls)
+        images = await self._editor.read_images(asked.image_urls, asked.model)
         edit = await self._editor.edit(asked.wish(images), force_new=asked.force_new)
         return edit, await self._previews.of(edit, context, until=until)
 
