@@ -2012,6 +2012,7 @@ def test_an_intent_keeps_no_key_and_no_more_than_it_says(place: Place) -> None:
         "handle": "edit-1",
         "owner": "me",
         "fingerprint": fingerprint({"prompt": "night"}),
+        "model": MODEL,
         "stage": "accepted",
         "created_at": T0,
         "sent_at": T0,
