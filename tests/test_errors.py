@@ -76,6 +76,26 @@ def test_every_code_that_is_raised_is_in_the_list() -> None:
     assert {code: where for code, where in _raised().items() if code not in CODES} == {}
 
 
+def _made() -> Iterator[tuple[str, str, str]]:
+    """Each error that the source makes by its class: the class, the code, and the file."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                for keyword in node.keywords:
+                    if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
+                        yield node.func.id, str(keyword.value.value), path.name
+
+
+def test_an_error_is_raised_as_the_class_that_the_journal_restores_it_by() -> None:
+    named = {kind.__name__: kind for kind in records._CLASSES.values()}
+    wrong = {
+        (name, code, where)
+        for name, code, where in _made()
+        if name in named and records._CLASSES.get(CODES[code].kind) is not named[name]
+    }
+    assert wrong == set()
+
+
 def test_every_code_in_the_list_is_raised() -> None:
     by_the_provider = {code for code, _ in STATUSES.values()} | {row.code for row in TASK_ROWS}
     assert set(CODES) - set(_raised()) - by_the_provider - {"refused"} == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wan25_mcp import settings as settings_module
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.settings import DEFAULT_BASE_URL, SETTINGS, Settings, nearest
 
@@ -273,3 +275,16 @@ def test_unknown_names_are_kept_to_be_reported() -> None:
 )
 def test_the_nearest_real_name_is_found(name: str, meant: str | None) -> None:
     assert nearest(name) == meant
+
+
+def test_every_setting_is_used() -> None:
+    """Its attribute is read somewhere: a setting that nothing reads does nothing."""
+    package = Path(settings_module.__file__).parent
+    read = {
+        node.attr
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    unused = {field.name for field in fields(Settings) if field.name not in read}
+    assert unused == {"key_file"}  # its content becomes `key`

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from tests.stage import KEY, names_in, open_stage, request
-from wan25_mcp import Settings, open_configured_editor
+from tests.stage import KEY, PICTURE, names_in, open_stage, request
+from wan25_mcp import Account, Settings, open_configured_editor, open_configured_engine
 from wan25_mcp.editing.editor import Editor
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.journal import Allowance
 from wan25_mcp.journal.sql import SqlJournal, inline
 
@@ -36,6 +38,30 @@ async def test_each_run_with_the_emulator_is_the_same_account(
         assert (await editor.connection()).address != before[1]
         [past] = await editor.recent()
         assert past.edit.task_id == made.task_id
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_each_key_is_an_account_of_the_emulator_which_never_gets_the_key(
+    tmp_path: Path,
+) -> None:
+    values = {"WAN25_EMULATOR": "1", "WAN25_DATA_DIR": str(tmp_path), "WAN25_SAVE": "off"}
+    async with open_configured_engine(Settings.from_mapping(values)) as engine:
+        keys = [SecretStr("annas-key"), SecretStr("bens-key")]
+        anna, ben = (engine.editor(Account(key=key, save=False)) for key in keys)
+        made = [await editor.edit(request(image_urls=[PICTURE])) for editor in (anna, ben)]
+        assert [edit.deduplicated for edit in made] == [False, False]
+        assert [past.edit.task_id for past in await ben.recent()] == [made[1].task_id]
+        clients: list[Any] = [(await editor.connection()).client for editor in (anna, ben)]
+        sent = [client._key.get_secret_value() for client in clients]
+        assert all(key.startswith("emulator-key-") and "s-key" not in key for key in sent)
+
+
+@pytest.mark.parametrize("wrong", [{"key": "in plain text"}, {"output_dir": "pictures"}])
+def test_an_account_that_cannot_work_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Account(**wrong)
+    assert next(iter(wrong)) in refused.value.fix
+    assert "plain text" not in str(refused.value)
 
 
 async def test_an_edit_of_an_emulator_that_has_ended_is_made_again(tmp_path: Path) -> None:

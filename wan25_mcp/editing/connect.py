@@ -39,9 +39,8 @@ from wan25_mcp.url_safety import origin_of, same_address
 EMULATOR_KEY: Final = "emulator-key"
 """Any key opens the emulator; this one says where it belongs."""
 
-_EMULATOR_KEY: Final = SecretStr(EMULATOR_KEY)
-_EMULATOR_ID: Final = "emulator"
-"""Stands for the key at every emulator: each has a port of its own, and all are one account."""
+_AT_ANY_EMULATOR: Final = "emulator"
+"""Takes the place of an emulator's address: each has a port of its own, and all are the same."""
 
 
 def connect_as(settings: Settings) -> Connect:
@@ -56,7 +55,8 @@ def connect_as(settings: Settings) -> Connect:
 def account_of(settings: Settings) -> Account:
     """The one account that the settings name."""
     return Account(
-        key=settings.key,
+        # A key in the environment does not matter to an emulator.
+        key=None if settings.emulator else settings.key,
         name=settings.account,
         allowance=Allowance(
             credit_limit=settings.credit_limit,
@@ -85,10 +85,12 @@ async def _api(settings: Settings, base_url: str) -> AsyncIterator[Connector]:
     async with open_http() as http, open_downloads() as downloads:
 
         def connector(account: Account) -> Connection:
-            key = _EMULATOR_KEY if settings.emulator else key_of(account, settings)
+            key, place = _key_for_emulator(account), _AT_ANY_EMULATOR
+            if not settings.emulator:
+                key, place = key_of(account, settings), base_url
             return Connection(
                 Client(http, base_url=base_url, key=key, secrets=settings.secrets),
-                _EMULATOR_ID if settings.emulator else key_id(base_url, key),
+                key_id(place, key),
                 frozenset(filter(None, origins)),
                 _publisher(settings, http, key),
                 downloads,
@@ -122,6 +124,13 @@ def key_id(base_url: str, key: SecretStr) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def _key_for_emulator(account: Account) -> SecretStr:
+    """Another key for each account, made up: real ones are not sent to an emulator."""
+    if account.key is None:
+        return SecretStr(EMULATOR_KEY)
+    return SecretStr(f"{EMULATOR_KEY}-{key_id(_AT_ANY_EMULATOR, account.key)}")
+
+
 def _emulator_at(settings: Settings, base_url: str) -> AbstractAsyncContextManager[Connector]:
     """An emulator: it has a file service of its own, at its origin."""
     its_own = replace(settings, files_url=origin_of(base_url), bucket_url=None)
@@ -132,11 +141,11 @@ def _emulator_at(settings: Settings, base_url: str) -> AbstractAsyncContextManag
 async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
     from wan25_mcp.emulator import Emulator, EmulatorOptions
 
-    # It calls back on this machine if it is to call back at all; links of callers are judged by us.
-    # Its task ids are like no other's: all emulators are one account of one journal.
     options = EmulatorOptions(
-        key=EMULATOR_KEY,
+        key=None,
+        # Task ids must differ: the journal keeps the tasks of all emulators.
         seed=secrets.randbits(32),
+        # Callbacks come to this machine. The links of callers are checked here, not there.
         allow_loopback=settings.callback_url is not None,
     )
     emulator = Emulator(options)
