@@ -371,7 +371,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "size": SECRET},
      f"Unknown argument size. Valid arguments: {FIELDS}."),
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "model": SECRET},
-     "model must be wan2.5-image-to-image, the only model supported."),
+     "model must be wan2.5-image-to-image."),
     ("get_task", {}, "task_id is required."),
     ("get_task", {"task_id": f"a/{SECRET}"},
      "task_id must be a task id as edit_image returned it."),
