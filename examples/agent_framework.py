@@ -3,10 +3,10 @@
     python -m venv framework && framework/bin/pip install 'langchain-mcp-adapters>=0.3,<0.4'
     framework/bin/python examples/agent_framework.py .venv/bin/wan25-mcp
 
-The framework brings another version of the MCP SDK, so it lives in an environment of its own; of
-this project it sees the command alone. Needs no key and no language model: the tools are called as
-an agent would call them. `get_tools` starts a server for each call, so this also shows that an edit
-outlives the server that started it, and that a repeated call is recognised by the next one.
+The framework brings another version of the MCP SDK, so it is installed in its own environment and
+uses only the command of this project. No key and no language model are needed: the script calls the
+tools as an agent would. `get_tools` starts a server for each call, so this also shows that an edit
+outlives the server that started it, and that the next server recognises a repeated call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PICTURE = Path(__file__).resolve().parent.parent / "wan25_mcp" / "assets" / "pic
 
 @contextmanager
 def emulator(command: str) -> Iterator[str]:
-    """The provider, played by a process of its own; gives its base URL."""
+    """Run the emulator of the provider in its own process; yield its base URL."""
     process = subprocess.Popen(
         [command, "emulator", "--port", "0", "--speed", "20"],
         stdout=subprocess.PIPE,
@@ -47,7 +47,7 @@ def emulator(command: str) -> Iterator[str]:
 
 
 def public_link(base_url: str, picture: Path) -> str:
-    """Give the picture an address, by the provider's file service."""
+    """Upload the picture to the provider's file service; return its link."""
     request = urllib.request.Request(  # noqa: S310  the emulator's address
         f"{base_url.removesuffix('/apiv1')}/api/v1/files/upload/base64",
         data=json.dumps(
@@ -78,9 +78,9 @@ async def main(command: str) -> None:
         assert set(tools) == {"edit_image", "get_task", "wait_for_task"}
 
         async def call(name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-            """The text that a model would read, and the structure beside it."""
-            asked = {"type": "tool_call", "id": "1", "name": name, "args": arguments}
-            message = await tools[name].ainvoke(asked)
+            """Return the text that a model would read, and the structured content."""
+            request = {"type": "tool_call", "id": "1", "name": name, "args": arguments}
+            message = await tools[name].ainvoke(request)
             assert message.status == "success", message.content
             return str(message.content), message.artifact["structured_content"]
 
@@ -89,10 +89,10 @@ async def main(command: str) -> None:
             "image_urls": [await asyncio.to_thread(public_link, base_url, PICTURE)],
         }
         text, answer = await call("edit_image", edit)
-        assert answer["task_id"] in text, "the text alone is enough to go on"
+        assert answer["task_id"] in text, "the text alone is enough to continue"
 
         _, again = await call("edit_image", edit)
-        assert again["task_id"] == answer["task_id"], "an agent that asks twice pays once"
+        assert again["task_id"] == answer["task_id"], "an agent that calls twice pays once"
         assert again["duplicate_of_earlier_call"]
 
         while answer["status"] in ("submitting", "pending", "processing"):

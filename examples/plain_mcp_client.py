@@ -22,7 +22,7 @@ from wan25_mcp.emulator import Emulator, EmulatorOptions
 
 
 def checked(result: CallToolResult) -> dict[str, Any]:
-    """The structured answer, which says the same as the text."""
+    """Return the structured answer, which says the same as the text."""
     answer: dict[str, Any] | None = result.structured_content
     assert answer is not None
     assert not result.is_error, answer["error"]
@@ -35,7 +35,7 @@ async def main() -> None:
 
 
 async def edit_twice_and_wait(folder: str) -> None:
-    """`folder` keeps the example's journal apart from yours."""
+    """Call edit_image twice, then wait. `folder` keeps the example's journal apart from yours."""
     async with Emulator(EmulatorOptions(speed=20)).serving() as emulator:
         server = StdioServerParameters(
             command=sys.executable,
@@ -53,7 +53,7 @@ async def edit_twice_and_wait(folder: str) -> None:
             answer = checked(await client.call_tool("edit_image", edit))
             print(f"{answer['task_id']}: {answer['status']}, charged: {answer['charged']}")
 
-            # A client that lost the first answer asks again, and gets the same task.
+            # A client that lost the first answer calls again, and gets the same task.
             again = checked(await client.call_tool("edit_image", edit))
             assert again["task_id"] == answer["task_id"]
             assert again["duplicate_of_earlier_call"]

@@ -25,7 +25,7 @@ REQUEST = EditRequest(
 
 
 async def with_the_editor(settings: Settings) -> None:
-    """The editor submits once, waits, and knows what happened to the money."""
+    """The editor submits once, waits, and reports whether you were charged."""
     async with open_configured_editor(settings) as editor:
         edit = await editor.edit(REQUEST)
         assert edit.task_id is not None, edit.error

@@ -93,7 +93,7 @@ def server_json() -> dict[str, Any]:
         "name": NAME,
         "title": "Wan 2.5 image editing",
         "description": (
-            f"Edit images with {MODEL}; a repeated call joins the edit and pays nothing."
+            f"Edit images with {MODEL}. A repeated call is deduplicated and costs nothing."
         ),
         "version": about["Version"],
         "packages": [
@@ -231,7 +231,7 @@ def _settings() -> str:
 
 
 def _commands() -> str:
-    """Each command with its synopsis and what it does, as `--help` says it."""
+    """Each command with its synopsis and the first paragraph of its `--help`."""
     rows = [
         (f"`wan25-mcp {' '.join([name, *_synopsis(sub)])}`", _help(sub))
         for name, sub in command.commands.items()
@@ -261,7 +261,7 @@ def _help(sub: click.Command) -> str:
 
 
 def _rooms() -> str:
-    """The rooms from the top down, as the test of the architecture has them."""
+    """The parts from the top down, as `tests/test_architecture.py` lists them."""
     source = (ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8")
     [layers] = [
         ast.literal_eval(node.value)
@@ -273,11 +273,11 @@ def _rooms() -> str:
     return _text("\n".join([*lines, f"{'emulator':<13}{_EMULATOR}"]))
 
 
-_EMULATOR: Final = "plays the provider; imports nothing of the others"
+_EMULATOR: Final = "plays the provider; imports no other part"
 
 
 def drawn(following: Mapping[Any, frozenset[Any]]) -> str:
-    """A table of what may follow what, drawn; what the same may follow shares a line."""
+    """A transition table as text; states with the same successors share a line."""
     order = list(following)
     lines: dict[tuple[str, ...], list[str]] = {}
     for name, after in following.items():
@@ -318,7 +318,10 @@ def _money() -> str:
             f"{_statuses(broken)}, other 5xx; a 2xx with no readable task or another edit's id",
             verdict(sent=True, status=broken[0]),
         ),
-        _end("no answer: time-out, reset, our own end or crash", verdict(sent=True, status=None)),
+        _end(
+            "no answer: time-out, reset, this server stopped or crashed",
+            verdict(sent=True, status=None),
+        ),
     ]
     return _table(("How the submit ended", "Sent again?", "Charged"), rows)
 
@@ -353,7 +356,7 @@ def _statuses(numbers: list[int]) -> str:
 
 
 def _end(what: str, judged: Verdict) -> tuple[str, str, str]:
-    again = f"at most {MOST_RESENDS} times, after the wait asked for" if judged.resend else "never"
+    again = f"at most {MOST_RESENDS} times, after the requested wait" if judged.resend else "never"
     return what, again, judged.charged
 
 

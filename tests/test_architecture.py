@@ -26,11 +26,11 @@ PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf
 LAYERS: Final[tuple[dict[str, str], ...]] = (
     {"__main__": "python -m wan25_mcp"},
     {"cli": "the command: edit, tasks, demo, doctor, serve"},
-    {"hosting": "HTTP: who may call, callbacks, limits on connections"},
+    {"hosting": "HTTP: access, callbacks, limits on connections"},
     {"server": "MCP: tools, answers, resources"},
     {"editing": "the product, usable without MCP: submit once, wait, save"},
     {
-        "polling": "when a task is polled, one poller for all who wait",
+        "polling": "when a task is polled, one poller for all callers",
         "inputs": "from what a caller named to a link the provider can download",
         "outputs": "from a result link to a file on this machine",
     },
@@ -44,7 +44,7 @@ LAYERS: Final[tuple[dict[str, str], ...]] = (
     {
         "error_codes": "each error code: what happened, what to do, what it cost",
         "url_safety": "which links may be fetched or passed on",
-        "redaction": "what others say, without secrets",
+        "redaction": "text from outside, without secrets",
     },
 )
 RANK: Final = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

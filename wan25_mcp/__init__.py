@@ -8,7 +8,7 @@
         edit = await editor.wait(edit, timeout=300)
         print(edit.image_urls, edit.usage)
 
-Names are imported when first used: starting the command costs no more than it needs.
+Names are imported when first used, so that the command starts fast.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from wan25_mcp.provider.models import EditRequest, Task, Usage
     from wan25_mcp.settings import Settings
 
-_HOMES: Final = {
+_MODULES: Final = {
     "Account": "editing.account",
     "Allowance": "journal",
     "Client": "provider.client",
@@ -95,9 +95,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

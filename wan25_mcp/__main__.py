@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command; Ctrl-C while it is still being imported leaves no traceback."""
+    """Run the command. Ctrl-C during its import leaves no traceback."""
     try:
         from wan25_mcp.cli.main import main as command
     except KeyboardInterrupt:

@@ -19,9 +19,9 @@ class ErrorCode:
     """What a code means.
 
     Args:
-        kind: The class the journal restores: not the class's name, which may change.
-        sentence: What happened in general, without a full stop. An error may say it more exactly.
-        fix: What to do next, unless an error says it more exactly.
+        kind: Which class the journal restores. Not the class's name, which may change.
+        sentence: What happened in general, without a full stop. An error may be more exact.
+        fix: What to do next. An error may be more exact.
         retryable: Whether the same request can succeed later without a change.
         charged: What the failed request cost.
     """
@@ -50,11 +50,11 @@ _result = partial(ErrorCode, "result", charged="yes")
 _RETRY_LATER: Final = "Call edit_image again later. The request needs no change."
 _DASHBOARD: Final = "the provider's dashboard"
 
-LOOK_FIRST: Final = (
+CHECK_FIRST: Final = (
     f"It will not be resent automatically. Check recent tasks and credits on {_DASHBOARD}. Only if "
     "the edit is not there and the user agrees, call edit_image again with force_new=true."
 )
-"""What to do about a submit whose outcome nobody knows."""
+"""What to do about a submit of unknown outcome."""
 
 POLL_AGAIN: Final = "Poll the task again: that is free and does not change it."
 """What to do about a poll that returned nothing."""
@@ -72,7 +72,7 @@ HTTP_ROWS: Final = (
     ),
     _refused(
         "insufficient_credits",
-        "The account has not enough credits for this edit",
+        "The account does not have enough credits for this edit",
         f"Add credits on {_DASHBOARD}, or ask for fewer images (n).",
     ),
     _refused(
@@ -82,7 +82,7 @@ HTTP_ROWS: Final = (
     ),
     _refused(
         "not_found",
-        "The provider does not know what was asked for",
+        "The provider did not find what was requested",
         "Check the model name and WAN25_BASE_URL (or WAN25_EMULATOR), path included.",
     ),
     _refused("too_large", "The request is too large", "Shorten the prompt or the links."),
@@ -106,7 +106,7 @@ TASK_ROWS: Final = (
     ),
     _task_failed(
         "invalid_parameters",
-        "The model could not work with the parameters",
+        "The model did not accept the parameters",
         "Correct the arguments, then call edit_image again.",
     ),
     _task_failed(
@@ -132,15 +132,15 @@ TASK_ROWS: Final = (
         "Write the prompt as one clear instruction, then call edit_image again.",
         True,
     ),
-    _task_failed("generation_timeout", "The edit took the provider too long", _RETRY_LATER, True),
+    _task_failed("generation_timeout", "The provider took too long", _RETRY_LATER, True),
     _task_failed("resource_exhausted", "The provider has no capacity left", _RETRY_LATER, True),
     _task_failed(
         "quota_exceeded",
         "A quota at the provider is used up",
         f"Check the account's quota on {_DASHBOARD}, then call edit_image again.",
     ),
-    _task_failed("resource_not_found", "The provider lost something it needed", _RETRY_LATER, True),
-    _task_failed("unknown_error", "The provider failed without a reason", _RETRY_LATER, True),
+    _task_failed("resource_not_found", "A resource is missing at the provider", _RETRY_LATER, True),
+    _task_failed("unknown_error", "The provider failed and gave no reason", _RETRY_LATER, True),
 )
 """Why the provider could not make an edit that it had accepted: section 3. The set is open."""
 
@@ -148,12 +148,12 @@ OWN_ROWS: Final = (
     _unknown(
         "outcome_unknown",
         "The edit was sent, and no answer says whether it was accepted",
-        LOOK_FIRST,
+        CHECK_FIRST,
     ),
     _unknown(
         "unreadable_answer",
         "The provider's answer cannot be read, so a submit may have been accepted",
-        LOOK_FIRST,
+        CHECK_FIRST,
     ),
     _unreachable(
         "unreachable",
@@ -179,7 +179,7 @@ OWN_ROWS: Final = (
     ),
     _settings(
         "invalid_settings",
-        "A setting cannot work",
+        "A setting is invalid",
         "Correct the setting that the message names, then restart the server.",
     ),
     _settings(
@@ -216,7 +216,7 @@ OWN_ROWS: Final = (
         "journal_unusable",
         "The journal, which prevents paying twice, is unavailable",
         "Free disk space, correct the permissions, or set WAN25_DATA_DIR (or WAN25_DATABASE_URL) "
-        "to a place that can be written; then call again.",
+        "to a writable location; then call again.",
     ),
     _other(
         "busy",
@@ -241,19 +241,19 @@ OWN_ROWS: Final = (
     ),
     _request(
         "image_unusable",
-        "A local image cannot be made to fit the model",
+        "A local image cannot be converted to what the model accepts",
         "Export or convert it to JPEG or PNG and give that file.",
     ),
     _not_published(
         "missing_credentials",
-        "Links of the bucket cannot be signed: its credentials are missing or incomplete",
+        "Links to the bucket cannot be signed: its credentials are missing or incomplete",
         "Check WAN25_BUCKET_URL and the cloud's credentials in the environment of this server "
         "(such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL).",
     ),
     _not_published(
         "missing_extra",
         "WAN25_BUCKET_URL is set, but the `buckets` extra is not installed",
-        "Install wan25-mcp[buckets] in place of wan25-mcp and restart the server.",
+        "Install wan25-mcp[buckets] instead of wan25-mcp and restart the server.",
     ),
     _not_published(
         "upload_failed",
@@ -268,7 +268,7 @@ OWN_ROWS: Final = (
     ),
     _not_published(
         "upload_unreadable",
-        "The file service's answer holds no usable link",
+        "The file service's answer contains no usable link",
         "Check WAN25_FILES_URL, or give a public https:// link.",
     ),
     _result(
@@ -288,7 +288,7 @@ OWN_ROWS: Final = (
     ),
     _other(
         "demo_failed",
-        "The demo did not get as far as a saved image",
+        "The demo failed before an image was saved",
         "Read the log above; `wan25-mcp doctor` checks the settings.",
     ),
 )
@@ -297,4 +297,4 @@ OWN_ROWS: Final = (
 CODES: Final = {row.code: row for row in (*HTTP_ROWS, *TASK_ROWS, *OWN_ROWS)}
 
 ANY_OTHER: Final = _task_failed("", "The provider could not make the edit", _RETRY_LATER, True)
-"""A code that is not known here is the provider's, and a failure of its service."""
+"""The row for a code that is not listed: the provider's own, and a failure of its service."""

@@ -1,20 +1,20 @@
-"""Every way an edit can go wrong: a sentence, what to do about it, and what happened to the money.
+"""Every way an edit can fail: what happened, what to do about it, and what was charged.
 
     Wan25Error
-    ├── SettingsError      a setting is missing or cannot work; nothing was sent
+    ├── SettingsError      a setting is missing or invalid; nothing was sent
     ├── InvalidRequest     an argument breaks a rule; nothing was sent
     ├── Unreachable        no byte of the request left this machine
-    ├── Refused            the provider said no, and said so readably
+    ├── Refused            the provider refused, and its answer could be read
     ├── OutcomeUnknown     a submit may have been accepted; it is never sent again
-    ├── ReadFailed         a poll (or a question about credits) gave no usable answer
+    ├── ReadFailed         a poll (or a query of the credits) gave no usable answer
     ├── TaskFailed         the provider accepted the edit, then could not make it
     ├── NotPublished       a local image was not uploaded; nothing was sent
     ├── Withheld, JournalUnusable     (journal) nothing was sent, to be safe
     └── NotDownloaded, NotSaved       (outputs) a result is not on disk; its link may still work
 
-What a code means is in `error_codes`; here are the classes, and which code an answer of the
-provider has. Knows nothing of how an error is shown: `server` turns these into tool results, `cli`
-into lines on a terminal.
+`error_codes` says what each code means. This module has the classes, and maps the provider's
+answers to codes. Errors are shown elsewhere: `server` turns them into tool results, `cli` into
+lines on a terminal.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Wan25Error(Exception):
     """Base class of all errors of this package.
 
     Args:
-        message: One sentence: what happened. As the code's row says it, if left out; `fix`,
-            `retryable` and `charged` likewise.
+        message: One sentence: what happened. This and `fix`, `retryable` and `charged` default to
+            the code's row.
         code: A stable word for programs, such as `invalid_request`: see docs/errors.md.
         fix: What to do next.
         retryable: Whether the same request can succeed later without a change.
@@ -62,7 +62,7 @@ class Wan25Error(Exception):
 
 
 class SettingsError(Wan25Error):
-    """A setting is missing or cannot work; nothing was sent."""
+    """A setting is missing or invalid; nothing was sent."""
 
     def __init__(
         self, message: str | None = None, *, fix: str | None = None, code: str = "invalid_settings"
@@ -92,7 +92,7 @@ class OutcomeUnknown(Wan25Error):
 
 
 class ReadFailed(Wan25Error):
-    """A poll failed. The task itself goes on."""
+    """A poll failed. The task itself continues."""
 
 
 class TaskFailed(Wan25Error):
@@ -122,7 +122,7 @@ class NotPublished(Wan25Error):
         )
 
 
-# provider-api.md §2: what an HTTP status means. What the code's row says, where nothing is here.
+# provider-api.md §2: what an HTTP status means. Where the sentence is empty, the code's row has it.
 STATUSES: Final[dict[int, tuple[str, str]]] = {
     400: ("invalid_request", "The provider rejected the request as invalid"),
     401: ("authentication", ""),
@@ -130,7 +130,7 @@ STATUSES: Final[dict[int, tuple[str, str]]] = {
     403: ("permission", ""),
     404: ("not_found", ""),
     413: ("too_large", ""),
-    422: ("invalid_request", "The provider could not work with the request"),
+    422: ("invalid_request", "The provider could not process the request"),
     429: ("rate_limit", ""),
     500: ("service_error", "The provider failed internally"),
     502: ("service_error", "The provider's own upstream failed"),
@@ -142,7 +142,7 @@ STATUSES: Final[dict[int, tuple[str, str]]] = {
 def status_advice(status: int) -> ErrorCode:
     """What an HTTP status other than 2xx means.
 
-    Unknown 5xx are the service's; unknown others are a refusal.
+    An unknown 5xx counts as a failure of the service, any other unknown status as a refusal.
     """
     code, sentence = STATUSES.get(status, ("service_error" if status >= 500 else "refused", ""))
     row = CODES[code]
@@ -150,7 +150,7 @@ def status_advice(status: int) -> ErrorCode:
 
 
 def query_advice(status: int) -> ErrorCode:
-    """What an HTTP status other than 2xx means when a task was asked for."""
+    """What an HTTP status other than 2xx means in answer to a poll."""
     return _UNKNOWN_TASK if status == 404 else status_advice(status)
 
 
@@ -158,8 +158,8 @@ _UNKNOWN_TASK: Final = replace(
     CODES["not_found"],
     sentence="The provider does not know this task id",
     fix="Pass the task_id exactly as edit_image returned it (a handle begins with edit-). Only the "
-    "account that made an edit can poll it: check that WAN25_API_KEY and WAN25_BASE_URL are those "
-    "it was made with. `wan25-mcp tasks` lists their recent edits.",
+    "account that made an edit can poll it: check that WAN25_API_KEY and WAN25_BASE_URL are the "
+    "ones it was made with. `wan25-mcp tasks` lists the recent edits of that account.",
 )
 
 _OF_TASKS: Final = {

@@ -1,7 +1,7 @@
-"""Makes foreign text fit to be quoted: on one line, not too long, without secrets. No I/O.
+"""Makes text from outside safe to quote: on one line, not too long, without secrets. No I/O.
 
-An error that refuses a key may quote it, and quoted text reaches the model, the journal and the
-log. So all text from outside is redacted where it enters.
+A provider's error about a key may quote the key, and quoted text reaches the model, the journal and
+the log. So all text from outside is redacted where it enters.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
-"""A shorter text is no secret, and hiding it would garble every line."""
+"""A shorter text is not a secret, and hiding it would garble every line."""
 
 _LOOKS_SECRET: Final = re.compile(
     # "Bearer abc", but neither "a bearer token is missing" nor "Bearer authentication".
     r"(?P<before>\bbearer[\s:=]+(?!(?:token|auth|scheme|header|credential|key)\w*\b)"
-    # After "bearer token" only what cannot be a word.
+    # After "bearer token" only what cannot be a plain word.
     r"|\bbearer\s+tokens?[\s:=]+(?=[^\s'\",]*[0-9]))[^\s'\",]+"
     r"|(?<![a-z0-9])sk[-_][a-z0-9_-]{8,}"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # a JSON web token
@@ -30,7 +30,7 @@ _LOOKS_SECRET: Final = re.compile(
 
 
 class Redactor:
-    """Hides secrets in a text: the given ones in every form they are quoted in, and lookalikes."""
+    """Hides secrets in a text: the given ones in every quoted form, and what looks like one."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
         forms = {form for one in secrets if len(one) >= _SHORTEST for form in _forms(one)}
@@ -43,7 +43,7 @@ class Redactor:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """A secret verbatim, as in a link, and as in JSON, also JSON within JSON."""
+    """The forms of a secret: verbatim, quoted in a link, in JSON, and in JSON within JSON."""
     once = json.dumps(secret)[1:-1]
     for plain in (secret, once, json.dumps(once)[1:-1]):
         yield from (plain, plain.replace("/", "\\/"))

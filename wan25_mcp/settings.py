@@ -2,7 +2,7 @@
 
 Each setting is declared once, as an attribute of `Settings`: its variable, its meaning, how its
 text is read, its default. To add one, add its row and use it. README's table, `server.json` and the
-search for unknown settings derive from the rows (`SETTINGS`). Only the key's file is opened here.
+check for unknown settings derive from the rows (`SETTINGS`). Only the key's file is opened here.
 """
 
 # ruff: noqa: RUF009  the calls in the class body declare its fields
@@ -35,7 +35,7 @@ CALLBACKS_NEED_HTTP: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is configured, one attribute for each setting. Times in seconds."""
+    """The configuration, one attribute for each setting. Times are in seconds."""
 
     key: SecretStr | None = setting(
         "WAN25_API_KEY",
@@ -86,7 +86,7 @@ class Settings:
     )
     files_url: str | None = setting(
         "WAN25_FILES_URL",
-        "The provider's file service, which gives local images an address for 72 hours.",
+        "The provider's file service, which makes local images available at a link for 72 hours.",
         values.http_url,
     )
     bucket_url: str | None = setting(
@@ -156,7 +156,10 @@ class Settings:
         (),
     )
     log_level: LogLevel = setting(
-        "WAN25_LOG_LEVEL", "What is logged to stderr.", values.choice(get_args(LogLevel)), "WARNING"
+        "WAN25_LOG_LEVEL",
+        "Lowest level that is logged to stderr.",
+        values.choice(get_args(LogLevel)),
+        "WARNING",
     )
     emulated: str = setting(
         "WAN25_EMULATOR",
@@ -164,23 +167,23 @@ class Settings:
         values.switch_or_url,
         "",
     )
-    """Empty, `on`, or the URL of an emulator that runs already."""
+    """Empty, `on`, or the URL of an emulator that is already running."""
 
-    # What follows from them:
+    # Derived when the settings are read:
     key_problem: str | None = None
-    """Why there is no key, when one was set that cannot be one."""
+    """Why the key that was set is unusable."""
     unknown: tuple[str, ...] = ()
-    """Names with the prefix that are no settings, probably misspelt."""
+    """Names with the prefix that are not settings, probably misspelt."""
 
     @classmethod
     def from_mapping(cls, environ: Mapping[str, str], *, emulator: bool = False) -> Settings:
         """Read the settings from environment-like names; an empty one counts as unset.
 
         Args:
-            emulator: Run against the emulator, also without `WAN25_EMULATOR`.
+            emulator: Run against the emulator even without `WAN25_EMULATOR`.
 
         Raises:
-            SettingsError: A value cannot work; the message names the variable.
+            SettingsError: A value is invalid; the message names the variable.
         """
         texts = {row: text for row in SETTINGS if (text := environ.get(row.name, "").strip())}
         found: dict[str, Any] = {}
@@ -208,7 +211,7 @@ class Settings:
 
     @property
     def emulator_url(self) -> str | None:
-        """The base URL of an emulator that runs already."""
+        """The base URL of an emulator that is already running."""
         return self.emulated if "://" in self.emulated else None
 
     @property
@@ -225,7 +228,7 @@ SETTINGS: Final[tuple[Setting, ...]] = tuple(
 
 
 def _key_in_file(path: str) -> dict[str, Any]:
-    """The key that a file holds, or why it holds none."""
+    """The key in a file, or why there is none."""
     problem = "is empty"
     try:
         with Path(path).expanduser().open(encoding="utf-8") as file:
@@ -245,15 +248,15 @@ def _key_in_file(path: str) -> dict[str, Any]:
 
 
 def _check_together(settings: Settings) -> None:
-    """The rules between settings.
+    """Check the rules that involve several settings.
 
     Raises:
-        SettingsError: Two of them contradict each other.
+        SettingsError: Two settings contradict each other.
     """
     longest = settings.max_wait_seconds
     if settings.wait_seconds > longest:
         raise SettingsError(
-            f"WAN25_WAIT_SECONDS is more than the longest wait allowed, {longest:g} seconds.",
+            f"WAN25_WAIT_SECONDS is above WAN25_MAX_WAIT_SECONDS, {longest:g} seconds.",
             fix=f"Set WAN25_WAIT_SECONDS to {longest:g} or less, or raise WAN25_MAX_WAIT_SECONDS.",
         )
     link = settings.callback_url
@@ -276,9 +279,9 @@ def _unknown(names: Iterable[str]) -> tuple[str, ...]:
 
 def nearest(name: str) -> str | None:
     """The setting that was probably meant by an unknown name."""
-    from difflib import get_close_matches  # only for those who misspelt one
+    from difflib import get_close_matches  # imported only when a name was misspelt
 
-    # Without the prefix, which would make every two names similar.
+    # Without the prefix, which would make any two names similar.
     rests = {row.name.removeprefix(PREFIX): row.name for row in SETTINGS}
     found = get_close_matches(name.upper().removeprefix(PREFIX), rests, n=1)
     return rests[found[0]] if found else None

@@ -1,8 +1,8 @@
-"""Which links may be passed to the provider: public ones, however an address is written.
+"""Which links may be passed to the provider: public ones, in whatever notation.
 
-The provider downloads images and calls back. A link to an internal address would make it (or a
-private gateway) reach where the caller could not. Only the text of a link is checked. Nothing is
-resolved, because the provider fetches it with its own view of the DNS.
+The provider downloads images and calls back. Through a link to an internal address, a caller could
+make it (or a private gateway) access a network that the caller cannot reach. Only the text of a
+link is checked. Nothing is resolved, because the provider resolves names with its own DNS.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class NotPublic(ValueError):
-    """A link that must not be passed on. The text completes "the link …" and never quotes it."""
+    """A link that must not be passed on. The text completes "the link …" without quoting it."""
 
 
 def origin_of(link: str) -> str | None:
@@ -53,7 +53,7 @@ def origin_of(link: str) -> str | None:
 
 
 def same_address(url: str) -> str:
-    """A base URL as the same server is always written: lower case, no default port."""
+    """A base URL in normal form, to compare servers: lower case, no default port."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     host = f"[{host}]" if ":" in host else host
@@ -100,7 +100,7 @@ def _split(link: str) -> SplitResult:
         raise NotPublic("is not an absolute URL with a host")
     if port == 0:
         raise NotPublic("names port 0")
-    if "[" in parts.netloc and ":" not in parts.hostname:  # [v1.a]: an address of some later IP
+    if "[" in parts.netloc and ":" not in parts.hostname:  # [v1.a]: a future version of IP
         raise NotPublic("has a host that is not a valid address")
     return parts
 

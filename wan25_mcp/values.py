@@ -1,7 +1,6 @@
 """One setting, and how its text becomes a value. Nothing is opened here.
 
-An error says what is wrong and what would be right. It never quotes the text, which may be a
-secret.
+An error says what is wrong and what is expected. It never quotes the text, which may be a secret.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from wan25_mcp.errors import SettingsError
 T = TypeVar("T")
 
 _MAX_CALLBACK_CHARACTERS: Final = 2047 - (1 + 21 + 1 + 43)
-"""The provider takes links of less than 2048 characters, and a submit adds its handle and its
-secret, a slash before each."""
+"""The provider accepts links of less than 2048 characters. A submit appends its handle and its
+secret, each after a slash."""
 
 _CALLBACK_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 CALLBACK_WANTED: Final = (
@@ -32,7 +31,7 @@ CALLBACK_WANTED: Final = (
 
 
 class Wrong(ValueError):
-    """A text that its setting cannot have.
+    """A text that is not valid for its setting.
 
     Args:
         problem: Completes "WAN25_X …".
@@ -46,22 +45,22 @@ class Wrong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting, as it is read and as README, `server.json` and `doctor` describe it."""
+    """One setting: how it is read, and how README, `server.json` and `doctor` describe it."""
 
     name: str
     meaning: str
     parse: Callable[[str], object]
     default: str
-    """As documented: a value, or a description of one."""
+    """The default as documented: a value, or a description of one."""
     secret: bool
     attribute: str = ""
-    """Of `Settings`."""
+    """The attribute of `Settings` that holds it."""
 
     def read(self, text: str) -> object:
-        """The value of a text.
+        """Turn a text into the setting's value.
 
         Raises:
-            SettingsError: The setting cannot have it.
+            SettingsError: The text is not valid for this setting.
         """
         try:
             return self.parse(text)
@@ -81,7 +80,7 @@ def setting(
     shown: str = "",
     secret: bool = False,
 ) -> T:
-    """A field of `Settings` with its row. `shown` describes a default that is no plain text."""
+    """Declare a field of `Settings` with its row. `shown` describes a default in words."""
     if not shown and default:
         shown = f"{default:g}" if isinstance(default, float) else str(default)
     row = Setting(name, meaning, parse, shown, secret)
@@ -90,9 +89,9 @@ def setting(
 
 def secret(text: str) -> SecretStr:
     if text.startswith(("${", "{{")) or text in ("YOUR_API_KEY", "sk-..."):
-        problem = "holds a placeholder that the host did not replace"
+        problem = "is a placeholder that the host did not replace"
     elif not text.isascii() or not text.isprintable() or " " in text:
-        problem = "holds spaces or characters that no key has"
+        problem = "contains spaces or characters that no key has"
     elif len(text) > 4096:
         problem = "is too long"
     else:
@@ -154,7 +153,7 @@ def _folder(text: str) -> Path:
     if not path.is_absolute():
         raise Wrong(
             "is not an absolute path",
-            "an absolute path: hosts start this server in folders that vary",
+            "an absolute path, because hosts start this server in varying folders",
         )
     return path
 
@@ -162,7 +161,7 @@ def _folder(text: str) -> Path:
 def own_folder(text: str) -> Path:
     path = _folder(text)
     if path in (Path(path.anchor), Path.home()):
-        raise Wrong("is the root or the bare home directory", "a folder of its own")
+        raise Wrong("is the root or the home directory itself", "a folder of its own")
     return path
 
 
@@ -171,7 +170,7 @@ def folders(text: str) -> tuple[Path, ...]:
         return tuple(_folder(part.strip()) for part in text.split(os.pathsep) if part.strip())
     except Wrong:
         wanted = f"absolute folders, separated by '{os.pathsep}'"
-        raise Wrong("holds a path that is not absolute", wanted) from None
+        raise Wrong("contains a path that is not absolute", wanted) from None
 
 
 def choice(words: tuple[str, ...]) -> Callable[[str], Any]:

@@ -45,7 +45,7 @@ async def found(tmp_path: Path, **values: str) -> list[Finding]:
 async def test_all_is_well(tmp_path: Path, emulator: Emulator) -> None:
     findings = await found(tmp_path, WAN25_API_KEY=KEY, WAN25_BASE_URL=emulator.base_url)
     assert [finding for finding in findings if finding.verdict == "FAIL"] == []
-    assert findings[-1].what == "The provider accepts the key; 12.5 credits are left."
+    assert findings[-1].what == "The provider accepts the key: 12.5 credits are left."
     assert emulator.submits == []
 
 
@@ -85,7 +85,7 @@ async def test_callbacks_are_said_to_need_an_http_transport(
 
 async def test_a_placeholder_for_a_key_is_found(tmp_path: Path) -> None:
     finding = bad(await found(tmp_path, WAN25_API_KEY="${user_config.api_key}"))
-    assert finding.what == "WAN25_API_KEY holds a placeholder that the host did not replace."
+    assert finding.what == "WAN25_API_KEY is a placeholder that the host did not replace."
 
 
 async def test_a_wrong_key_is_found(tmp_path: Path, emulator: Emulator) -> None:
@@ -142,7 +142,7 @@ async def test_an_api_without_encryption_is_found_unless_it_is_private(tmp_path:
 async def test_the_emulator_needs_no_key(tmp_path: Path) -> None:
     findings = await found(tmp_path, WAN25_EMULATOR="1")
     assert {finding.verdict for finding in findings} == {"ok"}
-    assert findings[0].what.startswith("The emulator stands in for the provider")
+    assert findings[0].what.startswith("The emulator plays the provider")
 
 
 # --- where local images go --------------------------------------------------------------------
@@ -171,8 +171,7 @@ async def test_a_buckets_credentials_are_looked_for_and_not_shown(
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures/prefix"))
     assert finding == Finding(
         "ok",
-        "Credentials for the bucket s3://pictures/prefix were found; whether it exists and takes "
-        "images was not tried.",
+        "Credentials for the bucket s3://pictures/prefix were found. An upload was not tried.",
     )
 
 
@@ -222,7 +221,7 @@ async def test_a_file_service_is_asked_whether_it_answers_and_given_nothing(
     values = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": emulator.base_url}
     findings = await found(tmp_path, WAN25_FILES_URL=emulator.files_url, **values)
     assert local_images(findings) == Finding(
-        "ok", f"The file service {emulator.files_url} answers; an upload was not tried."
+        "ok", f"The file service {emulator.files_url} answers. An upload was not tried."
     )
     assert emulator.leaked_keys == []
 

@@ -144,7 +144,7 @@ def test_without_a_key_the_list_says_why_it_needs_one(environ: dict[str, str | N
     assert (result.exit_code, result.stdout) == (2, "")
     problem, fix = result.stderr.splitlines()
     assert problem.startswith("Error: No API key is set.")
-    assert "shared" in problem
+    assert "share" in problem
     assert "WAN25_API_KEY" in fix
     assert "WAN25_BASE_URL" in fix
 
@@ -224,7 +224,7 @@ def test_a_refused_edit_is_status_1(played: Playing, world: dict[str, str | None
     played.ask("fault", endpoint="submit", kind="status", code=402)
     result = invoke(world, "edit", played.ask("sample_image_url"), "--prompt", "Poor")
     assert result.exit_code == 1
-    assert "not enough credits" in result.stderr
+    assert "enough credits" in result.stderr
     assert "Charged: no" in result.stdout
 
 
@@ -444,7 +444,7 @@ def test_the_emulator_says_where_it_is_and_stops_on_a_signal() -> None:
         url = until(process.stdout, lambda text: "\n" in text).strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/apiv1", url)
         told = until(process.stderr, lambda text: "\n" in text)
-        assert told == f"The emulator takes any key. Use it with: WAN25_EMULATOR={url}\n"
+        assert told == f"The emulator accepts any key. Use it: WAN25_EMULATOR={url}\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
         port = url.split(":")[2].split("/")[0]

@@ -58,7 +58,7 @@ ACCEPTED = [
 @pytest.mark.parametrize("fields", ACCEPTED, ids=lambda fields: repr(fields)[:50])
 def test_what_the_api_takes_is_accepted_at_its_bounds(fields: dict[str, Any]) -> None:
     asked = arguments.read(EditArguments, {**GOOD, **fields})
-    assert asked.wish(asked.image_urls).content()["n"] in (1, 2, 4)
+    assert asked.with_images(asked.image_urls).content()["n"] in (1, 2, 4)
 
 
 def test_a_whole_number_written_as_a_fraction_is_that_number() -> None:
@@ -257,7 +257,7 @@ def test_any_arguments_are_a_valid_request_or_one_refusal_in_our_words(
         assert asked.message.endswith(".")
         assert "\n" not in asked.message
     else:
-        wire = asked.wish(asked.image_urls).content()
+        wire = asked.with_images(asked.image_urls).content()
         assert 1 <= wire["n"] <= 4
         assert 1 <= len(wire["image_urls"]) <= 2
         assert 1 <= len(wire["prompt"]) <= 2000
@@ -277,7 +277,7 @@ def test_a_trusted_origin_may_be_named_in_an_image_link() -> None:
     given = {**GOOD, "image_urls": ["http://127.0.0.1:8100/files/a.png"]}
     trusted = {"http://127.0.0.1:8100"}
     asked = arguments.read(EditArguments, given, trusted=trusted)
-    assert asked.wish(asked.image_urls).content()["image_urls"] == [
+    assert asked.with_images(asked.image_urls).content()["image_urls"] == [
         "http://127.0.0.1:8100/files/a.png"
     ]
 

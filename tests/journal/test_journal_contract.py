@@ -50,7 +50,7 @@ DAY: Final = 24 * 3600.0
 AT_ONCE: Final = 16
 
 NO_CREDIT: Final = Refused(
-    "The account has not enough credits for this edit (HTTP 402).",
+    "The account does not have enough credits for this edit (HTTP 402).",
     code="insufficient_credits",
     fix="Add credits.",
     retryable=False,

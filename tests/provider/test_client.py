@@ -111,13 +111,13 @@ REFUSALS = [
      "Invalid request format [n]."),
     (401, "authentication", "The provider did not accept the API key (HTTP 401): "
      "Invalid request format [n]."),
-    (402, "insufficient_credits", "The account has not enough credits for this edit (HTTP 402): "
-     "Invalid request format [n]."),
+    (402, "insufficient_credits", "The account does not have enough credits for this edit "
+     "(HTTP 402): Invalid request format [n]."),
     (403, "permission", "This API key may not do that (HTTP 403): Invalid request format [n]."),
-    (404, "not_found", "The provider does not know what was asked for (HTTP 404): "
+    (404, "not_found", "The provider did not find what was requested (HTTP 404): "
      "Invalid request format [n]."),
     (413, "too_large", "The request is too large (HTTP 413): Invalid request format [n]."),
-    (422, "invalid_request", "The provider could not work with the request (HTTP 422): "
+    (422, "invalid_request", "The provider could not process the request (HTTP 422): "
      "Invalid request format [n]."),
     (418, "refused", "The provider refused the request (HTTP 418): Invalid request format [n]."),
 ]  # fmt: skip
@@ -521,8 +521,8 @@ async def test_a_404_to_anything_else_does_not_speak_of_task_ids() -> None:
             await stage.client.credits()
         errors.append(refused.value)
     assert [error.message for error in errors] == [
-        "The provider does not know what was asked for (HTTP 404): No such model.",
-        "The provider does not know what was asked for (HTTP 404): No such page.",
+        "The provider did not find what was requested (HTTP 404): No such model.",
+        "The provider did not find what was requested (HTTP 404): No such page.",
     ]
     assert {error.fix for error in errors} == {
         "Check the model name and WAN25_BASE_URL (or WAN25_EMULATOR), path included."

@@ -1,6 +1,6 @@
-"""What a person at a terminal sees: a line that moves, or plain lines where none can.
+"""Output for a person at a terminal: a progress line, or plain lines where none can be redrawn.
 
-Progress goes to stderr, results to stdout, so that a pipe gets the result alone.
+Progress goes to stderr, results to stdout, so that a pipe gets only the result.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from wan25_mcp.errors import Wan25Error
 
 BAR_WIDTH: Final = 24
 MIN_COLUMNS: Final = 60
-"""A narrower terminal would wrap the moving line, and each redraw would leave a copy behind."""
+"""A narrower terminal would wrap the progress line, and each redraw would leave a copy behind."""
 
 _ECHO: Final = "^C"
-"""What a terminal writes where the cursor is when somebody presses Ctrl-C."""
+"""What a terminal writes at the cursor when somebody presses Ctrl-C."""
 
 PLAIN_SECONDS: Final = 10.0
-"""Without a moving line, one is written at least this often."""
+"""Without a progress line, a plain line is written at least this often."""
 
 
 def prepare_streams() -> None:
-    """Replace what the terminal's encoding cannot hold: a prompt must not end in a traceback."""
+    """Replace characters that the terminal's encoding lacks, so that writing one cannot fail."""
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
 
 
 def wants_colour() -> bool | None:
-    """False where colour is refused (https://no-color.org); None leaves it to the terminal."""
-    refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return False if refused else None
+    """False if colour is disabled (https://no-color.org); None leaves it to the terminal."""
+    is_disabled = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return False if is_disabled else None
 
 
 def say(line: str) -> None:
@@ -52,8 +52,8 @@ def show(line: str) -> None:
     click.echo(line)
 
 
-def complain(error: Wan25Error) -> None:
-    """Write an error: what happened, what to do, and what happened to the money."""
+def show_error(error: Wan25Error) -> None:
+    """Write an error: what happened, what to do, and what was charged."""
     click.secho(f"Error: {at_terminal(error.message)}", fg="red", err=True)
     say(f"To do: {at_terminal(error.fix)}")
     if error.charged != "no":
@@ -61,7 +61,7 @@ def complain(error: Wan25Error) -> None:
 
 
 class ProgressLine:
-    """The progress of one edit. Its seconds tick automatically between two reports."""
+    """The progress of one edit. Between two reports it counts the seconds."""
 
     def __init__(self, state: str) -> None:
         self._state = state
@@ -83,7 +83,7 @@ class ProgressLine:
 
         Args:
             elapsed: Seconds since the edit began.
-            note: Why it takes longer, written once on a line of its own.
+            note: Why it takes longer; written once, on its own line.
         """
         self._state = state
         if percent is not None:
@@ -97,7 +97,7 @@ class ProgressLine:
         self.draw(is_news=(state, self._percent) != self._written)
 
     def draw(self, *, is_news: bool = False) -> None:
-        """Bring what is on the screen up to date."""
+        """Redraw the progress line, or write a plain line if one is due."""
         now = time.monotonic()
         since = f"{self._state}, {now - self._began:.0f} s"
         if (columns := _columns()) >= MIN_COLUMNS:
@@ -112,7 +112,7 @@ class ProgressLine:
             self._written, self._written_at = (self._state, self._percent), now
 
     def clear(self) -> None:
-        """Take the moving line off the screen, so that others can be written."""
+        """Remove the progress line from the screen, so that other lines can be written."""
         if self._drawn:
             click.echo(f"\r{'':{self._drawn + len(_ECHO)}}\r", err=True, nl=False)
             self._drawn = 0
@@ -120,7 +120,7 @@ class ProgressLine:
 
 @asynccontextmanager
 async def progress_line(state: str) -> AsyncIterator[ProgressLine]:
-    """Show how far an edit is until the block ends."""
+    """Show the progress of an edit until the block ends."""
     line = ProgressLine(state)
 
     async def tick() -> None:
@@ -143,5 +143,5 @@ def _columns() -> int:
         return 0
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    except (OSError, ValueError):  # it is one, and does not say how wide
+    except (OSError, ValueError):  # a terminal that does not report its width
         return 80

@@ -1,7 +1,7 @@
-"""The newcomer's first minute: the main job on this machine, with no key and no network.
+"""The command `demo`: a whole edit on this machine, with no key and no network.
 
-Real parts throughout: the server is a process of its own, spoken to in MCP over stdio by the SDK's
-client, as an assistant would. Only the provider is played, by the emulator.
+All parts are real except the provider, which the emulator plays. The server runs in its own
+process, and the SDK's client talks to it in MCP over stdio, as an assistant would.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPEED: Final = 15.0
 
 
 class DemoFailed(Wan25Error):
-    """The demo did not get as far as a saved image."""
+    """The demo failed before an image was saved."""
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__(message, code="demo_failed", fix=fix)
@@ -47,8 +47,8 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
             async with _assistant(emulator, images, output_directory(directory)) as client:
                 result = await _edit(client, images, prompt)
     answer = _checked(result)
-    say(f"4. wait_for_task: {answer['status']}, {_cost(answer)} used (play money)\n")
-    say("What the assistant reads:\n")
+    say(f"4. wait_for_task: {answer['status']}, {_cost(answer)} used (not real ones)\n")
+    say("The assistant reads:\n")
     show(_text(result))
     if len(answer["saved"]) < len(answer["image_urls"]):
         raise DemoFailed("The image was not saved.", answer["next_step"])
@@ -59,9 +59,9 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
 async def _assistant(
     emulator: Emulator, images: Sequence[str], directory: Path
 ) -> AsyncIterator[Client]:
-    """An MCP client whose server runs as an assistant would start it, but on the emulator."""
-    # None of the user's settings: the demo touches neither their limits nor their journal.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
+    """An MCP client whose server runs as an assistant would start it, but against the emulator."""
+    # Without the user's settings: the demo touches neither their limits nor their journal.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
     with TemporaryDirectory(prefix="wan25-demo-") as folder:
         settings = {
             "WAN25_EMULATOR": emulator.base_url,
@@ -70,7 +70,7 @@ async def _assistant(
             "WAN25_OUTPUT_DIR": str(directory),
         }
         server = StdioServerParameters(
-            command=sys.executable, args=["-m", "wan25_mcp", "serve"], env=kept | settings
+            command=sys.executable, args=["-m", "wan25_mcp", "serve"], env=others | settings
         )
         async with _connected(server) as client:
             yield client
@@ -78,7 +78,7 @@ async def _assistant(
 
 @asynccontextmanager
 async def _connected(server: StdioServerParameters) -> AsyncIterator[Client]:
-    # Not the default, which is whatever sys.stderr was when the SDK was imported.
+    # Not the SDK's default, which is what sys.stderr was when the SDK was imported.
     async with Client(stdio_client(server, errlog=sys.__stderr__ or sys.stderr)) as client:
         tools = ", ".join(tool.name for tool in (await client.list_tools()).tools)
         say(f"2. MCP server over stdio, protocol {client.protocol_version}; tools: {tools}")

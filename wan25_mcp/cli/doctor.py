@@ -24,21 +24,21 @@ from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings, nearest
 from wan25_mcp.url_safety import NotPublic, check_public
 
 PROBE_SECONDS: Final = 5.0
-"""How long the service that takes local images may take to answer."""
+"""Seconds within which the service for local images must answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked."""
+    """The result of one check."""
 
     verdict: Literal["ok", "WARN", "FAIL"]
-    """WARN: edits work, but not every kind."""
+    """WARN: edits work, but not with every kind of image."""
     what: str
     fix: str = ""
 
 
 async def run_checks(settings: Settings) -> AsyncIterator[Finding]:
-    """Check the settings, the folders, the journal, the provider and the key, in turn."""
+    """Check the settings, the folders, the journal, the provider and the key, in this order."""
     yield _base_url(settings)
     for name in settings.unknown:
         yield _unread(name)
@@ -54,8 +54,8 @@ async def run_checks(settings: Settings) -> AsyncIterator[Finding]:
 
 def _base_url(settings: Settings) -> Finding:
     if settings.emulator:
-        where = settings.emulator_url or "the built-in one, started when needed"
-        return Finding("ok", f"The emulator stands in for the provider: {where}.")
+        where = settings.emulator_url or "built in, started when needed"
+        return Finding("ok", f"The emulator plays the provider: {where}.")
     if not settings.base_url.startswith("https://"):
         try:
             check_public(settings.base_url)
@@ -63,8 +63,8 @@ def _base_url(settings: Settings) -> Finding:
             return Finding("ok", f"The API is private: {settings.base_url}.")
         return Finding(
             "FAIL",
-            f"The API is reached without encryption: {settings.base_url}.",
-            "Set WAN25_BASE_URL to an https:// address; the key travels with every request.",
+            f"The connection to the API is not encrypted: {settings.base_url}.",
+            "Set WAN25_BASE_URL to an https:// address, because every request carries the key.",
         )
     return Finding("ok", f"The API is {settings.base_url}.")
 
@@ -97,13 +97,13 @@ def _directory(what: str, directory: Path, variable: str) -> Finding:
         return Finding(
             "FAIL",
             f"{what} cannot be saved in {directory} ({(error.strerror or 'unknown').lower()}).",
-            f"Set {variable} to a folder you may write to.",
+            f"Set {variable} to a folder that you may write to.",
         )
     return Finding("ok", f"{what} can be saved in {directory}.")
 
 
 async def _journal(settings: Settings) -> Finding:
-    """Read it, as every submit does: without it nothing is sent."""
+    """Read the journal, as every submit does. Without it nothing is sent."""
     try:
         await (await open_journal(settings)).recent("doctor", now=0.0, limit=1)
     except JournalUnusable as error:
@@ -114,8 +114,8 @@ async def _journal(settings: Settings) -> Finding:
 async def _local_images(settings: Settings) -> Finding:
     """Check where local images are uploaded to, without uploading one."""
     if settings.emulator:
-        return Finding("ok", "Local images can be edited: the emulator takes them.")
-    if settings.bucket_url:  # first, as when an edit is made
+        return Finding("ok", "Local images can be edited: the emulator accepts uploads.")
+    if settings.bucket_url:  # checked first, as in an edit
         return await _bucket(settings.bucket_url)
     if settings.files_url:
         return await _file_service(settings.files_url)
@@ -141,13 +141,12 @@ async def _bucket(url: str) -> Finding:
         )
     return Finding(
         "ok",
-        f"Credentials for the bucket {url} were found; whether it exists and takes images was not "
-        "tried.",
+        f"Credentials for the bucket {url} were found. An upload was not tried.",
     )
 
 
 async def _file_service(url: str) -> Finding:
-    """Check that it answers. The key is not sent; an upload would leave a file."""
+    """Check that it answers. No key is sent, and nothing is uploaded, which would leave a file."""
     try:
         with anyio.fail_after(PROBE_SECONDS):
             async with open_http() as http, http.stream("HEAD", url):
@@ -158,7 +157,7 @@ async def _file_service(url: str) -> Finding:
             f"The file service {url} does not answer, so local images cannot be edited.",
             "Check the network and WAN25_FILES_URL.",
         )
-    return Finding("ok", f"The file service {url} answers; an upload was not tried.")
+    return Finding("ok", f"The file service {url} answers. An upload was not tried.")
 
 
 async def _provider(settings: Settings) -> AsyncIterator[Finding]:
@@ -176,12 +175,12 @@ async def _provider(settings: Settings) -> AsyncIterator[Finding]:
     except Wan25Error as error:
         yield Finding("FAIL", error.message, error.fix)
         return
-    yield Finding("ok", f"The provider accepts the key; {_credits(report)}.")
+    yield Finding("ok", f"The provider accepts the key: {_credits(report)}.")
 
 
 def _credits(report: CreditReport) -> str:
     if report.token and report.token.unlimited_credits and report.user is None:
-        return "the key has no limit of its own"
+        return "the key itself has no credit limit"
     balance = report.user or report.token
     if balance is None or balance.remaining_credits is None:
         return "it does not say how many credits are left"

@@ -1,4 +1,4 @@
-"""The commands `edit`, `task` and `tasks`: the editor that assistants use, for a person."""
+"""The commands `edit`, `task` and `tasks`, over the same editor that assistants use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from wan25_mcp.cli.console import ProgressLine, complain, progress_line, say, show
+from wan25_mcp.cli.console import ProgressLine, progress_line, say, show, show_error
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments
 from wan25_mcp.editing.connect import open_configured_editor
@@ -28,7 +28,7 @@ from wan25_mcp.settings import Settings
 _editor: Final = partial(open_configured_editor, background=False)
 
 PATIENCE: Final = 3600.0
-"""Seconds that a command waits at most; the edit itself goes on."""
+"""Seconds that a command waits at most. The edit itself continues."""
 
 
 async def edit_and_save(
@@ -42,10 +42,15 @@ async def edit_and_save(
             trusted = (await editor.connection()).trusted
         given = arguments.read(EditArguments, {**wanted, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
+<<<<<<< HEAD
         wish = given.wish(await editor.read_images(given.image_urls, given.model))
         if local := [image.name for image in wish.images if not isinstance(image, str)]:
+=======
+        edit_input = given.with_images(await editor.read_images(given.image_urls))
+        if local := [image.name for image in edit_input.images if not isinstance(image, str)]:
+>>>>>>> reader
             say(f"Uploading {' and '.join(local)}")
-        return await _finish(editor, await _start(editor, wish, force_new=force_new))
+        return await _finish(editor, await _start(editor, edit_input, force_new=force_new))
 
 
 def _check_writable(directory: Path | None) -> None:
@@ -63,12 +68,12 @@ def _check_writable(directory: Path | None) -> None:
         raise SettingsError(
             f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}); "
             "nothing was sent.",
-            fix="Name another folder with --output or WAN25_OUTPUT_DIR.",
+            fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
         ) from None
 
 
 def _named(image: str) -> str:
-    """The image as the editor takes it: at a terminal a path may be relative."""
+    """Make a relative path absolute: the editor accepts only absolute ones."""
     if is_link(image) or image[:5].lower() in ("data:", "file:"):
         return image
     return str(Path(image).expanduser().absolute())
@@ -77,7 +82,7 @@ def _named(image: str) -> str:
 def _for_a_person(
     settings: Settings, images: Sequence[str] = (), directory: Path | None = None
 ) -> Settings:
-    """At a terminal any file may be named, and results are always saved."""
+    """The settings for a command: any file may be read, and results are always saved."""
     folders = tuple(Path(image).parent for image in images if Path(image).is_absolute())
     return replace(
         settings,
@@ -87,19 +92,22 @@ def _for_a_person(
     )
 
 
-async def _start(editor: Editor, wish: EditInput, *, force_new: bool) -> Edit:
+async def _start(editor: Editor, edit_input: EditInput, *, force_new: bool) -> Edit:
     try:
         async with progress_line("submitting") as line:
             return await editor.edit(
-                wish, force_new=force_new, patience=PATIENCE, on_progress=partial(_report, line)
+                edit_input,
+                force_new=force_new,
+                patience=PATIENCE,
+                on_progress=partial(_report, line),
             )
     except anyio.get_cancelled_exc_class():
-        # Ctrl-C before there is a task id: the edit may be paid for, so its id is not lost.
-        say("\nStopping; waiting up to 5 seconds for the task id")
+        # Ctrl-C before there is a task id: the edit may be charged, so its id must not be lost.
+        say("\nStopping. Waiting up to 5 seconds for the task id")
         with anyio.CancelScope(shield=True):
             await editor.finish()
             for past in await editor.recent(1):
-                _say_it_goes_on(past.edit)
+                _say_how_to_resume(past.edit)
         raise
 
 
@@ -109,9 +117,9 @@ async def _report(line: ProgressLine, progress: Progress) -> None:
     line.report(state, edit.progress, elapsed=progress.elapsed, note=progress.note)
 
 
-def _say_it_goes_on(edit: Edit) -> None:
+def _say_how_to_resume(edit: Edit) -> None:
     if edit.error is not None:
-        complain(edit.error)
+        show_error(edit.error)
     elif edit.task_id is not None:
         say(f"\nStopped waiting. To get the edit later: wan25-mcp task {edit.task_id} --wait")
 
@@ -130,9 +138,9 @@ async def list_tasks(settings: Settings, limit: int) -> None:
     """List recent edits of this account.
 
     Raises:
-        SettingsError: No key says which account that is.
+        SettingsError: There is no key, which identifies the account.
     """
-    _check_whose(settings)
+    _check_key(settings)
     async with _editor(settings) as editor:
         _say_if_emulated(editor)
         past = await editor.recent(limit)
@@ -147,26 +155,26 @@ async def list_tasks(settings: Settings, limit: int) -> None:
         )
 
 
-def _check_whose(settings: Settings) -> None:
-    """Listing sends nothing, yet needs the key: a journal may be shared by several accounts.
+def _check_key(settings: Settings) -> None:
+    """Listing sends nothing but needs the key, because accounts may share a journal.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: There is no key.
     """
     if settings.emulator or settings.key is not None:
         return
     problem = settings.key_problem or "No API key is set."
     raise SettingsError(
-        f"{problem} The key says whose edits to list, because a journal may be shared.",
+        f"{problem} Accounts can share a journal, and the key says whose edits to list.",
         code="missing_api_key",
-        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if you changed it) as for those edits. "
-        "Listing sends nothing.",
+        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if you changed it) to what those edits were "
+        "made with. Listing sends nothing.",
     )
 
 
 def _say_if_emulated(editor: Editor) -> None:
     if editor.is_emulator:
-        say("Emulator: not the real model; pictures are stand-ins and credits are play money.")
+        say("Emulator: not the real model. Pictures are stand-ins, and no real credits are spent.")
 
 
 async def _finish(editor: Editor, edit: Edit) -> int:
@@ -186,7 +194,7 @@ async def _finish(editor: Editor, edit: Edit) -> int:
                 line.report("saving", edit.progress)
                 edit = await editor.save(edit)
     except anyio.get_cancelled_exc_class():
-        _say_it_goes_on(edit)
+        _say_how_to_resume(edit)
         raise
     return _show(edit, reported) or int(len(edit.saved) < len(edit.image_urls))
 
@@ -208,7 +216,7 @@ def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
         if note not in reported:
             say(note)
     if edit.error:
-        complain(edit.error)
+        show_error(edit.error)
     elif edit.task_id and not is_settled(edit.status):
         show(f"Still running. To wait for it: wan25-mcp task {edit.task_id} --wait")
     return 1 if edit.error else 0

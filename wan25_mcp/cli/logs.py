@@ -1,7 +1,7 @@
-"""Log lines: to stderr, one line each, with no secret in any of them whatever the level.
+"""The log: one line for each record, to stderr, without secrets at any level.
 
-stdout belongs to the protocol. What is masked: what `redaction` hides wherever it stands, and the
-query of every link, where signatures are.
+stdout belongs to the protocol. The secrets that `redaction` finds are masked, and so is the query
+of every link, which may hold a signature.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class OneMaskedLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         lines = _without_queries(self._redact(super().format(record))).splitlines()
         line = " | ".join(line.strip() for line in lines if line.strip())
-        return "".join(c if c.isprintable() else " " for c in line)  # no colours, no bells
+        return "".join(c if c.isprintable() else " " for c in line)  # no control characters
 
 
 def configure(level: str, secrets: Collection[str]) -> None:
     """Send all logging of this process to stderr.
 
-    Called before the SDK's server is made: it configures the root logger too, unless it finds a
-    handler there.
+    To be called before the SDK's server is created, which configures the root logger unless it
+    already has a handler.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneMaskedLine(secrets))

@@ -1,7 +1,7 @@
 """The command `wan25-mcp`: its options, its settings and its exit statuses.
 
-Exit statuses: 0 done, 1 the edit (or a check) failed, 2 wrong usage or settings, 130 interrupted.
-Heavy modules are imported by the command that needs them.
+Exit statuses: 0 success, 1 the edit or a check failed, 2 wrong usage or settings, 130 interrupted.
+Heavy modules are imported only by the commands that need them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _Path(click.Path):
-    """A path as click parses it, as a `Path`."""
+    """click's path parameter, with values of type `Path`."""
 
     def __init__(self, **rules: Any) -> None:
         super().__init__(path_type=Path, **rules)
 
 
 class _Command(click.Group):
-    """The group of commands; Ctrl-C ends it with 130 at any moment, where click's own is 1."""
+    """The group of commands. Ctrl-C exits with 130 at any moment; click's default is 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from wan25_mcp.cli.console import prepare_streams, wants_colour
@@ -71,7 +71,7 @@ def main(context: click.Context) -> None:
     type=click.Choice(get_args(Transport)),
     default="stdio",
     show_default=True,
-    help="How assistants connect. sse is deprecated by the MCP specification.",
+    help="How assistants connect. The MCP specification deprecates sse.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -95,7 +95,7 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
         from wan25_mcp.server.stdio import serve_stdio
 
         if sys.stdin.isatty():
-            _say_what_stdio_waits_for()
+            _explain_stdio()
         _run(partial(serve_stdio, settings))
         return
     from wan25_mcp.hosting import serve_http
@@ -103,7 +103,7 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
     sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
 
 
-def _say_what_stdio_waits_for() -> None:
+def _explain_stdio() -> None:
     from wan25_mcp.cli.console import say
 
     say("Waiting for MCP messages on stdin. An assistant starts this command automatically.")
@@ -124,19 +124,19 @@ def _warn_of_unknown(settings: Settings) -> None:
 @main.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=_Path(exists=True, dir_okay=False))
 @click.option("--prompt", default="Replace the background with a starry sky", show_default=True,
-              help="What to change, and what must stay.")  # fmt: skip
+              help="What to change, and what must stay the same.")  # fmt: skip
 @click.option("--output", type=_Path(file_okay=False), help="Folder for the result.")
 def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
     """Edit a picture now, without a key: the emulator plays the provider.
 
     Starts the emulator and the MCP server on this machine and calls the server as an assistant
-    does. IMAGE: one or two of your pictures; the default is a picture that comes with the program.
+    does. IMAGE: one or two of your pictures. The default is a picture that comes with the program.
     """
     from wan25_mcp.cli.console import say
 
     say("The emulator plays the provider: no key, no cost. The result is a stand-in picture, not")
     say("an edit by the model.\n")
-    from wan25_mcp.cli.demo import run_demo  # this takes a second, so the lines above come first
+    from wan25_mcp.cli.demo import run_demo  # takes a second, so the lines above come first
 
     directory = output or _settings().output_dir
     sys.exit(_run(partial(run_demo, list(images), prompt, directory)))
@@ -144,9 +144,9 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
 
 @main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE2]")
-@click.option("--prompt", required=True, help="What to change, and what must stay.")
+@click.option("--prompt", required=True, help="What to change, and what must stay the same.")
 @click.option(
-    "-n", "count", type=int, default=1, show_default=True, help="How many results: 1 to 4."
+    "-n", "count", type=int, default=1, show_default=True, help="Number of results, 1 to 4."
 )
 @click.option(
     "--force-new",
@@ -180,7 +180,7 @@ def task(task_id: str, wait: bool, output: Path | None) -> None:
 
 @main.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True,
-              help="How many edits to list.")  # fmt: skip
+              help="Number of edits to list.")  # fmt: skip
 def tasks(limit: int) -> None:
     """List recent edits with their state and cost, newest first. Free, and works offline."""
     from wan25_mcp.cli.edit import list_tasks
@@ -195,12 +195,12 @@ def tasks(limit: int) -> None:
 @click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
               help="How many times faster than the real model.")  # fmt: skip
 @click.option("--allow-loopback", is_flag=True,
-              help="Call back to, and load images from, this machine, which the real API "
+              help="Allow callbacks to, and images from, this machine, which the real API "
               "refuses.")  # fmt: skip
 def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
     """Run the emulator of the provider's API on its own.
 
-    Prints its base URL, to be set as WAN25_EMULATOR.
+    Prints its base URL. Set WAN25_EMULATOR to it.
     """
     job = partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback)
     sys.exit(_run(job))
@@ -223,7 +223,7 @@ async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback:
         async with emulator.serving(host, port):
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 show(emulator.base_url)
-                say(f"The emulator takes any key. Use it with: WAN25_EMULATOR={emulator.base_url}")
+                say(f"The emulator accepts any key. Use it: WAN25_EMULATOR={emulator.base_url}")
                 async for number in signals:
                     return INTERRUPTED if number == signal.SIGINT else 0
     except OSError as error:
@@ -252,7 +252,7 @@ async def _check(settings: Settings) -> int:
 
 
 def _settings(*, emulator: bool = False) -> Settings:
-    """The settings of this process; logging is set up from them."""
+    """Read the settings of this process, and set up logging from them."""
     from wan25_mcp.cli import logs
     from wan25_mcp.settings import Settings
 
@@ -265,7 +265,7 @@ def _settings(*, emulator: bool = False) -> Settings:
 
 
 def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Run a job on the event loop; errors of this package become lines and exit statuses."""
+    """Run a job on the event loop. Errors of this package become messages and exit statuses."""
     try:
         return anyio.run(job)
     except Wan25Error as error:
@@ -278,7 +278,7 @@ def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 
 def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
-    """The error that task groups have wrapped on its way, if nothing else went wrong."""
+    """The error that task groups have wrapped, if it is the only one."""
     if len(group.exceptions) > 1:
         return None
     inner = group.exceptions[0]
@@ -288,8 +288,8 @@ def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
 
 
 def _fail(error: Wan25Error) -> NoReturn:
-    from wan25_mcp.cli.console import complain
+    from wan25_mcp.cli.console import show_error
     from wan25_mcp.errors import InvalidRequest
 
-    complain(error)
+    show_error(error)
     sys.exit(WRONG_USE if isinstance(error, SettingsError | InvalidRequest) else FAILED)

@@ -1,4 +1,4 @@
-"""The words of an error as a person at a terminal knows them: options and commands, not tools."""
+"""Puts the texts of errors into the words of the command line: options and commands, not tools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_TERMINAL: Final = (
     (r"\bas edit_image returned it\b", "as `wan25-mcp edit` printed it"),
     (r"\btask_id\b", "TASK_ID"),
 )
-"""What a tool's reader is told, and what a person is told in its place, in this order."""
+"""Patterns in the texts for tools, and their replacements at a terminal, applied in this order."""
 
 
 def at_terminal(text: str) -> str:

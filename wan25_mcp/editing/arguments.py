@@ -1,8 +1,7 @@
-"""What callers pass in: the arguments of each tool, their schemas, and every refusal in our words.
+"""The arguments of each tool, their schemas, and the texts of every refusal.
 
-The rules themselves are `provider.models`'; here they meet a caller. A refusal names the argument
-and what would be right. It never quotes a rejected value, which may be a secret pasted in the wrong
-place.
+The rules themselves are in `provider.models`. A refusal names the argument and what is expected. It
+never quotes a rejected value, which may be a secret pasted in the wrong place.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from wan25_mcp.provider.models import (
 )
 
 MAX_SOURCE_CHARACTERS: Final = 27_000_000
-"""Of a `data:` URI: an image of 20 MB, twice what the model takes, in base64."""
+"""Limit of a `data:` URI: an image of 20 MB, twice what the model accepts, in base64."""
 
 
 def _stripped(value: object) -> object:
@@ -54,7 +53,7 @@ TaskId = Annotated[
 
 
 def _source(source: str, info: ValidationInfo) -> str:
-    """Links are judged here; what is local, when it is read."""
+    """Check a link. A local image is checked when it is read."""
     if not is_link(source):
         return source
     if len(source) > MAX_LINK_CHARACTERS:
@@ -88,8 +87,8 @@ class EditArguments(EditRequest):
         ),
     )
 
-    def wish(self, images: tuple[str | Local, ...]) -> EditInput:
-        """What is wanted, once its images have been read."""
+    def with_images(self, images: tuple[str | Local, ...]) -> EditInput:
+        """The input of the edit, once its images have been read."""
         return EditInput(self.prompt, images, self.n, self.callback_url, self.model)
 
 
@@ -115,13 +114,13 @@ Arguments = TypeVar("Arguments", bound=BaseModel)
 def read(
     model: type[Arguments], given: Mapping[str, Any], *, trusted: Collection[str] = ()
 ) -> Arguments:
-    """Validate what a caller gave.
+    """Validate the arguments of a call.
 
     Args:
-        trusted: Origins that links may name although they are not public.
+        trusted: Origins that links may have although they are not public.
 
     Raises:
-        InvalidRequest: With one sentence for each argument that is wrong.
+        InvalidRequest: With one sentence for each wrong argument.
     """
     try:
         return model.model_validate(_tidy(model, given), context={"trusted": frozenset(trusted)})
@@ -136,10 +135,10 @@ def may_name_a_task(given: Mapping[str, Any]) -> bool:
 
 
 def schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments, without what only costs the reader tokens.
+    """The JSON schema of a tool's arguments, without parts that only cost the reader tokens.
 
-    An optional argument is one that may be left out; `null` is accepted for it and not advertised,
-    because `anyOf` confuses some clients.
+    An optional argument may be left out. `null` is accepted for it but not advertised, because
+    `anyOf` confuses some clients.
     """
     full = model.model_json_schema()
     full["properties"] = {name: _plain(rule) for name, rule in full["properties"].items()}
@@ -153,28 +152,28 @@ def _plain(rule: dict[str, Any]) -> dict[str, Any]:
         del merged["default"]
     if isinstance(merged.get("items"), dict):
         merged["items"] = _plain(merged["items"])
-    if "const" in merged:  # fewer clients know it than `enum`
+    if "const" in merged:  # fewer clients support it than `enum`
         merged["enum"] = [merged.pop("const")]
     return {key: value for key, value in merged.items() if key not in ("title", "anyOf")}
 
 
 def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo three habits of clients that change nothing about what was meant.
+    """Accept three deviations of clients whose meaning is clear.
 
-    Some send `null` for every argument that was left out; some send a list as JSON text, or one
-    link instead of a list of one.
+    Some clients send `null` for every argument that was left out. Some send a list as JSON text, or
+    one link instead of a list of one.
     """
     optional = {name for name, rule in model.model_fields.items() if not rule.is_required()}
-    kept = {
+    values = {
         name: value for name, value in given.items() if value is not None or name not in optional
     }
-    links = kept.get("image_urls")
+    links = values.get("image_urls")
     if isinstance(links, str):
-        kept["image_urls"] = [links]
+        values["image_urls"] = [links]
         if links.lstrip().startswith("["):
             with suppress(ValueError, RecursionError):
-                kept["image_urls"] = json.loads(links)
-    return kept
+                values["image_urls"] = json.loads(links)
+    return values
 
 
 _RULES: Final = {
@@ -196,7 +195,7 @@ _FIXES: Final = {
 
 
 def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
-    # Not the input: it may be a secret. Not the URL: it explains a library nobody here asked for.
+    # Not the input: it may be a secret. Not the URL: it points to the documentation of pydantic.
     wrongs = _innermost(error.errors(include_url=False, include_context=True))
     sentences = dict.fromkeys(_sentence(model, wrong) for wrong in wrongs)
     fields = [str(wrong["loc"][0]) for wrong in wrongs if wrong["loc"]]
@@ -207,7 +206,7 @@ def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
 
 
 def _innermost(wrongs: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without the complaints about a list that only repeat one about its item."""
+    """Drop the errors about a list that only repeat an error about its item."""
     parents = {wrong["loc"][:-1] for wrong in wrongs if wrong["loc"]}
     return [wrong for wrong in wrongs if wrong["loc"] not in parents]
 
@@ -219,8 +218,8 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
         case "missing":
             return f"{field} is required."
         case "extra_forbidden":
-            takes = ", ".join(model.model_fields)
-            return f"Unknown argument{_safe_name(field)}. Valid arguments: {takes}."
+            valid = ", ".join(model.model_fields)
+            return f"Unknown argument{_safe_name(field)}. Valid arguments: {valid}."
         case "string_too_long":
             limit = wrong.get("ctx", {}).get("max_length")
             return f"{where} has {len(wrong['input'])} characters; the limit is {limit}."

@@ -1,6 +1,6 @@
 """The MCP server: three tools over the editor, their answers, and resources.
 
-Only this package, `hosting` and the demo's client import `mcp`.
+Only this package, `hosting` and the demo in `cli` import `mcp`.
 """
 
 from wan25_mcp.server.build import create_server

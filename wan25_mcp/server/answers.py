@@ -1,7 +1,8 @@
-"""The one shape of all answers, complete as text alone and as structure alone.
+"""The one shape of all answers, complete as text alone and as structured content alone.
 
-About half of the clients show the model only the text, the other half only the structure. Each has
-the status, the id, the links and their expiry, the cost, and the next step, for errors too.
+About half of the clients show the model only the text, the other half only the structured content.
+Both have the status, the id, the links and their expiry, the cost and the next step, also for an
+error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import Status, is_settled
 
 EMULATOR_NOTE: Final = (
-    "EMULATOR: not the real model; pictures are stand-ins and credits are play money."
+    "EMULATOR: not the real model. Pictures are stand-ins, and no real credits are spent."
 )
 
 
@@ -71,10 +72,10 @@ def answer_of(edit: Edit) -> Answer:
 
 
 def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool = True) -> Answer:
-    """The answer for a call that led to no edit.
+    """The answer for a call that has no edit to report.
 
-    A failed poll says nothing about the edit or its cost: "failed" would invite a new, paid one.
-    Only what cannot be a task id certainly names nothing that was charged.
+    A failed poll says nothing about the edit or its cost: "failed" would invite a new, paid edit.
+    Only a text that cannot be a task id certainly names nothing that was charged.
     """
     is_charge_known = starts_edit or not names_a_task
     return Answer(
@@ -87,7 +88,7 @@ def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool 
 
 
 def result_of(answer: Answer, *, is_emulator: bool) -> CallToolResult:
-    """The tool result: one text block, and the same as structure."""
+    """The tool result: one text block, and the same as structured content."""
     if is_emulator:
         answer = answer.model_copy(update={"next_step": f"{answer.next_step} ({EMULATOR_NOTE})"})
     return CallToolResult(

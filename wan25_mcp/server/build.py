@@ -1,5 +1,5 @@
 """Builds the server. Nothing is opened, sent or written here: some hosts start a server twice and
-drop one."""
+drop one of the two."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ from wan25_mcp.settings import Preview
 logger = logging.getLogger(__name__)
 
 PATIENCE: Final = 10.0
-"""Seconds an answer waits for its previews; it is complete without them."""
+"""Seconds that an answer waits for its previews. It is complete without them."""
 
 
 class Previews:
-    """Makes the previews of one server's answers."""
+    """Makes the previews for the answers of one server."""
 
     def __init__(self, editor: Editor, when: Preview) -> None:
         self._editor = editor

@@ -1,4 +1,4 @@
-"""Progress notifications: always rising, as the protocol requires, with a message in words."""
+"""Progress notifications: always increasing, as the protocol requires, with a message in words."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _STEP: Final = 0.1
 
 
 class Reporter:
-    """Reports one wait; does nothing when the caller gave no progress token."""
+    """Reports the progress of one wait. Does nothing if the caller gave no progress token."""
 
     def __init__(self, context: Context[Any, Any]) -> None:
         self._context = context
         self._last = -_STEP
 
     async def report(self, progress: Progress) -> None:
-        """Report how far the edit is."""
+        """Report the progress of the edit."""
         self._last = max(float(progress.edit.progress or 0), self._last + _STEP)
         self._last = round(self._last, 1)
         await self._context.report_progress(self._last, 100, message_of(progress))

@@ -48,7 +48,7 @@ def add_resources(server: MCPServer[Any], editor: Editor) -> None:
 
 
 class _Resources:
-    """What is read of one editor."""
+    """The resources of one editor."""
 
     def __init__(self, editor: Editor) -> None:
         self._editor = editor
@@ -69,7 +69,10 @@ class _Resources:
 
 @contextmanager
 def _as_resource_error() -> Iterator[None]:
-    """A client may forget what is not found; what cannot be read now still exists."""
+    """Turn an error into "not found" only if the resource does not exist.
+
+    A client may forget a resource that is not found. One that cannot be read now still exists.
+    """
     try:
         yield
     except Wan25Error as error:
@@ -83,7 +86,7 @@ def _checked(task_id: str) -> str:
 
 
 def _image_number(text: str) -> int:
-    """Not `int`: that fails on thousands of digits, and takes digits of any script."""
+    """Not `int`: that fails on thousands of digits, and accepts digits of any script."""
     if text in _IMAGE_NUMBERS:
         return int(text)
     raise InvalidRequest(

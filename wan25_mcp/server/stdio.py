@@ -1,7 +1,7 @@
 """The server over stdin and stdout, and how it stops.
 
-A blocked read of stdin cannot be interrupted, so a signal cannot unwind the transport. It lets
-submits on the wire get their task ids, then ends the process.
+A blocked read of stdin cannot be interrupted, so a signal cannot unwind the transport. Instead the
+server waits for the task ids of submits in progress, then ends the process.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
 
 async def serve_stdio(settings: Settings) -> None:
-    """Serve until stdin ends, or a signal ends the process with status 128 + its number."""
+    """Serve until stdin closes, or a signal ends the process with status 128 + its number."""
     if settings.callback_url is not None:
-        # No port is opened over stdio, so a submit must not promise the provider a receiver.
+        # No port is opened over stdio, so a submit must not carry an address to call back.
         settings = replace(settings, callback_url=None)
         logging.getLogger(__name__).warning(CALLBACKS_NEED_HTTP)
-    # Signals are received until after the editor has closed: hosts send SIGTERM 2 seconds after
-    # closing stdin, while a submit may still be waiting for its task id.
+    # Signals are received until the editor has closed: hosts send SIGTERM 2 seconds after closing
+    # stdin, and a submit may then still be waiting for its task id.
     async with anyio.create_task_group() as tasks:
         async with open_configured_editor(settings) as editor:
             tasks.start_soon(_end_on_signal, editor)
@@ -34,7 +34,7 @@ async def serve_stdio(settings: Settings) -> None:
             try:
                 await server.run_stdio_async()
             except* (BrokenPipeError, ConnectionResetError):
-                pass  # the host has gone; nobody reads an error
+                pass  # the host is gone, so nobody would read an error
         tasks.cancel_scope.cancel()
 
 

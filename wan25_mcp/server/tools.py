@@ -34,9 +34,9 @@ _USUALLY: Final = "{}-{} s".format(*_MODEL.typical_seconds)
 EDIT_IMAGE: Final = f"""\
 Edit an image, or combine two, with {_MODEL.name}: replace the background, add, remove or \
 replace an object, change an outfit or text, restyle. Costs credits for each result image; the \
-answer says how many. Answers within seconds with a task_id while the edit runs (usually \
-{_USUALLY}): then call wait_for_task. Never call edit_image again to check progress: that can \
-start and charge a new task. Local images of any common format are converted to fit; linked ones \
+answer says how many. Returns a task_id within seconds while the edit runs (usually \
+{_USUALLY}). Then call wait_for_task. Never call edit_image again to check progress: that can \
+start and charge a new task. Local images of any common format are converted. Linked images \
 must be {_MODEL.image_rules}. Result links expire after {_MODEL.link_life_seconds // 3600} hours."""
 
 GET_TASK: Final = """\
@@ -44,7 +44,7 @@ Get an edit's status, progress, image links and cost. Free. To wait, call wait_f
 
 WAIT_FOR_TASK: Final = """\
 Wait until an edit is done, then return its image links and cost. Free. If the time runs out \
-first, the answer says how far the edit is: call wait_for_task again. Timing out or giving up \
+first, the answer reports the progress: call wait_for_task again. Timing out or giving up \
 neither cancels nor refunds the edit. If your client times out sooner, pass timeout_seconds=4."""
 
 
@@ -57,15 +57,15 @@ Outcome = tuple[Edit, list[ImageContent]]
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Seconds that `wait_for_task` waits: by default, and at most."""
+    """Seconds that `wait_for_task` waits, by default and at most."""
 
     default: float
     limit: float
 
 
 class _Unchecked(ArgModelBase):
-    """Arguments as received. The SDK's own validation coerces, ignores unknown names and quotes
-    rejected values; `arguments.read` does none of that."""
+    """Arguments as received. The SDK's own validation coerces values, ignores unknown names and
+    quotes rejected values. `arguments.read` does none of that."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -82,7 +82,7 @@ class Tools:
         self._previews = previews
 
     def all(self) -> list[Tool]:
-        """The tools in the order in which they are listed and needed."""
+        """The tools in the order in which they are listed."""
         reads = ToolAnnotations(
             read_only_hint=True,
             destructive_hint=False,
@@ -159,9 +159,9 @@ class Tools:
     async def _edit(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         until = anyio.current_time() + EDIT_PATIENCE
         trusted = (await self._editor.connection()).trusted
-        asked = arguments.read(EditArguments, given, trusted=trusted)
-        images = await self._editor.read_images(asked.image_urls, asked.model)
-        edit = await self._editor.edit(asked.wish(images), force_new=asked.force_new)
+        args = arguments.read(EditArguments, given, trusted=trusted)
+        images = await self._editor.read_images(args.image_urls, args.model)
+        edit = await self._editor.edit(args.with_images(images), force_new=args.force_new)
         return edit, await self._previews.of(edit, context, until=until)
 
     async def _get(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
@@ -169,11 +169,11 @@ class Tools:
         return edit, await self._previews.of(edit, context)
 
     async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
-        asked = arguments.read(WaitArguments, given)
-        patience = self._waits.default if asked.timeout_seconds is None else asked.timeout_seconds
+        args = arguments.read(WaitArguments, given)
+        patience = self._waits.default if args.timeout_seconds is None else args.timeout_seconds
         patience = min(patience, self._waits.limit)
         until = anyio.current_time() + patience - margin(patience) if patience > 0 else math.inf
         edit = await self._editor.wait(
-            asked.task_id, timeout=patience, on_progress=Reporter(context).report
+            args.task_id, timeout=patience, on_progress=Reporter(context).report
         )
         return edit, await self._previews.of(edit, context, until=until)
