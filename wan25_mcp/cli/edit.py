@@ -42,13 +42,9 @@ async def edit_and_save(
             trusted = (await editor.connection()).trusted
         given = arguments.read(EditArguments, {**wanted, "image_urls": images}, trusted=trusted)
         _say_if_emulated(editor)
-<<<<<<< HEAD
-        wish = given.wish(await editor.read_images(given.image_urls, given.model))
-        if local := [image.name for image in wish.images if not isinstance(image, str)]:
-=======
-        edit_input = given.with_images(await editor.read_images(given.image_urls))
+        read = await editor.read_images(given.image_urls, given.model)
+        edit_input = given.with_images(read)
         if local := [image.name for image in edit_input.images if not isinstance(image, str)]:
->>>>>>> reader
             say(f"Uploading {' and '.join(local)}")
         return await _finish(editor, await _start(editor, edit_input, force_new=force_new))
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from wan25_mcp.editing.open_account import OpenAccount
+from wan25_mcp.editing.live_account import LiveAccount
 from wan25_mcp.journal import Journal, JournalUnusable
 from wan25_mcp.journal.records import DAY
 
@@ -26,7 +26,7 @@ _ORPHANED_FOR: Final = 3.0
 died."""
 
 
-async def run_rounds(account: OpenAccount) -> None:
+async def run_rounds(account: LiveAccount) -> None:
     """Take up the orphaned tasks and unsaved images of an account, until cancelled."""
     began = account.options.clock()
     async with anyio.create_task_group() as tasks:
@@ -58,7 +58,7 @@ async def _in_rounds(job: Callable[[], Awaitable[None]]) -> None:
         await anyio.sleep(_FIRST_ROUND_SECONDS if is_new else _ROUND_SECONDS)
 
 
-async def _follow_orphaned(account: OpenAccount, began: float) -> None:
+async def _follow_orphaned(account: LiveAccount, began: float) -> None:
     """Follow tasks that nobody has polled for a while, or not since this process began.
 
     In the second case an earlier process has probably died. Its tasks are polled at once: they may

@@ -95,6 +95,20 @@ def unread(name: str) -> Edit:
     return Edit(task_id=name, status="unknown", charged="unknown", error=reason)
 
 
+def unknown(task_id: str) -> Edit:
+    """An edit of which nothing is known."""
+    return Edit(task_id=task_id, status="unknown", charged="unknown")
+
+
+def unknown_everywhere(task_id: str, error: Wan25Error) -> Edit:
+    """An id that the journal does not know, with the reason why the provider did not show it.
+
+    When the provider does not know it either, it names nothing that was charged.
+    """
+    charged = error.charged if error.code == "not_found" else "unknown"
+    return Edit(task_id=task_id, status="unknown", charged=charged, error=error)
+
+
 def seen(snapshot: Snapshot, intent: Intent | None) -> Edit:
     """An edit with a snapshot of its task; without an intent, an edit made elsewhere."""
     task = snapshot.task

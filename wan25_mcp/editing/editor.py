@@ -16,9 +16,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.editing.edit import Edit, PastEdit, seen, unread, unseen
-from wan25_mcp.editing.open_account import (
+from wan25_mcp.editing.live_account import (
     HANDLE_PREFIX,
-    OpenAccount,
+    LiveAccount,
 )
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.editing.start import Start
@@ -49,7 +49,7 @@ class Editor:
 
     def __init__(
         self,
-        open_account: Callable[[], Awaitable[OpenAccount]],
+        open_account: Callable[[], Awaitable[LiveAccount]],
         preparer: ImagePreparer,
         tasks: TaskGroup,
         options: Options,
@@ -58,7 +58,7 @@ class Editor:
         self._preparer = preparer
         self._tasks = tasks
         self._options = options
-        self._account: OpenAccount | None = None
+        self._account: LiveAccount | None = None
         self._awake = False
 
     @property
@@ -237,7 +237,7 @@ class Editor:
         if self._account is not None:
             await self._account.submitter.finish()
 
-    async def _opened(self) -> OpenAccount:
+    async def _opened(self) -> LiveAccount:
         if self._account is None:
             self._account = await self._open_account()
         return self._account

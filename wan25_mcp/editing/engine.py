@@ -2,7 +2,7 @@
 
 Accounts share what a process has once: the journal, the connections to the provider, the memory
 for images, the number of polls and downloads at one time. Everything else is held for each account
-alone (`OpenAccount`), so that nothing of one can reach another.
+alone (`LiveAccount`), so that nothing of one can reach another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.background import prune_daily, run_rounds
 from wan25_mcp.editing.editor import Editor
-from wan25_mcp.editing.open_account import OpenAccount
+from wan25_mcp.editing.live_account import LiveAccount
 from wan25_mcp.editing.options import Connect, Connection, Connector, OpenJournal, Options
 from wan25_mcp.editing.shared import Shared
 from wan25_mcp.inputs.prepare import ImagePreparer
@@ -34,13 +34,13 @@ class Engine:
         self._options = options
         self._preparer = ImagePreparer(options.input_dirs, run=options.run)
         self._held: tuple[Shared, Connector] | None = None
-        self._accounts: dict[Account, OpenAccount] = {}
+        self._accounts: dict[Account, LiveAccount] = {}
         self._opening = anyio.Lock()
 
     def editor(self, account: Account) -> Editor:
         """An editor for an account. Nothing is opened, or checked, before it is first used."""
 
-        async def open_account() -> OpenAccount:
+        async def open_account() -> LiveAccount:
             return await self._opened(account)
 
         return Editor(open_account, self._preparer, self._tasks, self._options)
@@ -51,7 +51,7 @@ class Engine:
             for account in self._accounts.values():
                 tasks.start_soon(account.submitter.finish)
 
-    async def _opened(self, account: Account) -> OpenAccount:
+    async def _opened(self, account: Account) -> LiveAccount:
         """The account in use in this process.
 
         Raises:
@@ -62,7 +62,7 @@ class Engine:
                 if self._held is None:
                     self._held = await self._tasks.start(self._hold)
                 shared, connector = self._held
-                opened = OpenAccount(account, connector(account), shared)
+                opened = LiveAccount(account, connector(account), shared)
                 self._tasks.start_soon(opened.poller.run)
                 if self._options.background:
                     self._tasks.start_soon(run_rounds, opened)

@@ -9,7 +9,7 @@ import anyio
 
 from wan25_mcp.editing.callbacks import Address, new_address
 from wan25_mcp.editing.edit import Edit, seen, unseen
-from wan25_mcp.editing.open_account import HANDLE_PREFIX, OpenAccount, is_open
+from wan25_mcp.editing.live_account import HANDLE_PREFIX, LiveAccount, is_open
 from wan25_mcp.editing.submitter import LEASE_SECONDS
 from wan25_mcp.editing.waiting import OnProgress, until_ended
 from wan25_mcp.errors import SettingsError, TaskFailed
@@ -24,7 +24,7 @@ class Start:
         SettingsError: A local image has nowhere to go; nothing was journaled or sent.
     """
 
-    def __init__(self, account: OpenAccount, preparer: ImagePreparer, wanted: EditInput) -> None:
+    def __init__(self, account: LiveAccount, preparer: ImagePreparer, wanted: EditInput) -> None:
         is_local = any(not isinstance(image, str) for image in wanted.images)
         if is_local and account.connection.publisher is None:
             raise SettingsError(code="no_image_host")
@@ -80,7 +80,7 @@ class Start:
             now=self._options.clock(),
             window=0.0 if force_new else self._options.duplicate_window,
             lease=LEASE_SECONDS,
-            allowance=account.account.allowance,
+            allowance=account.allowance,
             refusal=account.submitter.refusal(),
         )
 

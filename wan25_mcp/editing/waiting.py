@@ -8,8 +8,8 @@ from typing import Final
 
 import anyio
 
-from wan25_mcp.editing.edit import Edit, Progress, seen, unseen
-from wan25_mcp.editing.open_account import OpenAccount, unknown, unknown_everywhere
+from wan25_mcp.editing.edit import Edit, Progress, seen, unknown, unknown_everywhere, unseen
+from wan25_mcp.editing.live_account import LiveAccount
 from wan25_mcp.editing.submitter import Submit
 from wan25_mcp.journal import Intent
 from wan25_mcp.polling.watch import Watch
@@ -40,7 +40,7 @@ async def until_ended(submit: Submit, on_progress: OnProgress | None) -> None:
 
 
 async def until_submitted(
-    account: OpenAccount, name: str, on_progress: OnProgress | None
+    account: LiveAccount, name: str, on_progress: OnProgress | None
 ) -> Intent | None:
     """Wait until a submit has ended, or a callback resolves it, reporting progress meanwhile."""
     began = anyio.current_time()
@@ -54,7 +54,7 @@ async def until_submitted(
 
 
 async def until_settled(
-    account: OpenAccount, watch: Watch, intent: Intent | None, on_progress: OnProgress | None
+    account: LiveAccount, watch: Watch, intent: Intent | None, on_progress: OnProgress | None
 ) -> None:
     """Wait until a task is settled, reporting progress meanwhile."""
     if on_progress is None:

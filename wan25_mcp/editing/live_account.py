@@ -16,7 +16,7 @@ import anyio
 
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.callbacks import Callbacks
-from wan25_mcp.editing.edit import Edit, seen, unread, unseen
+from wan25_mcp.editing.edit import Edit, seen, unknown, unknown_everywhere, unread, unseen
 from wan25_mcp.editing.options import Connection
 from wan25_mcp.editing.ownership import Ownership
 from wan25_mcp.editing.results import Results
@@ -39,11 +39,11 @@ _CALLBACK_SECONDS: Final = 900.0
 """For so long after a submit of unknown outcome, a callback may still resolve it."""
 
 
-class OpenAccount:
+class LiveAccount:
     """An account's submits, polls, results and callbacks in this process."""
 
     def __init__(self, account: Account, connection: Connection, shared: Shared) -> None:
-        self.account = account
+        self.allowance = account.allowance
         self.connection = connection
         self.journal = shared.journal
         self.options = shared.options
@@ -160,20 +160,6 @@ async def _logged(job: Callable[[], Awaitable[None]]) -> None:
 def is_open(intent: Intent) -> bool:
     """Whether its submit has not ended yet."""
     return intent.stage in ("intent", "sending")
-
-
-def unknown(task_id: str) -> Edit:
-    """An edit of which nothing is known."""
-    return Edit(task_id=task_id, status="unknown", charged="unknown")
-
-
-def unknown_everywhere(task_id: str, error: Wan25Error) -> Edit:
-    """An id that the journal does not know, with the reason why the provider did not show it.
-
-    When the provider does not know it either, it names nothing that was charged.
-    """
-    charged = error.charged if error.code == "not_found" else "unknown"
-    return Edit(task_id=task_id, status="unknown", charged=charged, error=error)
 
 
 def _too_slow() -> ReadFailed:
