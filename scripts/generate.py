@@ -269,8 +269,12 @@ def _rooms() -> str:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "LAYERS" and node.value
     ]
     rows = [list(layer.items()) for layer in layers if "__main__" not in layer]
-    lines = [f"{name:<13}{meaning}" for row in rows for name, meaning in row]
-    return _text("\n".join([*lines, f"{'emulator':<13}{_EMULATOR}"]))
+    lines = [
+        f"{'+ ' if place else ''}{name}".ljust(15) + meaning
+        for row in rows
+        for place, (name, meaning) in enumerate(row)
+    ]
+    return _text("\n".join([*lines, f"{'emulator':<15}{_EMULATOR}"]))
 
 
 _EMULATOR: Final = "plays the provider; imports no other part"

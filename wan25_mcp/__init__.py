@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from wan25_mcp.editing.account import Account
     from wan25_mcp.editing.connect import open_configured_editor, open_configured_engine
-    from wan25_mcp.editing.edit import Edit
+    from wan25_mcp.editing.edit import Edit, PastEdit, Progress
     from wan25_mcp.editing.editor import Editor
     from wan25_mcp.editing.engine import Engine, open_editor, open_engine
-    from wan25_mcp.editing.options import Connection
+    from wan25_mcp.editing.options import Connection, Options
     from wan25_mcp.errors import (
         InvalidRequest,
+        NotPublished,
         OutcomeUnknown,
         ReadFailed,
         Refused,
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
         Unreachable,
         Wan25Error,
     )
-    from wan25_mcp.journal import Allowance
+    from wan25_mcp.inputs.prepare import EditInput
+    from wan25_mcp.journal import Allowance, JournalUnusable, Withheld
+    from wan25_mcp.outputs.download import NotDownloaded
+    from wan25_mcp.outputs.save import NotSaved
     from wan25_mcp.provider.client import Client
     from wan25_mcp.provider.exchange import open_http
     from wan25_mcp.provider.models import EditRequest, Task, Usage
@@ -45,11 +49,19 @@ _MODULES: Final = {
     "Client": "provider.client",
     "Connection": "editing.options",
     "Edit": "editing.edit",
+    "EditInput": "inputs.prepare",
     "EditRequest": "provider.models",
     "Editor": "editing.editor",
     "Engine": "editing.engine",
     "InvalidRequest": "errors",
+    "JournalUnusable": "journal",
+    "NotDownloaded": "outputs.download",
+    "NotPublished": "errors",
+    "NotSaved": "outputs.save",
+    "Options": "editing.options",
     "OutcomeUnknown": "errors",
+    "PastEdit": "editing.edit",
+    "Progress": "editing.edit",
     "ReadFailed": "errors",
     "Refused": "errors",
     "Settings": "settings",
@@ -59,6 +71,7 @@ _MODULES: Final = {
     "Unreachable": "errors",
     "Usage": "provider.models",
     "Wan25Error": "errors",
+    "Withheld": "journal",
     "open_configured_editor": "editing.connect",
     "open_configured_engine": "editing.connect",
     "open_editor": "editing.engine",
@@ -72,11 +85,19 @@ __all__ = [
     "Client",
     "Connection",
     "Edit",
+    "EditInput",
     "EditRequest",
     "Editor",
     "Engine",
     "InvalidRequest",
+    "JournalUnusable",
+    "NotDownloaded",
+    "NotPublished",
+    "NotSaved",
+    "Options",
     "OutcomeUnknown",
+    "PastEdit",
+    "Progress",
     "ReadFailed",
     "Refused",
     "Settings",
@@ -86,6 +107,7 @@ __all__ = [
     "Unreachable",
     "Usage",
     "Wan25Error",
+    "Withheld",
     "open_configured_editor",
     "open_configured_engine",
     "open_editor",
@@ -95,10 +117,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("wan25-mcp")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -63,9 +63,9 @@ class EditInput:
 
     prompt: str
     images: tuple[str | Local, ...]
-    n: int
-    callback_url: str | None
-    model: ModelName
+    n: int = 1
+    callback_url: str | None = None
+    model: ModelName = MODEL
 
     @classmethod
     def of(cls, request: EditRequest) -> EditInput:
