@@ -27,9 +27,11 @@ from mcp_types import Tool
 from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.error_codes import HTTP_ROWS, OWN_ROWS, TASK_ROWS, ErrorCode
 from wan25_mcp.errors import STATUSES as ERROR_STATUSES
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.errors.codes import OWN_ROWS
+from wan25_mcp.errors.provider_rows import HTTP_ROWS, TASK_ROWS
+from wan25_mcp.errors.rows import ErrorCode
 from wan25_mcp.journal.stages import STAGES
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
@@ -37,8 +39,8 @@ from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import STATUSES
 from wan25_mcp.server import create_server
 from wan25_mcp.server.answers import answer_of, text_of
+from wan25_mcp.setting_parsers import Setting
 from wan25_mcp.settings import SETTINGS, Settings
-from wan25_mcp.values import Setting
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "io.github.wan25-mcp/wan25-mcp"
@@ -270,11 +272,11 @@ def _rooms() -> str:
     ]
     rows = [list(layer.items()) for layer in layers if "__main__" not in layer]
     lines = [
-        f"{'+ ' if place else ''}{name}".ljust(15) + meaning
+        f"{'+ ' if place else ''}{name}".ljust(17) + meaning
         for row in rows
         for place, (name, meaning) in enumerate(row)
     ]
-    return _text("\n".join([*lines, f"{'emulator':<15}{_EMULATOR}"]))
+    return _text("\n".join([*lines, f"{'emulator':<17}{_EMULATOR}"]))
 
 
 _EMULATOR: Final = "plays the provider; imports no other part"

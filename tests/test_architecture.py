@@ -37,12 +37,11 @@ LAYERS: Final[tuple[dict[str, str], ...]] = (
     {"journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)"},
     {"settings": "every setting once: name, meaning, default, check"},
     {"provider": "the vendor's API: client, models, statuses, what is charged"},
-    {"values": "how the text of a setting becomes a value"},
+    {"setting_parsers": "how the text of a setting becomes a value"},
     {
         "errors": "every way an edit can fail",
     },
     {
-        "error_codes": "each error code: what happened, what to do, what it cost",
         "url_safety": "which links may be fetched or passed on",
         "redaction": "text from outside, without secrets",
     },
@@ -176,7 +175,7 @@ def test_the_lists_of_what_is_too_large_only_shrink() -> None:
     assert {name for name, count in parameters.items() if count > PARAMETERS} == MANY_PARAMETERS
 
 
-@pytest.mark.parametrize("part", ["error_codes", "url_safety", "redaction"])
+@pytest.mark.parametrize("part", ["url_safety", "redaction"])
 def test_the_lowest_row_imports_nothing_of_ours(part: str) -> None:
     assert _of(part).ours() == set()
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 import pytest
 
 from wan25_mcp import errors
-from wan25_mcp.error_codes import ANY_OTHER, CODES, HTTP_ROWS, OWN_ROWS, TASK_ROWS
 from wan25_mcp.errors import (
     STATUSES,
     InvalidRequest,
@@ -24,14 +23,17 @@ from wan25_mcp.errors import (
     Wan25Error,
     task_advice,
 )
+from wan25_mcp.errors.codes import ANY_OTHER, CODES, OWN_ROWS
+from wan25_mcp.errors.provider_rows import HTTP_ROWS, TASK_ROWS
 from wan25_mcp.journal import Withheld, records
 from wan25_mcp.journal.records import error_from_json, error_to_json
 
-PACKAGE: Final = Path(errors.__file__).parent
+PACKAGE: Final = Path(errors.__file__).parent.parent
 SOURCES: Final = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))
-    if "emulator" not in path.relative_to(PACKAGE).parts and path.name != "error_codes.py"
+    if "emulator" not in path.relative_to(PACKAGE).parts
+    and path.name not in ("codes.py", "provider_rows.py", "rows.py")
 ]
 
 

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from wan25_mcp import values
+from wan25_mcp import setting_parsers as parse
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.provider.catalogue import DEFAULT
+from wan25_mcp.setting_parsers import Setting, Wrong, setting
 from wan25_mcp.url_safety import NotPublic, check_public, is_loopback
-from wan25_mcp.values import Setting, Wrong, setting
 
 Preview = Literal["auto", "always", "never"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -40,14 +40,14 @@ class Settings:
     key: SecretStr | None = setting(
         "WAN25_API_KEY",
         "The provider's API key, from its dashboard (/dashboard/keys).",
-        values.secret,
+        parse.secret,
         secret=True,
     )
     key_file: str | None = setting(
         "WAN25_API_KEY_FILE", "A file that holds the key, in place of `WAN25_API_KEY`.", str
     )
     base_url: str = setting(
-        "WAN25_BASE_URL", "Base URL of the API, path included.", values.http_url, DEFAULT_BASE_URL
+        "WAN25_BASE_URL", "Base URL of the API, path included.", parse.http_url, DEFAULT_BASE_URL
     )
     account: str | None = setting(
         "WAN25_ACCOUNT",
@@ -56,24 +56,24 @@ class Settings:
         str,
     )
     data_dir: Path | None = setting(
-        "WAN25_DATA_DIR", "Folder of the journal.", values.own_folder, shown="your user data folder"
+        "WAN25_DATA_DIR", "Folder of the journal.", parse.own_folder, shown="your user data folder"
     )
     database_url: SecretStr | None = setting(
         "WAN25_DATABASE_URL",
         "A PostgreSQL database for the journal, shared by several machines (extra `postgres`).",
-        values.database_url,
+        parse.database_url,
         secret=True,
     )
     output_dir: Path | None = setting(
         "WAN25_OUTPUT_DIR",
         "Folder where finished images are saved.",
-        values.own_folder,
+        parse.own_folder,
         shown="`wan25` in your pictures folder",
     )
     save: bool = setting(
         "WAN25_SAVE",
         "`auto`: save finished images. `off`: give links only.",
-        values.is_auto,
+        parse.is_auto,
         True,
         shown="auto",
     )
@@ -81,90 +81,90 @@ class Settings:
         "WAN25_INPUT_DIRS",
         "Folders that local images may be read from, separated as in PATH. Over HTTP: none unless "
         "set.",
-        values.folders,
+        parse.folders,
         shown="your pictures, downloads, desktop and documents, and the output folder",
     )
     files_url: str | None = setting(
         "WAN25_FILES_URL",
         "The provider's file service, which makes local images available at a link for 72 hours.",
-        values.http_url,
+        parse.http_url,
     )
     bucket_url: str | None = setting(
         "WAN25_BUCKET_URL",
         "Your own bucket for local images: s3://, gs:// or az:// (extra `buckets`).",
-        values.bucket_url,
+        parse.bucket_url,
     )
     preview: Preview = setting(
         "WAN25_PREVIEW",
         "Small previews in answers: `auto` (clients known to show them), `always`, `never`.",
-        values.choice(get_args(Preview)),
+        parse.choice(get_args(Preview)),
         "auto",
     )
     wait_seconds: float = setting(
         "WAN25_WAIT_SECONDS",
         "Seconds `wait_for_task` waits unless the call says otherwise.",
-        values.seconds(0, 3600),
+        parse.seconds(0, 3600),
         25.0,
     )
     max_wait_seconds: float = setting(
         "WAN25_MAX_WAIT_SECONDS",
         "Longest wait a call may ask for, in seconds.",
-        values.seconds(1, 3600),
+        parse.seconds(1, 3600),
         50.0,
     )
     duplicate_window_seconds: float = setting(
         "WAN25_DUPLICATE_WINDOW_SECONDS",
         "Seconds within which an identical `edit_image` call returns the earlier task; 0 = never.",
-        values.seconds(0, 86400),
+        parse.seconds(0, 86400),
         600.0,
     )
     credit_limit: float | None = setting(
         "WAN25_CREDIT_LIMIT",
         "Credits that may be spent in any 24 hours. An edit above the limit is refused before it "
         "is sent.",
-        values.credit_amount,
+        parse.credit_amount,
         shown="no limit",
     )
     credits_per_image: float = setting(
         "WAN25_CREDITS_PER_IMAGE",
         "Price assumed until the provider has reported one.",
-        values.price,
+        parse.price,
         DEFAULT.credits_per_image,
     )
     max_in_flight: int | None = setting(
         "WAN25_MAX_IN_FLIGHT",
         "Edits that may run at the same time.",
-        values.count,
+        parse.count,
         shown="no limit",
     )
     callback_url: str | None = setting(
         "WAN25_CALLBACK_URL",
         "The public https address, path included, where the provider reaches this server when an "
         "edit is done. With an HTTP transport only.",
-        values.callback_url,
+        parse.callback_url,
     )
     server_token: SecretStr | None = setting(
         "WAN25_SERVER_TOKEN",
         "Bearer token callers must send over HTTP; required beyond loopback.",
-        values.secret,
+        parse.secret,
         secret=True,
     )
     allowed_hosts: tuple[str, ...] = setting(
         "WAN25_ALLOWED_HOSTS",
         "Host names callers may use over HTTP, comma-separated, beyond loopback.",
-        values.names,
+        parse.names,
         (),
     )
     log_level: LogLevel = setting(
         "WAN25_LOG_LEVEL",
         "Lowest level that is logged to stderr.",
-        values.choice(get_args(LogLevel)),
+        parse.choice(get_args(LogLevel)),
         "WARNING",
     )
     emulated: str = setting(
         "WAN25_EMULATOR",
         "`1`: run against the built-in emulator. A URL: an emulator already running.",
-        values.switch_or_url,
+        parse.switch_or_url,
         "",
     )
     """Empty, `on`, or the URL of an emulator that is already running."""
@@ -242,7 +242,7 @@ def _key_in_file(path: str) -> dict[str, Any]:
     if not text:
         return {"key_problem": f"The file named by WAN25_API_KEY_FILE {problem}."}
     try:
-        return {"key": values.secret(text)}
+        return {"key": parse.secret(text)}
     except Wrong as wrong:
         return {"key_problem": f"WAN25_API_KEY_FILE {wrong.problem}."}
 
@@ -267,7 +267,7 @@ def _check_together(settings: Settings) -> None:
     except NotPublic as problem:
         raise SettingsError(
             f"WAN25_CALLBACK_URL {problem}.",
-            fix=f"Set WAN25_CALLBACK_URL to {values.CALLBACK_WANTED}.",
+            fix=f"Set WAN25_CALLBACK_URL to {parse.CALLBACK_WANTED}.",
         ) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wan25_mcp.cli.wording import at_terminal
-from wan25_mcp.error_codes import CODES
+from wan25_mcp.errors.codes import CODES
 
 
 @pytest.mark.parametrize("code", CODES)

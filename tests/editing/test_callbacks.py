@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.stage import OWNER, T0, Stage, open_stage, request
-from wan25_mcp.editing.callbacks import Address
+from wan25_mcp.editing.callbacks import CallbackAddress
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.journal import Journal, JournalUnusable
@@ -110,7 +110,7 @@ async def test_the_addresses_a_process_knows_are_the_latest_ten_thousand() -> No
         second = await secret_of(stage)
         assert stage.editor._account is not None
         for number in range(9_999):
-            stage.editor._account.callbacks.note(f"edit-{number}", Address("", "0" * 64))
+            stage.editor._account.callbacks.note(f"edit-{number}", CallbackAddress("", "0" * 64))
         assert not stage.editor.knows_callback(*first)
         assert stage.editor.knows_callback(*second)
         assert await stage.editor.called_back(*first, None)  # the journal knows it

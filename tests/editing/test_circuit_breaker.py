@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.stage import Stage, open_stage, request
 from wan25_mcp.editing.circuit_breaker import FAILURES_TO_OPEN, LONGEST_PAUSE, CircuitBreaker
-from wan25_mcp.error_codes import CODES
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.journal import Withheld
 from wan25_mcp.polling.poller import FRESH_SECONDS
 

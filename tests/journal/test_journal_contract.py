@@ -20,8 +20,8 @@ import sqlalchemy
 
 from tests.journal.conftest import empty_place
 from tests.stage import T0
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import OutcomeUnknown, Refused, Unreachable, Wan25Error
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.journal import (
     Allowance,
     Claim,

@@ -44,8 +44,8 @@ from tests.stage import (
     virtual,
 )
 from wan25_mcp.editing.edit import Edit, unseen
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable
 from wan25_mcp.journal.engine import ADVISORY_LOCK

@@ -22,7 +22,6 @@ from pydantic import SecretStr
 
 from tests.emulator_lab.faults import Fault
 from tests.stage import KEY, PICTURE, T0, open_stage, request
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import (
     InvalidRequest,
     OutcomeUnknown,
@@ -31,6 +30,7 @@ from wan25_mcp.errors import (
     Unreachable,
     Wan25Error,
 )
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.exchange import MAX_BODY_BYTES, USER_AGENT, open_http
 from wan25_mcp.provider.models import Balance, CreditReport, Usage

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wan25_mcp.error_codes import Charged
+from wan25_mcp.errors.rows import Charged
 from wan25_mcp.provider.statuses import (
     SETTLED,
     SPELLINGS,

@@ -35,7 +35,7 @@ _NO_HASH: Final = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class CallbackAddress:
     """Where the provider may call about one submit.
 
     Args:
@@ -47,10 +47,10 @@ class Address:
     digest: str
 
 
-def new_address(base: str, handle: str) -> Address:
+def new_address(base: str, handle: str) -> CallbackAddress:
     """A new address."""
     secret = secrets.token_urlsafe(32)
-    return Address(f"{base}/{handle}/{secret}", _digest(secret))
+    return CallbackAddress(f"{base}/{handle}/{secret}", _digest(secret))
 
 
 def _digest(secret: str) -> str:
@@ -85,7 +85,7 @@ class Callbacks:
         self._under_way: set[str] = set()
         self._digests: dict[str, str] = {}
 
-    def note(self, handle: str, address: Address) -> None:
+    def note(self, handle: str, address: CallbackAddress) -> None:
         """Remember an address made here, so that it is recognised without the journal."""
         self._digests[handle] = address.digest
         if len(self._digests) > _MAX_REMEMBERED:

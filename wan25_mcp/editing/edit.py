@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wan25_mcp.error_codes import Charged
 from wan25_mcp.errors import ReadFailed, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.errors.rows import Charged
 from wan25_mcp.journal import Intent, Snapshot, expires_at
 from wan25_mcp.provider.models import MAX_IMAGES_OUT, Task, Usage
 from wan25_mcp.provider.statuses import Status, charged_for, is_settled

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import anyio
 
-from wan25_mcp.editing.callbacks import Address, new_address
+from wan25_mcp.editing.callbacks import CallbackAddress, new_address
 from wan25_mcp.editing.edit import Edit, seen, unseen
 from wan25_mcp.editing.live_account import HANDLE_PREFIX, LiveAccount, is_open
 from wan25_mcp.editing.submitter import LEASE_SECONDS
@@ -33,7 +33,7 @@ class Start:
         self._preparer = preparer
         self._wanted = wanted
         self._handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
-        self._callback: Address | None = None
+        self._callback: CallbackAddress | None = None
 
     async def edit(
         self, *, force_new: bool, patience: float, on_progress: OnProgress | None = None
@@ -55,7 +55,7 @@ class Start:
         edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
         return replace(edit, notes=(*submit.changes, *edit.notes))
 
-    def _callback_address(self) -> Address | None:
+    def _callback_address(self) -> CallbackAddress | None:
         """Where the provider is to call this server, unless the caller wants to be called."""
         if self._options.callback_url is None or self._wanted.callback_url is not None:
             return None

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import anyio.to_thread
 
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import NotPublished, SettingsError
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.conform import Conformed
 from wan25_mcp.inputs.publisher import MARGIN_SECONDS, Published, published_name
 

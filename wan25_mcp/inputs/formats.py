@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.inputs.sources import refused
 

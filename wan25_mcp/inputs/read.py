@@ -17,8 +17,8 @@ from typing import BinaryIO, Final, TypeVar
 
 import platformdirs
 
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.folders import AllowedFolders
 from wan25_mcp.inputs.open_safely import NotAFile, OpenFile, Replaced, open_real
 from wan25_mcp.inputs.sources import data_of, display_name, path_of, refused

@@ -16,8 +16,8 @@ from pathlib import PureWindowsPath
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.errors.codes import CODES
 
 MAX_DATA_BYTES: Final = 20_000_000
 """Of an image given as text: any photograph fits. A message is held in memory whole, several times

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from wan25_mcp import errors
-from wan25_mcp.error_codes import CODES
 from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.provider.catalogue import MODEL, model_named
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.statuses import is_settled

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wan25_mcp.error_codes import Charged
+from wan25_mcp.errors.rows import Charged
 
 
 @dataclass(frozen=True, slots=True)

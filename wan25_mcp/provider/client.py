@@ -15,7 +15,6 @@ from urllib.parse import quote
 import httpx2
 from pydantic import SecretStr, ValidationError
 
-from wan25_mcp.error_codes import CODES, ErrorCode
 from wan25_mcp.errors import (
     InvalidRequest,
     OutcomeUnknown,
@@ -25,6 +24,8 @@ from wan25_mcp.errors import (
     query_advice,
     status_advice,
 )
+from wan25_mcp.errors.codes import CODES
+from wan25_mcp.errors.rows import ErrorCode
 from wan25_mcp.provider import charging
 from wan25_mcp.provider.exchange import Exchange, cause_of, send
 from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, Task

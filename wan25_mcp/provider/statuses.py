@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from wan25_mcp.error_codes import Charged
+from wan25_mcp.errors.rows import Charged
 
 Status = Literal[
     "submitting", "pending", "processing", "completed", "failed", "cancelled", "unknown"

@@ -13,8 +13,8 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.error_codes import Charged
 from wan25_mcp.errors import OutcomeUnknown, Wan25Error
+from wan25_mcp.errors.rows import Charged
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import Status, is_settled
 

@@ -12,7 +12,7 @@
     ├── Withheld, JournalUnusable     (journal) nothing was sent, to be safe
     └── NotDownloaded, NotSaved       (outputs) a result is not on disk; its link may still work
 
-`error_codes` says what each code means. This module has the classes, and maps the provider's
+`codes` says what each code means. This module has the classes, and maps the provider's
 answers to codes. Errors are shown elsewhere: `server` turns them into tool results, `cli` into
 lines on a terminal.
 """
@@ -22,7 +22,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from wan25_mcp.error_codes import ANY_OTHER, CODES, TASK_ROWS, Charged, ErrorCode
+from wan25_mcp.errors.codes import ANY_OTHER, CODES
+from wan25_mcp.errors.provider_rows import TASK_ROWS
+from wan25_mcp.errors.rows import Charged, ErrorCode
 
 
 class Wan25Error(Exception):
