@@ -397,6 +397,10 @@ def run(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
+    imported = Path(sys.modules["wan25_mcp"].__file__ or "").resolve()
+    if ROOT not in imported.parents:
+        print(f"This Python imports another checkout: {imported.parent}", file=sys.stderr)
+        return 2
     wrong, strays = drifted(), stray_contracts()
     for path in [*wrong, *strays]:
         print(path.relative_to(ROOT))

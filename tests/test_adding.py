@@ -19,7 +19,7 @@ COPIED: Final = (
     "tests/test_architecture.py",
 )  # fmt: skip
 SETTING: Final = """    greeting_count: int = setting(
-        "WAN25_GREETING_COUNT", "Greetings to say.", values.count, 3
+        "WAN25_GREETING_COUNT", "Greetings to say.", parse.count, 3
     )
 """
 CONSUMER: Final = '''"""A consumer."""
