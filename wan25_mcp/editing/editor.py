@@ -66,6 +66,16 @@ class Editor:
         """Whether the provider is an emulator."""
         return self._options.is_emulator
 
+    @property
+    def has_image_host(self) -> bool:
+        """Whether local images certainly have a place to be uploaded to, as configured."""
+        return self._options.has_image_host
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether there are folders that local images may be read from."""
+        return bool(self._options.input_dirs)
+
     async def connection(self) -> Connection:
         """The way to the provider, opened when first needed."""
         return (await self._opened()).connection
@@ -88,6 +98,7 @@ class Editor:
         force_new: bool = False,
         patience: float = SUBMIT_PATIENCE,
         on_progress: OnProgress | None = None,
+        on_upload: Callable[[str], None] | None = None,
     ) -> Edit:
         """Start an edit, or return the one that an identical call started.
 
@@ -98,14 +109,17 @@ class Editor:
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
             on_progress: Called every second while the edit is being submitted.
+            on_upload: Called with the name of each local image whose upload begins.
 
         Raises:
+            SettingsError: A local image has no place to be uploaded to; nothing was sent.
+            NotPublished, Refused: Whether it has one could not be found out; nothing was sent.
             Withheld: A limit set by the operator has no room; nothing was sent.
             JournalUnusable: The intent could not be written; nothing was sent.
         """
         if isinstance(wanted, EditRequest):
             wanted = EditInput.of(wanted)
-        start = Start(await self._opened(), self._preparer, wanted)
+        start = Start(await self._opened(), self._preparer, wanted, on_upload)
         return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
 
     async def get(self, edit: Edit | str) -> Edit:
