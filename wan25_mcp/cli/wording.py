@@ -14,6 +14,7 @@ _AT_TERMINAL: Final = (
         r"\bAsk the user where the image is saved on this server's machine, or for\b",
         "Give the path of the image on this machine, or",
     ),
+    (r" and restart the server\b", ""),
     (r"\(wait_for_task\)", "(`wan25-mcp task TASK_ID --wait`)"),
     (r"\(n\)", "(-n)"),
     (r"\bn must be\b", "-n must be"),
