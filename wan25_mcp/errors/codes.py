@@ -115,7 +115,7 @@ OWN_ROWS: Final = (
     ),
     request(
         "image_on_another_machine",
-        "That file is on another machine than this server, which cannot read it",
+        "That file is on another machine and cannot be read from this one",
         "Ask the user where the image is saved on this server's machine, or for a public https:// "
         "link.",
     ),
@@ -147,7 +147,7 @@ OWN_ROWS: Final = (
     ),
     not_published(
         "image_host_unknown",
-        "The provider could not be asked whether it takes local images; nothing was sent",
+        "The provider could not be asked whether it takes local images",
         "Call again later, or give a public https:// link. If this repeats, set WAN25_BUCKET_URL "
         "or WAN25_FILES_URL and restart the server.",
         True,
