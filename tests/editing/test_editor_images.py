@@ -303,9 +303,7 @@ async def test_a_repeat_is_answered_within_four_seconds_though_its_images_are_no
         again = await stage.editor.edit(request())
         assert anyio.current_time() - began <= 4
         assert (again.task_id, again.status, again.saved) == (first.task_id, "completed", ())
-        assert again.notes == (
-            "Not saved yet: It is being saved at this moment. Ask again to learn where.",
-        )
+        assert again.notes == ("Not saved yet: It is being saved now. Call again to get its path.",)
         await anyio.sleep(30)
         assert len((await stage.editor.get(first)).saved) == 1
 

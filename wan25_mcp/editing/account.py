@@ -1,4 +1,4 @@
-"""Whose edits: who pays for them, within which limits, and where their images go."""
+"""An account: who pays for edits, within which limits, and where their images go."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ class Account:
     """An account at the provider, as the operator configured it. Equal values are one account.
 
     Args:
-        key: The provider's API key; None where the emulator is used.
-        name: The operator's name for the account, which outlives its keys; None: the key tells.
-        allowance: What the operator allows to be spent.
+        key: The provider's API key; None with the emulator.
+        name: The operator's name for the account, which outlives its keys; None: the key
+            identifies the account.
+        allowance: The operator's limits on spending.
         output_dir: Where results are saved; None for the default folder.
         save: Whether completed edits are saved.
     """

@@ -1,4 +1,4 @@
-"""Sending again what was certainly not accepted: when, and how a person is told."""
+"""Resending a submit that was certainly not accepted: when, and the note about it."""
 
 from __future__ import annotations
 
