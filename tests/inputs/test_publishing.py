@@ -127,7 +127,7 @@ async def test_the_product_names_itself_and_sends_its_key_to_the_service_only() 
             await files.publish(IMAGE, NAME)
     assert words(refusal.value) == (
         "upload_unreadable",
-        f'The file service did not take the image "{NAME}" (HTTP 307).',
+        f'The file service did not accept the image "{NAME}" (HTTP 307).',
         False,
     )
     assert [str(request.url) for request in seen] == [
@@ -180,7 +180,7 @@ async def test_what_goes_on_failing_is_said_and_may_be_tried_later(
             await files.publish(IMAGE, NAME)
         found, said, retryable = words(refusal.value)
         assert (found, retryable) == (code, True)
-        assert said.startswith(("The image", "The file service did not take the image"))
+        assert said.startswith(("The image", "The file service did not accept the image"))
         assert said.endswith(message)
         assert refusal.value.retry_after_seconds == (60.0 if sent == 1 else None)
         assert 3 - sum(line.left or 0 for line in emulator.faults._lines) == sent
@@ -229,7 +229,7 @@ async def test_a_refusal_is_told_in_the_services_words_whatever_its_status(
     async with service(answer) as (files, _):
         with pytest.raises(NotPublished) as refusal:
             await files.publish(IMAGE, NAME)
-    said = f'The file service did not take the image "{NAME}"{message}'
+    said = f'The file service did not accept the image "{NAME}"{message}'
     assert words(refusal.value) == (code, said, code == "upload_failed")
     assert refusal.value.request_id == "r1"
     assert seen == requests
@@ -262,7 +262,7 @@ async def test_a_link_that_nobody_could_download_from_is_not_handed_on(link: Any
             await files.publish(IMAGE, NAME)
     code, message, retryable = words(refusal.value)
     assert (code, retryable) == ("upload_unreadable", False)
-    assert f"but the link it returned {why}" in message
+    assert f"but its link {why}" in message
 
 
 DAYS_3: Final = T0 + 72 * 3600
