@@ -170,7 +170,7 @@ class Results:
         return await self._by_link(edit.task_id, number, edit.image_urls[number - 1])
 
     async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
-        """Download an image, unless the last try failed for good within the hour."""
+        """Download an image, unless it failed permanently within the last hour."""
         before, now = await self._failed_before(task_id, number), self._options.clock()
         if before is not None and not may_be_tried(before, now, is_asked_for=True):
             fix = "It was not downloaded again: it is retried at most once an hour."

@@ -158,7 +158,7 @@ class Submitter:
         except Exception as error:
             logger.exception("The submit %s ended unexpectedly", handle)
             if submit.on_the_wire or submit.has_outcome:
-                while isinstance(error, ExceptionGroup):  # a task group wraps whatever passes it
+                while isinstance(error, ExceptionGroup):  # task groups wrap the error
                     error = error.exceptions[0]
                 reason = _interrupted(f"An unexpected error occurred ({type(error).__name__})")
                 submit.intent = await self._degraded.mark_unknown(submit.intent, reason)

@@ -43,7 +43,7 @@ async def until_ended(submit: Submit, on_progress: OnProgress | None) -> None:
 async def until_submitted(
     account: OpenAccount, name: str, on_progress: OnProgress | None
 ) -> Intent | None:
-    """Wait until a submit has ended, or a callback resolves it, reporting progress meanwhile."""
+    """Wait until a submit has ended, or a callback resolves it. Reports progress."""
     began = anyio.current_time()
     while True:
         with anyio.move_on_after(_PROGRESS_SECONDS):
@@ -57,7 +57,7 @@ async def until_submitted(
 async def until_settled(
     account: OpenAccount, watch: Watch, intent: Intent | None, on_progress: OnProgress | None
 ) -> None:
-    """Wait until a task is settled, reporting progress meanwhile."""
+    """Wait until a task is settled. Reports progress."""
     if on_progress is None:
         while not watch.over:
             await watch.changed()
