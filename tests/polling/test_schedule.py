@@ -256,7 +256,7 @@ def test_a_pace_is_free_until_the_provider_refuses() -> None:
 
 
 def test_after_a_refusal_all_tasks_stand_in_one_line_evenly() -> None:
-    pace = replace(RateLimit(), usual=0.5).limited(10.0, asked=30.0)
+    pace = replace(RateLimit(), usual=0.5).limited(10.0, requested=30.0)
     _, moments = line(pace, 50, 12.0)
     assert moments[0] == 40.0
     gaps = [after - before for before, after in pairwise(moments)]
@@ -266,7 +266,7 @@ def test_after_a_refusal_all_tasks_stand_in_one_line_evenly() -> None:
 def test_looks_refused_together_slow_the_pace_once() -> None:
     once = RateLimit().limited(10.0)
     assert once.limited(10.1).limited(10.2).gap == once.gap
-    assert once.limited(10.1, asked=60).closed_until == pytest.approx(70.1)
+    assert once.limited(10.1, requested=60).closed_until == pytest.approx(70.1)
 
 
 def test_a_pace_refused_again_and_again_has_a_limit_and_answers_free_it() -> None:

@@ -26,7 +26,7 @@ from wan25_mcp.journal import (
     Withheld,
     observe,
 )
-from wan25_mcp.provider.charging import MOST_RESENDS
+from wan25_mcp.provider.charging import MAX_RESENDS
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import EditRequest
 
@@ -225,7 +225,7 @@ class Submitter:
             JournalUnusable: The next step could not be written; nothing is on the wire.
         """
         handle = submit.intent.handle
-        for attempt in range(MOST_RESENDS + 1):
+        for attempt in range(MAX_RESENDS + 1):
             if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
                 # This process counted as dead, so a new call may have taken over.
                 found = await self._degraded.find_or_fail(handle, now=self._clock())
@@ -274,8 +274,8 @@ class Submitter:
             self._breaker.succeeded()
 
     def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
-        asked = error.retry_after_seconds or 0.0
-        return error.retryable and attempt < MOST_RESENDS and asked <= MAX_WAIT_FOR_RESEND
+        requested = error.retry_after_seconds or 0.0
+        return error.retryable and attempt < MAX_RESENDS and requested <= MAX_WAIT_FOR_RESEND
 
 
 def _interrupted(cause: str) -> OutcomeUnknown:

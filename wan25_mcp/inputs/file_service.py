@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from wan25_mcp.errors import NotPublished
 from wan25_mcp.inputs.conform import Conformed
 from wan25_mcp.inputs.publisher import MARGIN_SECONDS, Published, published_name
-from wan25_mcp.provider.exchange import Exchange, send, wait_asked
+from wan25_mcp.provider.exchange import Exchange, requested_wait, send
 from wan25_mcp.redaction import Redactor, one_line
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 
@@ -79,7 +79,7 @@ class FileService:
                 if answer.status == 200 and _body_of(answer).get("success") is True:
                     return self._published(answer, name, began)
                 failure = _refused(name, answer)
-                again = None if pause is None else max(pause, wait_asked(answer.headers) or 0.0)
+                again = None if pause is None else max(pause, requested_wait(answer.headers) or 0.0)
             if again is None or again > _MAX_PAUSE or not failure.retryable:
                 raise failure
             await anyio.sleep(again)
@@ -163,7 +163,7 @@ def _refused(name: str, answer: Exchange) -> NotPublished:
         return NotPublished(
             message,
             code="upload_failed",
-            retry_after_seconds=wait_asked(answer.headers),
+            retry_after_seconds=requested_wait(answer.headers),
             request_id=answer.request_id,
         )
     code, fix = "upload_refused", "Check WAN25_FILES_URL, or give a public https:// link."

@@ -22,7 +22,7 @@ import httpx2
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.pinned_transport import TRUSTED_ORIGIN, Internal, PinnedTransport
-from wan25_mcp.provider.exchange import USER_AGENT, TooLarge, cause_of, read_bounded, wait_asked
+from wan25_mcp.provider.exchange import USER_AGENT, TooLarge, cause_of, read_bounded, requested_wait
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
@@ -201,7 +201,7 @@ def _check_status(response: httpx2.Response) -> None:
     raise NotDownloaded(
         f"The image could not be downloaded: its server answered HTTP {status}.",
         retryable=status >= 500 or status in (408, 425, 429),
-        retry_after_seconds=wait_asked(response.headers),
+        retry_after_seconds=requested_wait(response.headers),
     )
 
 

@@ -34,5 +34,5 @@ def retry_pause(error: Wan25Error | None, failures: int, left: float) -> float:
     """Seconds until the next try, after `failures` of them and `left` seconds before expiry."""
     doubled = math.ldexp(FIRST_RETRY_SECONDS, min(failures, 20) - 1)
     allowed = min(LONGEST_RETRY_SECONDS, left / 4)
-    asked = min((error.retry_after_seconds if error else None) or 0.0, LONGEST_RETRY_SECONDS)
-    return max(min(doubled, allowed), asked, FIRST_RETRY_SECONDS)
+    requested = min((error.retry_after_seconds if error else None) or 0.0, LONGEST_RETRY_SECONDS)
+    return max(min(doubled, allowed), requested, FIRST_RETRY_SECONDS)

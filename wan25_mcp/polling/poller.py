@@ -40,7 +40,7 @@ _UNEXPECTED_PAUSE: Final = 5.0
 _IDLE_SECONDS: Final = 600.0
 """Seconds for which an idle watch is kept."""
 
-_MAX_WAIT_ASKED: Final = 900.0
+_MAX_REQUESTED_WAIT: Final = 900.0
 """Cap on Retry-After for polls, in seconds: one bad header must not outlast the links."""
 
 _URGENT_TRIES: Final = 6
@@ -264,16 +264,16 @@ class Poller:
 
     def _failed(self, watch: Watch, error: Wan25Error, *, is_forced: bool) -> None:
         now = anyio.current_time()
-        asked = min(error.retry_after_seconds or 0.0, _MAX_WAIT_ASKED)
+        requested = min(error.retry_after_seconds or 0.0, _MAX_REQUESTED_WAIT)
         watch.failure = error
         watch.failures += 1
         # The urgent poll for a callback is repeated if it fails.
         watch.is_urgent = watch.is_urgent or (is_forced and watch.failures < _URGENT_TRIES)
-        watch.not_before = now + pause_after_failure(watch.failures, asked, self._random())
-        if asked:
-            watch.limited_until = now + asked
+        watch.not_before = now + pause_after_failure(watch.failures, requested, self._random())
+        if requested:
+            watch.limited_until = now + requested
         if error.code == "rate_limit":
-            self._queue.limited(asked)
+            self._queue.limited(requested)
         watch.is_polling = False
         self._schedule(watch)
 

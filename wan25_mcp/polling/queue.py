@@ -97,9 +97,9 @@ class DueQueue:
         """The provider answered a poll."""
         self._rate_limit = self._rate_limit.answered()
 
-    def limited(self, asked: float | None) -> None:
-        """The provider refused a poll with a 429 and asked for a pause of `asked` seconds."""
-        self._rate_limit = self._rate_limit.limited(anyio.current_time(), asked)
+    def limited(self, requested: float | None) -> None:
+        """The provider refused a poll with a 429 and asked for a pause of `requested` seconds."""
+        self._rate_limit = self._rate_limit.limited(anyio.current_time(), requested)
 
     @property
     def closed_until(self) -> float:

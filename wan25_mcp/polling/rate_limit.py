@@ -46,7 +46,7 @@ class RateLimit:
         after = max(when + self.gap, self.next_free)
         return replace(self, next_free=after, usual=usual), when
 
-    def limited(self, now: float, asked: float | None = None) -> RateLimit:
+    def limited(self, now: float, requested: float | None = None) -> RateLimit:
         """The provider refused a poll with a 429.
 
         Concurrent polls are refused together, so further refusals before `closed_until` move that
@@ -55,7 +55,7 @@ class RateLimit:
         gap = self.gap
         if now >= self.closed_until:
             gap = min(max(2 * (self.gap or self.usual), 4 * _MIN_GAP), _MAX_GAP)
-        until = max(self.closed_until, now + max(asked or 0.0, gap, _MIN_CLOSING))
+        until = max(self.closed_until, now + max(requested or 0.0, gap, _MIN_CLOSING))
         return replace(self, gap=gap, closed_until=until, next_free=max(self.next_free, until))
 
     def answered(self) -> RateLimit:

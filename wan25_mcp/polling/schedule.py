@@ -117,12 +117,12 @@ def next_poll(
     return max(due + _JITTER * random * max(due - age, 0.0), age, not_before)
 
 
-def pause_after_failure(failures: int, asked: float | None, random: float) -> float:
+def pause_after_failure(failures: int, requested: float | None, random: float) -> float:
     """Seconds until the next poll, after `failures` failed polls in a row.
 
     Args:
-        asked: Seconds that the provider asked for; the pause is never shorter.
+        requested: Seconds that the provider asked for; the pause is never shorter.
         random: In [0, 1).
     """
     backoff = min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), _LONGEST_BACKOFF)
-    return max(backoff, asked or 0.0) * (1 + _JITTER * random)
+    return max(backoff, requested or 0.0) * (1 + _JITTER * random)

@@ -36,15 +36,15 @@ BY_STATUS: Final[dict[int, Verdict]] = {
     408: UNKNOWN,
     409: UNKNOWN,
     499: UNKNOWN,
-    # The same is true of a gateway's 429 or 503. `OWN_WORDS` identifies the API's own.
+    # The same is true of a gateway's 429 or 503. `OWN_ERRORS` identifies the API's own.
     429: UNKNOWN,
     503: UNKNOWN,
 }
-MOST_RESENDS: Final = 3
+MAX_RESENDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
+class _OwnError:
     """How the API reports a status: by the status as the code and `kind` as the type, or, in the
     later generation, by `code`."""
 
@@ -52,9 +52,9 @@ class _Words:
     kind: str
 
 
-OWN_WORDS: Final = {
-    429: _Words("rate_limit_exceeded", "rate_limit_error"),
-    503: _Words("service_unavailable", "service_unavailable_error"),
+OWN_ERRORS: Final = {
+    429: _OwnError("rate_limit_exceeded", "rate_limit_error"),
+    503: _OwnError("service_unavailable", "service_unavailable_error"),
 }
 """The statuses by which the API itself says that it did not accept (provider-api.md §2)."""
 
@@ -62,7 +62,7 @@ _WITHOUT_ENVELOPE: Final = frozenset({"message", "type", "param", "code"})
 """The keys of a real 429 without the envelope [R]."""
 
 
-def is_own_word(status: int, body: Any) -> bool:
+def is_own_error(status: int, body: Any) -> bool:
     """Whether a body is the API's own error for `status`, as documented.
 
     A gateway answers with the same statuses, for example when the API accepted a request and then
@@ -71,7 +71,7 @@ def is_own_word(status: int, body: Any) -> bool:
     Args:
         body: The body's JSON; None if it is not JSON.
     """
-    words = OWN_WORDS.get(status)
+    words = OWN_ERRORS.get(status)
     if words is None or not isinstance(body, dict):
         return False
     if status == 429 and body.keys() >= _WITHOUT_ENVELOPE:
@@ -90,19 +90,19 @@ def _says(error: dict[str, Any], status: int) -> bool:
     return type(code) is int and code == status and isinstance(error.get("message"), str)
 
 
-def verdict(*, sent: bool, status: int | None, own_word: bool = False) -> Verdict:
+def verdict(*, sent: bool, status: int | None, own_error: bool = False) -> Verdict:
     """The verdict on a submit that returned no readable task.
 
     Args:
         sent: Whether a byte of the request may have left this machine.
         status: The HTTP status of the answer, if one was read.
-        own_word: Whether the answer `is_own_word` of the API.
+        own_error: Whether the answer `is_own_error` of the API.
     """
     if not sent:
         return NEVER_SENT
     if status is None:
         return UNKNOWN
-    if own_word and status in OWN_WORDS:
+    if own_error and status in OWN_ERRORS:
         return ASKED_TO_WAIT
     if status in BY_STATUS:
         return BY_STATUS[status]

@@ -188,8 +188,8 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
 def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
     status = exchange.status or 0
     advice = status_advice(status)
-    own_word = charging.is_own_word(status, exchange.json)
-    verdict = charging.verdict(sent=True, status=status, own_word=own_word)
+    own_error = charging.is_own_error(status, exchange.json)
+    verdict = charging.verdict(sent=True, status=status, own_error=own_error)
     if verdict.charged == "no":
         return _refusal(exchange, advice, retryable=verdict.resend)
     return OutcomeUnknown(
@@ -217,7 +217,7 @@ def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
             code=advice.code,
             fix=CODES["read_failed"].fix,
             retryable=True,
-            retry_after_seconds=exchange.wait_asked,
+            retry_after_seconds=exchange.requested_wait,
             request_id=exchange.request_id,
         )
     refusal = _refusal(exchange, advice, retryable=False)
@@ -255,7 +255,7 @@ def _refusal(exchange: Exchange, advice: ErrorCode, *, retryable: bool) -> Refus
         code=advice.code,
         fix=advice.fix,
         retryable=retryable,
-        retry_after_seconds=exchange.wait_asked,
+        retry_after_seconds=exchange.requested_wait,
         request_id=exchange.request_id,
     )
 

@@ -31,7 +31,7 @@ id of a paid task."""
 
 MAX_EXCHANGE_SECONDS: Final = 120.0
 MAX_BODY_BYTES: Final = 1_000_000
-_MAX_WAIT_ASKED: Final = 24 * 3600.0
+_MAX_REQUESTED_WAIT: Final = 24 * 3600.0
 
 
 def open_http() -> httpx2.AsyncClient:
@@ -94,10 +94,10 @@ class Exchange:
         return {"redact": self.redact}
 
     @property
-    def wait_asked(self) -> float | None:
+    def requested_wait(self) -> float | None:
         """Seconds that the provider asks to wait: `Retry-After`, else its suggestion in words."""
-        asked = wait_asked(self.headers)
-        return self.error.wait_seconds if asked is None else asked
+        requested = requested_wait(self.headers)
+        return self.error.wait_seconds if requested is None else requested
 
 
 async def send(
@@ -166,16 +166,16 @@ async def read_bounded(chunks: AsyncGenerator[bytes, None], max_bytes: int) -> b
     return bytes(found)
 
 
-def wait_asked(headers: httpx2.Headers) -> float | None:
+def requested_wait(headers: httpx2.Headers) -> float | None:
     """Seconds that `Retry-After` asks for, in either form, at most a day."""
     header = headers.get("retry-after", "").strip()
     if header.isascii() and header.isdigit() and len(header) < 10:
-        return min(float(header), _MAX_WAIT_ASKED)
+        return min(float(header), _MAX_REQUESTED_WAIT)
     try:
         moment = email.utils.parsedate_to_datetime(header)
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
-    return min(max(moment.timestamp() - time.time(), 0.0), _MAX_WAIT_ASKED)
+    return min(max(moment.timestamp() - time.time(), 0.0), _MAX_REQUESTED_WAIT)
 
 
 _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
