@@ -94,7 +94,7 @@ async def service(
 
 
 @pytest.mark.usefixtures("no_blocking")
-async def test_an_image_is_uploaded_and_its_link_lives_for_three_days() -> None:
+async def test_an_image_is_uploaded_and_its_link_is_valid_for_three_days() -> None:
     async with service() as (files, emulator):
         published = await files.publish(IMAGE, NAME)
         file_id = next(iter(emulator.files._files))
@@ -216,7 +216,7 @@ def body(success: bool = True, code: int = 200, msg: str = "", **described: Any)
          f" (HTTP 200): {200 * 'x'}.", 1),
     ],
 )  # fmt: skip
-async def test_a_refusal_is_told_in_the_services_words_whatever_its_status(
+async def test_a_refusal_is_reported_in_the_services_words_whatever_its_status(
     status: int, content: Any, code: str, message: str, requests: int
 ) -> None:
     seen = 0
@@ -287,7 +287,7 @@ DAYS_3: Final = T0 + 72 * 3600
         ("0001-01-01T00:00:00+14:00", -62135647200),
     ],
 )
-async def test_a_link_lives_as_long_as_is_said_and_never_longer_than_documented(
+async def test_a_link_is_valid_as_long_as_is_said_and_never_longer_than_documented(
     said: Any, dies: float
 ) -> None:
     answer = partial(
@@ -446,7 +446,7 @@ def clerk() -> Iterator[Callable[[int], str]]:
         (500, "it could not be reached, or its credentials are not set", True),
     ],
 )
-async def test_a_bucket_that_refuses_is_told_without_the_clouds_own_words(
+async def test_a_bucket_that_refuses_is_reported_without_the_clouds_own_words(
     status: int,
     why: str,
     retryable: bool,

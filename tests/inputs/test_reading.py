@@ -139,7 +139,7 @@ def test_a_data_uri_needs_no_folder() -> None:
         "out",
     ],
 )
-def test_nothing_outside_is_read_and_no_answer_tells_whether_it_exists(
+def test_nothing_outside_is_read_and_no_answer_reports_whether_it_exists(
     built: Place, name: str
 ) -> None:
     refusal = built.refusal(f"{built.allowed}/{name}")

@@ -147,7 +147,7 @@ async def test_what_is_not_a_whole_image_is_not_saved(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-async def test_a_cancelled_save_is_finished_and_its_place_is_told(tmp_path: Path) -> None:
+async def test_a_cancelled_save_is_finished_and_its_place_is_reported(tmp_path: Path) -> None:
     begun, go = anyio.Event(), threading.Event()
     told: list[Path] = []
 
