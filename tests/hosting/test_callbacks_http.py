@@ -348,7 +348,7 @@ async def test_a_flood_is_told_when_to_come_again_and_wakes_nobody() -> None:
     assert len(told.calls) == 90
 
 
-async def test_a_flood_of_strangers_keeps_no_callback_out_that_is_surely_ours() -> None:
+async def test_a_flood_of_strangers_keeps_no_callback_out_that_is_certainly_ours() -> None:
     told = Told()
 
     def knows(handle: str, secret: str) -> bool:

@@ -172,7 +172,7 @@ async def test_a_finished_task_is_noticed_within_half_a_second_of_its_callback(d
     assert desk.is_paid_once(edit["task_id"])
 
 
-async def test_a_callback_that_is_lost_is_made_up_for_by_looking(desk: Desk) -> None:
+async def test_a_callback_that_is_lost_is_made_up_for_by_polling(desk: Desk) -> None:
     desk.emulator.fault(endpoint="callback", kind="refuse", times=4)
     edit = await desk.edit()
     done = await desk.wait(edit["task_id"])
@@ -205,7 +205,7 @@ async def test_a_callback_that_is_forged_changes_nothing(desk: Desk) -> None:
     assert desk.is_paid_once(edit["task_id"])
 
 
-async def test_a_callback_that_is_repeated_causes_no_look_more(desk: Desk) -> None:
+async def test_a_callback_that_is_repeated_causes_no_further_poll(desk: Desk) -> None:
     desk.emulator.fault(endpoint="callback", kind="drop_after", times=3)
     edit = await desk.edit()
     done = await desk.wait(edit["task_id"])
@@ -290,7 +290,7 @@ async def _ask_often(desk: Desk, task_id: str, took: list[float]) -> None:
 # --- submits of unknown outcome --------------------------------------------------------------
 
 
-async def test_a_callback_tells_what_came_of_a_submit_whose_answer_was_lost(desk: Desk) -> None:
+async def test_a_callback_reports_the_outcome_of_a_submit_whose_answer_was_lost(desk: Desk) -> None:
     desk.emulator.fault(endpoint="submit", kind="drop_after")
     edit = await desk.edit()
     assert (edit["status"], edit["charged"], edit["error"]["code"]) == (

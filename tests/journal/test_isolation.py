@@ -145,7 +145,7 @@ def test_every_method_of_the_editor_is_swept() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 120.0], ids=["running", "completed"])
-async def test_of_another_accounts_edit_the_editor_tells_what_it_tells_of_none(
+async def test_of_another_accounts_edit_the_editor_reports_what_it_reports_of_none(
     journal: SqlJournal, tmp_path: Path, seconds: float
 ) -> None:
     async with made_by_the_first(journal, tmp_path / "f", seconds=seconds) as (_, made, stranger):
@@ -256,7 +256,7 @@ def _told(result: Any, name: str) -> Any:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize("seconds", [0.0, 120.0], ids=["running", "completed"])
-async def test_tools_and_resources_tell_nothing_of_anothers_edit(
+async def test_tools_and_resources_report_nothing_of_anothers_edit(
     journal: SqlJournal, tmp_path: Path, seconds: float, mode: str
 ) -> None:
     async with (

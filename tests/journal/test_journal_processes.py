@@ -101,7 +101,7 @@ async def both(pair: tuple[Server, Server], prompt: str, times: int = 1) -> list
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
-async def test_equal_calls_at_the_same_moment_make_one_submit(
+async def test_identical_calls_at_the_same_moment_make_one_submit(
     shop: Shop, pair: tuple[Server, Server], prompt: str, seconds: float
 ) -> None:
     shop.emulator.fault(endpoint="submit", kind="delay", seconds=seconds)
@@ -117,7 +117,7 @@ async def test_equal_calls_at_the_same_moment_make_one_submit(
     assert len(submits(shop.emulator, prompt)) == 1
 
 
-async def test_a_later_call_to_the_other_joins_and_says_so_unless_it_is_forced(
+async def test_a_later_call_to_the_other_is_deduplicated_and_says_so_unless_it_is_forced(
     shop: Shop, pair: tuple[Server, Server], prompt: str
 ) -> None:
     a, b = pair
@@ -189,7 +189,7 @@ async def test_an_unknown_outcome_in_one_is_unknown_in_the_other_and_not_sent_ag
     assert len(submits(shop.emulator, prompt)) == 1
 
 
-async def test_all_ways_to_list_edits_tell_the_same(
+async def test_all_ways_to_list_edits_report_the_same(
     shop: Shop, pair: tuple[Server, Server], prompt: str
 ) -> None:
     a, b = pair

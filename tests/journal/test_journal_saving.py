@@ -144,7 +144,7 @@ async def test_a_folder_that_is_put_right_gets_the_images_that_could_not_be_writ
         await made(stage, 1)
         await anyio.sleep(300)
         [past] = await stage.editor.recent()
-        assert "a file is in the way" in past.edit.notes[0]
+        assert "a file of that name exists" in past.edit.notes[0]
         await anyio.Path(tmp_path / "out").unlink()
         await anyio.sleep(HOUR)
         assert await images_per_edit(stage) == [1]

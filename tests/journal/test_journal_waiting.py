@@ -56,7 +56,7 @@ async def waited(
 # --- several servers over one journal --------------------------------------------------------
 
 
-async def test_two_servers_that_wait_look_as_often_as_one_and_hear_together(
+async def test_two_servers_that_wait_poll_as_often_as_one_and_hear_together(
     emulator: Emulator, postgres: str, tmp_path: Path
 ) -> None:
     """A pair over SQLite and one over PostgreSQL, and one server alone for comparison."""
@@ -100,7 +100,7 @@ async def test_two_servers_that_wait_look_as_often_as_one_and_hear_together(
             assert max(moments) - min(moments) <= REFRESH_SECONDS + BUSY
 
 
-async def test_when_a_server_is_killed_in_the_middle_of_a_look_another_looks_after_its_lease(
+async def test_when_a_server_is_killed_in_the_middle_of_a_poll_another_polls_after_its_lease(
     postgres: str, tmp_path: Path
 ) -> None:
     """Over SQLite and PostgreSQL, at the same time."""

@@ -109,7 +109,7 @@ WAYS: Final[dict[str, tuple[Any, str]]] = {
 }
 
 
-async def test_cancelling_a_wait_stops_only_that_wait_and_causes_no_look(
+async def test_cancelling_a_wait_stops_only_that_wait_and_causes_no_poll(
     emulator: Emulator, tmp_path: Path
 ) -> None:
     """Three tasks that one client waits for, and three for which others come and go as well."""

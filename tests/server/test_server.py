@@ -335,7 +335,7 @@ async def a_slow_provider_is_answered_with_a_handle(caller: Caller) -> None:
     assert answer["task_id"] in caller.emulator.tasks
 
 
-async def test_a_repeated_call_joins_and_force_new_does_not(caller: Caller) -> None:
+async def test_a_repeated_call_is_deduplicated_but_not_with_force_new(caller: Caller) -> None:
     link = [caller.emulator.sample_image_url()]
     before = caller.emulator.ledger.charges
     first = await caller.edit("Twice", image_urls=link)
@@ -421,7 +421,7 @@ async def test_every_refusal_of_the_provider_is_complete(caller: Caller) -> None
         assert answer["error"]["request_id"]
 
 
-async def test_a_long_wait_asked_for_is_told_in_seconds(caller: Caller) -> None:
+async def test_a_long_wait_asked_for_is_reported_in_seconds(caller: Caller) -> None:
     caller.emulator.fault(endpoint="submit", kind="status", code=429, retry_after=3600)
     answer = await caller.edit("Too often")
     assert answer["charged"] == "no"

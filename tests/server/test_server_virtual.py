@@ -39,7 +39,9 @@ async def test_an_edit_of_ten_minutes_is_waited_for_call_by_call(mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_call_whose_client_gives_up_leaves_one_task_that_a_repeat_joins(mode: str) -> None:
+async def test_a_call_whose_client_gives_up_leaves_one_task_that_a_repeat_returns(
+    mode: str,
+) -> None:
     async with open_stage() as stage:
         stage.emulator.fault(endpoint="submit", kind="delay", seconds=2.0)
         call = {"prompt": "Make it night", "image_urls": [PICTURE]}
