@@ -56,8 +56,15 @@ def served(transport: str, values: dict[str, str]) -> Any:
     return started(["serve", "--transport", transport, "--port", "0"], environment(**values))
 
 
-@pytest.mark.parametrize("far_side", [API, ANOTHER_EMULATOR])
-@pytest.mark.parametrize("transport", ["streamable-http", "sse"])
+@pytest.mark.parametrize(
+    ("transport", "far_side"),
+    [
+        ("streamable-http", API),
+        pytest.param("streamable-http", ANOTHER_EMULATOR, marks=pytest.mark.thorough),
+        pytest.param("sse", API, marks=pytest.mark.thorough),
+        pytest.param("sse", ANOTHER_EMULATOR, marks=pytest.mark.thorough),
+    ],
+)
 async def test_an_edit_whose_server_was_killed_is_polled_and_saved_without_a_call(
     transport: str, far_side: str, emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -76,6 +83,7 @@ async def test_an_edit_whose_server_was_killed_is_polled_and_saved_without_a_cal
     assert (emulator.ledger.charges, len(emulator.submits)) == (1, 1)
 
 
+@pytest.mark.thorough
 async def test_a_submit_whose_server_was_killed_is_said_to_be_unknown_without_a_call(
     emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -99,6 +107,7 @@ async def test_a_submit_whose_server_was_killed_is_said_to_be_unknown_without_a_
     assert len(emulator.submits) == 1
 
 
+@pytest.mark.thorough
 async def test_a_save_whose_server_was_killed_is_made_again_soon_after_its_lease(
     emulator: Emulator, tmp_path: Path
 ) -> None:
