@@ -371,6 +371,7 @@ async def _die_with_one_on_the_wire(emulator: Emulator, port: int, folder: Path)
 
 @pytest.mark.deadline(120)
 @tries
+@pytest.mark.thorough
 async def test_a_server_that_is_not_called_itself_goes_on_counting_on_callbacks(
     tmp_path: Path,
 ) -> None:

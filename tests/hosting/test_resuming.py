@@ -124,6 +124,7 @@ async def test_a_save_whose_server_was_killed_is_made_again_soon_after_its_lease
         await until("saved", lambda: len(names_in(tmp_path / "out")) == 1, seconds=within)
 
 
+@pytest.mark.thorough
 async def test_over_stdio_nothing_is_asked_of_the_provider_before_a_client_shows_interest(
     emulator: Emulator, tmp_path: Path
 ) -> None:

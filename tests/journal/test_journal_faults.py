@@ -424,7 +424,10 @@ class Broken:
         return {row["prompt"]: (row["stage"], row["task_id"]) for row in rows}
 
 
-WAYS: Final = ["disk full", "no quota", "file locked", "database stopped", "database locked"]
+WAYS: Final = [
+    "disk full", "no quota", "file locked", "database stopped",
+    pytest.param("database locked", marks=pytest.mark.thorough),
+]  # fmt: skip
 
 
 @pytest.fixture(params=WAYS)

@@ -67,7 +67,9 @@ def shop_of(emulator: Emulator, place: Path | str) -> Shop:
     return Shop(emulator, place, values)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)]
+)
 def shop(
     request: pytest.FixtureRequest,
     emulator: Emulator,
@@ -317,7 +319,10 @@ async def test_tasks_of_servers_that_are_gone_are_followed_by_the_next_without_b
     assert emulator.queries == dict.fromkeys(ids, 1)
 
 
-@pytest.mark.parametrize(("seconds", "stage"), [(1.5, "accepted"), (30.0, "unknown")])
+@pytest.mark.parametrize(
+    ("seconds", "stage"),
+    [(1.5, "accepted"), pytest.param(30.0, "unknown", marks=pytest.mark.thorough)],
+)
 @pytest.mark.deadline(120)
 @tries
 async def test_a_server_that_is_stopped_waits_five_seconds_for_the_id_of_what_is_on_the_wire(

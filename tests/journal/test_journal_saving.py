@@ -26,7 +26,7 @@ GIF = b"GIF89a" + bytes(100)
 """What no try can make a result of."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     place: Any = tmp_path / "journal.sqlite3"
     if request.param == "postgresql":
@@ -95,7 +95,7 @@ async def test_more_than_a_hundred_results_are_saved_after_a_hundred_that_were(
 
 
 @pytest.mark.deadline(240)
-@TRIO_IF_THOROUGH
+@pytest.mark.thorough
 async def test_many_that_fail_for_long_hold_up_no_other(tmp_path: Path) -> None:
     async with after_a_crash(tmp_path, 110, seen=True) as stage:
         # Each drips until its time is over; they are the oldest.

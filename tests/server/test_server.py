@@ -551,7 +551,15 @@ WITH_A_LARGE_MESSAGE: Final = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("caller", WITH_A_LARGE_MESSAGE, ids="-".join, indirect=True)
+@pytest.mark.parametrize(
+    "caller",
+    [
+        *WITH_A_LARGE_MESSAGE[:2],
+        *(pytest.param(pair, marks=pytest.mark.thorough) for pair in WITH_A_LARGE_MESSAGE[2:]),
+    ],
+    ids="-".join,
+    indirect=True,
+)
 async def test_an_image_of_10_megabytes_comes_through_inside_the_call(caller: Caller) -> None:
     before = len(caller.emulator.submits)
     with anyio.fail_after(50):

@@ -257,8 +257,15 @@ def _cut_off(
 # --- HTTP ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("transport", HTTP)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "transport"),
+    [
+        (signal.SIGTERM, "sse"),
+        (signal.SIGINT, "streamable-http"),
+        pytest.param(signal.SIGTERM, "streamable-http", marks=pytest.mark.thorough),
+        pytest.param(signal.SIGINT, "sse", marks=pytest.mark.thorough),
+    ],
+)
 def test_over_http_it_serves_and_ends_on_a_signal(
     transport: str, number: signal.Signals, environ: dict[str, str], tmp_path: Path
 ) -> None:
