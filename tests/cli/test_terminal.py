@@ -110,7 +110,15 @@ def test_a_prompt_of_bytes_that_are_no_text_is_refused_before_it_costs(
 # --- Ctrl-C in the demo ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["The emulator plays", "1. Emulator", "2. MCP", "3. edit_image"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "The emulator plays",
+        pytest.param("1. Emulator", marks=pytest.mark.thorough),
+        pytest.param("2. MCP", marks=pytest.mark.thorough),
+        "3. edit_image",
+    ],
+)
 def test_ctrl_c_at_any_moment_of_the_demo_is_130_and_leaves_no_process(
     moment: str, tmp_path: Path
 ) -> None:

@@ -512,7 +512,7 @@ def use(process: subprocess.Popen[bytes]) -> None:
     assert hear(process, 5)["result"]["structuredContent"]["error"]["code"] == "not_found"
 
 
-@pytest.mark.parametrize("number", [15, 2, None])
+@pytest.mark.parametrize("number", [pytest.param(15, marks=pytest.mark.thorough), 2, None])
 def test_over_stdio_no_port_is_opened_and_stderr_says_so_once(
     number: int | None, environ: dict[str, str]
 ) -> None:
@@ -547,7 +547,9 @@ async def test_over_stdio_an_edit_carries_no_callback_address(environ: dict[str,
     assert "callback_url" not in submit.body
 
 
-@pytest.mark.parametrize("transport", MOUNTS)
+@pytest.mark.parametrize(
+    "transport", ["streamable-http", pytest.param("sse", marks=pytest.mark.thorough)]
+)
 def test_over_http_callbacks_come_to_the_server_s_port(
     transport: str, environ: dict[str, str]
 ) -> None:

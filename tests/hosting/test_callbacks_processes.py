@@ -245,6 +245,7 @@ async def test_a_callback_that_comes_late_changes_nothing(desk: Desk) -> None:
 
 
 @tries
+@pytest.mark.thorough
 async def test_a_flood_of_callbacks_changes_no_more_than_the_pace(desk: Desk) -> None:
     """Of strangers and of one who knows the secret, while the true one comes."""
     other = await desk.edit()

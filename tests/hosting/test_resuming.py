@@ -143,6 +143,7 @@ async def test_over_stdio_nothing_is_asked_of_the_provider_before_a_client_shows
         await until("polled", lambda: len(emulator.reads) > before, seconds=TAKEN_UP_WITHIN)
 
 
+@pytest.mark.thorough
 async def test_without_a_key_a_server_over_http_starts_and_stays(tmp_path: Path) -> None:
     values = {"WAN25_DATA_DIR": str(tmp_path / "data")}
     with served("streamable-http", values) as process:

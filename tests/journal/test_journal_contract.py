@@ -1999,6 +1999,9 @@ def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize(
+    "place", ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)], indirect=True
+)
 def test_processes_that_open_a_new_journal_at_once_share_it(place: Place) -> None:
     context = multiprocessing.get_context("spawn")
     gate, said = context.Barrier(3), context.Queue()

@@ -241,6 +241,13 @@ async def test_all_ways_to_list_edits_tell_the_same(
 # --- with processes of their own -------------------------------------------------------------
 
 
+PLACES = pytest.mark.parametrize(
+    "own_place",
+    ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)],
+    indirect=True,
+)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def own_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     if request.param == "sqlite":
@@ -267,6 +274,7 @@ async def test_the_limit_holds_across_processes_under_calls_at_the_same_moment(
         assert (len(emulator.submits), emulator.ledger.reserved_total) == (6, 9)
 
 
+@PLACES
 async def test_the_limit_holds_across_processes_that_do_not_know_the_price(
     own_place: Path | str,
 ) -> None:
@@ -287,6 +295,7 @@ async def test_the_limit_holds_across_processes_that_do_not_know_the_price(
         assert (len(emulator.submits), emulator.ledger.reserved_total) == (2, 12)
 
 
+@PLACES
 async def test_tasks_of_servers_that_are_gone_are_followed_by_the_next_without_being_asked(
     own_place: Path | str,
 ) -> None:

@@ -102,7 +102,7 @@ async def _refused(editor: Editor, prompt: str) -> None:
         await editor.edit(request(prompt))
 
 
-@TRIO_IF_THOROUGH
+@pytest.mark.thorough
 async def test_a_wait_in_whose_middle_the_server_freezes_ends_in_its_time(
     journal: SqlJournal, postgres_server: Postgres
 ) -> None:

@@ -358,7 +358,10 @@ def test_an_address_that_cannot_be_listened_on_gives_a_sentence(
     assert (ran.exit_code, ran.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
+@pytest.mark.parametrize(
+    "host",
+    ["::1", *(pytest.param(host, marks=pytest.mark.thorough) for host in ("[::1]", "localhost"))],
+)
 def test_it_listens_on_every_spelling_of_loopback(host: str, environ: dict[str, str]) -> None:
     with listening("streamable-http", environ, "--host", host) as (_, url, _told):
         assert url.count("[") <= 1
