@@ -12,7 +12,7 @@ import anyio
 import httpx2
 import pytest
 
-from tests.stage import OWNER, T0, Stage, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, open_stage, request
 from wan25_mcp.editing.callbacks import CallbackAddress
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
@@ -189,6 +189,7 @@ async def test_a_callback_long_after_the_end_causes_no_poll() -> None:
         assert (len(stage.looks), await stage.editor.get(edit)) == (made, done)
 
 
+@TRIO_IF_THOROUGH
 async def test_a_flood_of_true_secrets_with_untrue_news_changes_only_the_pace() -> None:
     async with called(run_seconds=300) as (stage, _):
         edit = await stage.editor.edit(request())

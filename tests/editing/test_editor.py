@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
@@ -1037,6 +1037,7 @@ async def test_a_task_that_was_paid_for_is_not_said_to_be_free_because_the_provi
         assert (gone.error.code, gone.charged) == ("not_found", "reserved")
 
 
+@TRIO_IF_THOROUGH
 async def test_what_is_older_than_a_month_is_forgotten_also_while_the_editor_is_open() -> None:
     journal = memory()
     async with open_stage(journal=journal, run_seconds=1) as stage:

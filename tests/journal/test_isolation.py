@@ -18,7 +18,7 @@ import pytest
 from mcp.client import Client
 from PIL import Image
 
-from tests.stage import KEY, Stage, names_in, open_stage, request
+from tests.stage import KEY, Stage, names_in, open_stage, request, virtual
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
@@ -28,6 +28,12 @@ from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.server import create_server
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.thorough)])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return virtual(str(request.param))
+
 
 STRANGER: Final = "strangers-key"
 ACCOUNTS: Final[dict[str, Any]] = {

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,7 +37,7 @@ from wan25_mcp.journal import (
     schema,
 )
 from wan25_mcp.journal import intents as sql_steps
-from wan25_mcp.journal.engine import reason
+from wan25_mcp.journal.engine import BUSY_SECONDS, reason
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
@@ -1968,15 +1969,26 @@ def test_of_many_who_would_poll_at_once_one_may(
     assert sorted(outcomes) == [False] * (AT_ONCE - 1) + [True]
 
 
-def test_threads_that_open_new_files_at_once_are_all_let_in(tmp_path: Path) -> None:
-    """Often: SQLite tells all but one of those who make a file's WAL that it is locked."""
-    for number in range(30):
+@pytest.mark.parametrize("files", [5, pytest.param(30, marks=pytest.mark.thorough)])
+def test_threads_that_open_new_files_at_once_are_all_let_in(files: int, tmp_path: Path) -> None:
+    """Often: SQLite tells all but one of those who make a file's WAL that it is locked. On a busy
+    machine one may wait for its turn in vain, but then it has waited."""
+
+    async def refused_early(journal: SqlJournal) -> JournalUnusable | None:
+        began = time.monotonic()
+        try:
+            await claim(journal, ask())
+        except JournalUnusable as error:
+            return error if time.monotonic() - began < BUSY_SECONDS else None
+        return None
+
+    for number in range(files):
         path = tmp_path / str(number) / "journal.sqlite3"
         journals = [SqlJournal(path, run=inline) for _ in range(6)]
-        outcomes = at_once([partial(claim, journal, ask()) for journal in journals])
+        outcomes = at_once([partial(refused_early, journal) for journal in journals])
         for journal in journals:
             journal.close()
-        assert [one for one in outcomes if isinstance(one, Wan25Error)] == []
+        assert outcomes == [None] * 6
 
 
 def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
@@ -1991,6 +2003,9 @@ def open_first(place: Place, handle: str, gate: Any, said: Any) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize(
+    "place", ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)], indirect=True
+)
 def test_processes_that_open_a_new_journal_at_once_share_it(place: Place) -> None:
     context = multiprocessing.get_context("spawn")
     gate, said = context.Barrier(3), context.Queue()

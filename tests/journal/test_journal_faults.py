@@ -424,7 +424,10 @@ class Broken:
         return {row["prompt"]: (row["stage"], row["task_id"]) for row in rows}
 
 
-WAYS: Final = ["disk full", "no quota", "file locked", "database stopped", "database locked"]
+WAYS: Final = [
+    "disk full", "file locked", "database stopped",
+    *(pytest.param(way, marks=pytest.mark.thorough) for way in ("no quota", "database locked")),
+]  # fmt: skip
 
 
 @pytest.fixture(params=WAYS)

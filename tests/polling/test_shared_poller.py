@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import ReadFailed
@@ -29,6 +29,7 @@ def memory() -> SqlJournal:
 # --- what the journal teaches ----------------------------------------------------------------
 
 
+@TRIO_IF_THOROUGH
 async def test_polls_become_few_and_late_notice_rare_as_runs_are_learnt() -> None:
     async with open_stage(run_seconds=70) as stage:
         looks, late = [], []
@@ -296,6 +297,7 @@ async def test_a_refused_poll_does_not_lose_an_image_nobody_asks_for(
         assert len(stage.looks) <= times + 2
 
 
+@TRIO_IF_THOROUGH
 async def test_a_key_that_is_refused_for_hours_is_tried_seldom_and_the_image_is_saved_then(
     tmp_path: Path,
 ) -> None:
