@@ -134,8 +134,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
-    "connection", "edit", "finish", "is_emulator", "knows_callback", "read_images",
-    "recent", "wake",
+    "connection", "duplicate_window", "edit", "finish", "is_emulator", "knows_callback",
+    "read_images", "recent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 

@@ -66,6 +66,11 @@ class Editor:
         """Whether the provider is an emulator."""
         return self._options.is_emulator
 
+    @property
+    def duplicate_window(self) -> float:
+        """Seconds within which an identical call returns the earlier edit; 0: never."""
+        return self._options.duplicate_window
+
     async def connection(self) -> Connection:
         """The connection to the provider, opened when first needed."""
         return (await self._opened()).connection
