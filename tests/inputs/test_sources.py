@@ -63,7 +63,7 @@ RELATIVE = (
 )
 ANOTHER_COMPUTER = "The file: URI names another computer; network shares are not read."
 ELSEWHERE = CODES["image_on_another_machine"].sentence + "."
-WINDOWS = f"The image is a Windows path, and this server does not run on Windows. {ELSEWHERE}"
+WINDOWS = f"The image is a Windows path, but this server does not run on Windows. {ELSEWHERE}"
 SHARE = "The image is a network share or a device. Neither is read."
 DEVICE = "The path names a device or a file stream."
 

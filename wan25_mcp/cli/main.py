@@ -161,8 +161,8 @@ def edit(
     from wan25_mcp.cli.edit import edit_and_save
 
     settings = _settings()
-    asked = {"prompt": prompt, "image_urls": list(images), "n": count}
-    sys.exit(_run(partial(edit_and_save, settings, asked, output, force_new=force_new)))
+    given = {"prompt": prompt, "image_urls": list(images), "n": count}
+    sys.exit(_run(partial(edit_and_save, settings, given, output, force_new=force_new)))
 
 
 @main.command()

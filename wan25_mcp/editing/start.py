@@ -1,4 +1,4 @@
-"""Starting an edit: claim its intent, have it sent, or return what an identical call started."""
+"""Starting an edit: claim its intent and send it, or return what an identical call started."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Start:
     async def edit(
         self, *, force_new: bool, patience: float, on_progress: OnProgress | None = None
     ) -> Edit:
-        """What the start has come to when the submit has ended, or after `patience` seconds.
+        """The edit when its submit has ended, or after `patience` seconds.
 
         Raises:
             SettingsError: A local image has no place to be uploaded to; nothing was journaled.
@@ -55,7 +55,7 @@ class Start:
         if any(not isinstance(image, str) for image in self._wanted.images):
             self._publisher = await self._image_host(patience)
         owner = await self._account.ownership.owner()
-        # The intent must not be left half-made by a caller who leaves.
+        # A cancelled call must not leave a claimed intent that nobody sends.
         with anyio.CancelScope(shield=True):
             self._callback = self._callback_address()
             claim = await self._claim(owner, force_new=force_new)
@@ -74,7 +74,7 @@ class Start:
         return host if self._on_upload is None else Announced(host, self._on_upload)
 
     def _callback_address(self) -> CallbackAddress | None:
-        """Where the provider is to call this server, unless the caller wants to be called."""
+        """The address for the provider's callback, unless the caller gave one of its own."""
         if self._options.callback_url is None or self._wanted.callback_url is not None:
             return None
         address = new_address(self._options.callback_url, self._handle)
@@ -115,7 +115,7 @@ class Start:
         )
 
     async def _earlier(self, intent: Intent, until: float) -> Edit:
-        """What is known of the edit that an identical call started."""
+        """The edit that an identical call started."""
         account, handle, edit = self._account, intent.handle, None
         with anyio.CancelScope(deadline=until):
             find = account.submitted if is_open(intent) else account.find_if_readable
@@ -130,7 +130,7 @@ class Start:
 
 
 def _as_last_seen(edit: Edit) -> Edit:
-    """An edit without the reason why nothing newer is known, if something was seen of it."""
+    """An edit without the error of a failed poll, if an earlier poll showed its state."""
     if edit.status == "unknown" or isinstance(edit.error, TaskFailed):
         return edit
     return replace(edit, error=None)

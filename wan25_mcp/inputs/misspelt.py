@@ -33,7 +33,7 @@ _SHORT, _LONG = 64, 1000
 
 
 def refused(message: str, *, code: str, fix: str = CODES["image_not_found"].fix) -> InvalidRequest:
-    """The refusal of an image. Each says that it cost nothing."""
+    """The error for a refused image. It always says that nothing was charged."""
     return InvalidRequest(message, code=code, fix=f"{fix} Nothing was sent or charged.")
 
 
@@ -54,7 +54,7 @@ def as_written(text: str, *, windows: bool = os.name == "nt") -> InvalidRequest 
         return on_another_machine()
     if not windows and (DRIVE.match(text) or text.startswith("\\\\")):
         return on_another_machine(
-            "The image is a Windows path, and this server does not run on Windows. "
+            "The image is a Windows path, but this server does not run on Windows. "
         )
     if (media_type := _base64_of(text)) is not None:
         return refused(
