@@ -65,6 +65,7 @@ async def wait_all(customer: Customer, edits: list[Edit]) -> None:
         edits[place] = await customer.editor.wait(edit, timeout=600)
 
 
+@pytest.mark.deadline(240)  # where branches are counted
 @TRIO_IF_THOROUGH
 async def test_fifty_accounts_edit_at_once_and_nothing_of_one_touches_another(
     tmp_path: Path,

@@ -109,6 +109,7 @@ async def test_many_that_fail_for_long_hold_up_no_other(tmp_path: Path) -> None:
         assert await images_per_edit(stage) == [1] * 110
 
 
+@pytest.mark.deadline(240)  # where branches are counted
 @TRIO_IF_THOROUGH
 async def test_what_failed_is_tried_again_after_growing_pauses_that_the_link_outlives(
     tmp_path: Path,
