@@ -39,7 +39,8 @@ class Settings:
 
     key: SecretStr | None = setting(
         "WAN25_API_KEY",
-        "The provider's API key, from its dashboard (/dashboard/keys).",
+        "The provider's API key, from https://ai.odkkk.com/dashboard/keys. Without it: the key "
+        "that `wan25-mcp key set` keeps.",
         parse.secret,
         secret=True,
     )
@@ -172,6 +173,8 @@ class Settings:
     # Derived when the settings are read:
     key_problem: str | None = None
     """Why the key that was set is unusable."""
+    key_source: str = "WAN25_API_KEY"
+    """Where the key comes from, in words."""
     unknown: tuple[str, ...] = ()
     """Names with the prefix that are not settings, probably misspelt."""
 
@@ -242,7 +245,7 @@ def _key_in_file(path: str) -> dict[str, Any]:
     if not text:
         return {"key_problem": f"The file named by WAN25_API_KEY_FILE {problem}."}
     try:
-        return {"key": parse.secret(text)}
+        return {"key": parse.secret(text), "key_source": "WAN25_API_KEY_FILE"}
     except Wrong as wrong:
         return {"key_problem": f"WAN25_API_KEY_FILE {wrong.problem}."}
 

@@ -22,7 +22,7 @@ from wan25_mcp.settings import SETTINGS
 
 # --- help and usage --------------------------------------------------------------------------
 
-COMMANDS = ["serve", "demo", "edit", "task", "tasks", "emulator", "doctor"]
+COMMANDS = ["serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key"]
 
 
 def test_help_names_every_command() -> None:
