@@ -132,6 +132,12 @@ class Settings:
         parse.price,
         DEFAULT.credits_per_image,
     )
+    confirm_credits: float = setting(
+        "WAN25_CONFIRM_CREDITS",
+        "`wan25-mcp edit` asks before an edit that costs more credits than this.",
+        parse.credit_amount,
+        10.0,
+    )
     max_in_flight: int | None = setting(
         "WAN25_MAX_IN_FLIGHT",
         "Edits that may run at the same time.",

@@ -129,7 +129,7 @@ QUESTIONS: Final[dict[str, Question]] = {
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
     "connection", "edit", "finish", "is_emulator", "knows_callback", "read_images",
-    "recent", "wake",
+    "price", "recent", "spent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from wan25_mcp.cli.console import ProgressLine, progress_line, say, show, show_error
+from wan25_mcp.cli.cost import cost_line, may_spend
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments
 from wan25_mcp.editing.connect import open_configured_editor
@@ -32,9 +33,18 @@ PATIENCE: Final = 3600.0
 
 
 async def edit_and_save(
-    settings: Settings, wanted: Mapping[str, Any], directory: Path | None, *, force_new: bool
+    settings: Settings,
+    wanted: Mapping[str, Any],
+    directory: Path | None,
+    *,
+    force_new: bool,
+    yes: bool = False,
 ) -> int:
-    """Edit, wait, save. Returns the exit status."""
+    """Say the price, edit, wait, save. Returns the exit status.
+
+    Args:
+        yes: Do not ask, whatever the price.
+    """
     await anyio.to_thread.run_sync(_check_writable, directory or settings.output_dir)
     images = [_named(image) for image in wanted["image_urls"]]
     async with _editor(_for_a_person(settings, images, directory)) as editor:
@@ -44,6 +54,9 @@ async def edit_and_save(
         _say_if_emulated(editor)
         read = await editor.read_images(given.image_urls, given.model)
         edit_input = given.with_images(read)
+        stopped = await may_spend(editor, edit_input, settings, yes=yes)
+        if stopped is not None:
+            return stopped
         if local := [image.name for image in edit_input.images if not isinstance(image, str)]:
             say(f"Uploading {' and '.join(local)}")
         return await _finish(editor, await _start(editor, edit_input, force_new=force_new))
@@ -176,6 +189,7 @@ def _say_if_emulated(editor: Editor) -> None:
 async def _finish(editor: Editor, edit: Edit) -> int:
     if edit.deduplicated:
         say("Reusing an identical earlier edit at no charge (--force-new pays for a new one).")
+    is_earlier = edit.deduplicated
     reported = edit.notes
     for note in reported:
         say(note)
@@ -192,11 +206,16 @@ async def _finish(editor: Editor, edit: Edit) -> int:
     except anyio.get_cancelled_exc_class():
         _say_how_to_resume(edit)
         raise
-    return _show(edit, reported) or int(len(edit.saved) < len(edit.image_urls))
+    status = _show(edit, reported, is_earlier=is_earlier)
+    return status or int(len(edit.saved) < len(edit.image_urls))
 
 
-def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
-    """Show an edit, with the notes that were not reported before. Returns the exit status."""
+def _show(edit: Edit, reported: Sequence[str] = (), *, is_earlier: bool = False) -> int:
+    """Show an edit, with the notes that were not reported before. Returns the exit status.
+
+    Args:
+        is_earlier: Whether an identical earlier call paid for it.
+    """
     percent = f", {edit.progress} %" if edit.progress is not None else ""
     show(f"Status: {edit.status}{percent}")
     if edit.error and edit.task_id:
@@ -207,7 +226,7 @@ def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
         show(f"Image {number}: {link}")
     if edit.expires_at:
         show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
-    show(f"Charged: {edit.charged}{_credits(edit)}")
+    show(cost_line(edit, is_earlier=is_earlier))
     for note in edit.notes:
         if note not in reported:
             say(note)
@@ -216,11 +235,3 @@ def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
     elif edit.task_id and not is_settled(edit.status):
         show(f"Still running. To wait for it: wan25-mcp task {edit.task_id} --wait")
     return 1 if edit.error else 0
-
-
-def _credits(edit: Edit) -> str:
-    if edit.usage and edit.usage.credits_used is not None:
-        return f" ({edit.usage.credits_used:g} credits)"
-    if edit.usage and edit.usage.credits_reserved is not None:
-        return f" ({edit.usage.credits_reserved:g} credits)"
-    return ""

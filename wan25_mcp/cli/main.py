@@ -154,15 +154,22 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
     help="Start, and pay for, a new edit even if an identical one exists.",
 )
 @click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
+@click.option("--yes", is_flag=True, help="Do not ask, even above WAN25_CONFIRM_CREDITS.")
 def edit(
-    images: tuple[str, ...], prompt: str, count: int, force_new: bool, output: Path | None
+    images: tuple[str, ...],
+    prompt: str,
+    count: int,
+    force_new: bool,
+    output: Path | None,
+    yes: bool,
 ) -> None:
     """Edit IMAGE (a file or a public link), wait, and save the results. Costs credits."""
     from wan25_mcp.cli.edit import edit_and_save
 
     settings = read_settings()
     asked = {"prompt": prompt, "image_urls": list(images), "n": count}
-    sys.exit(run(partial(edit_and_save, settings, asked, output, force_new=force_new)))
+    job = partial(edit_and_save, settings, asked, output, force_new=force_new, yes=yes)
+    sys.exit(run(job))
 
 
 @main.command()
@@ -186,6 +193,15 @@ def tasks(limit: int) -> None:
     from wan25_mcp.cli.edit import list_tasks
 
     run(partial(list_tasks, read_settings(), limit))
+
+
+@main.command("credits")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show_credits(as_json: bool) -> None:
+    """Show the credits left, and what the last 24 hours and 30 days cost. Free."""
+    from wan25_mcp.cli import cost
+
+    sys.exit(run(partial(cost.show_credits, read_settings(), as_json=as_json)))
 
 
 @main.command()

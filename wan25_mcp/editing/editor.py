@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.editing.edit import Edit, PastEdit, seen, unread, unseen
+from wan25_mcp.editing.edit import Edit, PastEdit, Price, seen, unread, unseen
 from wan25_mcp.editing.live_account import (
     HANDLE_PREFIX,
     LiveAccount,
@@ -25,7 +25,7 @@ from wan25_mcp.editing.start import Start
 from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
 from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
-from wan25_mcp.journal import Intent, JournalUnusable
+from wan25_mcp.journal import Intent, JournalUnusable, Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
 
@@ -216,6 +216,27 @@ class Editor:
             )
             for intent, snapshot in kept
         ]
+
+    async def price(self, n: int = 1, model: ModelName = MODEL) -> Price:
+        """What an edit of `n` images will probably cost, by the last reported price.
+
+        Raises:
+            JournalUnusable: The journal cannot be read.
+        """
+        account = await self._opened()
+        reported = await account.journal.price(await account.ownership.owner(), model)
+        each = reported or account.allowance.credits_per_image
+        return Price(each * n, is_known=reported is not None)
+
+    async def spent(self, seconds: float) -> Spent:
+        """What the edits of this account in the last `seconds` cost; at most 30 days are known.
+
+        Raises:
+            JournalUnusable: The journal cannot be read.
+        """
+        account = await self._opened()
+        owner = await account.ownership.owner()
+        return await account.journal.spent(owner, self._options.clock() - seconds)
 
     def wake(self) -> None:
         """Take up edits of an earlier process, if there can be any. Returns at once."""
