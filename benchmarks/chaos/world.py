@@ -181,7 +181,7 @@ class World:
 
     def _list(self) -> str:
         """What `wan25-mcp tasks` says."""
-        command = [sys.executable, "-m", "wan25_mcp", "tasks", "--most", str(_MOST_LISTED)]
+        command = [sys.executable, "-m", "wan25_mcp", "tasks", "--limit", str(_MOST_LISTED)]
         values = environment(self.servers[0].values)
         done = subprocess.run(command, env=values, capture_output=True, timeout=120, check=False)
         return done.stdout.decode()
