@@ -370,3 +370,86 @@ def test_what_a_missing_key_needs_is_a_whole_link(person: Person) -> None:
     other = person.run(*command)
     assert person.played.emulator.base_url.removesuffix("/apiv1") in other.stderr
     assert "dashboard" not in other.stderr
+
+
+# --- the system's keyring ----------------------------------------------------------------------
+
+
+BACKEND = """
+import json, os, pathlib
+from keyring.backend import KeyringBackend
+from keyring.errors import PasswordDeleteError
+
+PLACE = pathlib.Path(os.environ["TEST_KEYRING"])
+
+class Plain(KeyringBackend):
+    priority = 1
+
+    def _all(self):
+        return json.loads(PLACE.read_text()) if PLACE.exists() else {}
+
+    def set_password(self, service, username, password):
+        PLACE.write_text(json.dumps(self._all() | {f"{service} {username}": password}))
+
+    def get_password(self, service, username):
+        return self._all().get(f"{service} {username}")
+
+    def delete_password(self, service, username):
+        PLACE.write_text("{}")
+
+class Broken(Plain):
+    def set_password(self, service, username, password):
+        raise RuntimeError(f"cannot keep {password}")
+
+class Forgetful(Plain):
+    def set_password(self, service, username, password):
+        pass
+"""
+
+
+def with_keyring(person: Person, folder: Path, kind: str) -> dict[str, str]:
+    """The environment of a process whose keyring is of this kind."""
+    (folder / "backend_for_tests.py").write_text(BACKEND)
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    keyring = {"PYTHON_KEYRING_BACKEND": kind, "TEST_KEYRING": str(folder / "keyring.json")}
+    return {**person.values, **keyring, "PYTHONPATH": path}
+
+
+def test_a_keyring_that_works_has_the_key_and_the_file_says_so(
+    person: Person, tmp_path: Path
+) -> None:
+    values = with_keyring(person, tmp_path, "backend_for_tests.Plain")
+    told = run(["key", "set"], values, stdin=KEY.encode())
+    assert told.returncode == 0, told.stderr
+    assert b"Kept in the system's keyring." in told.stdout
+    assert KEY not in person.file.read_text()
+    shown = run(["key", "show"], values)
+    assert shown.stdout.decode() == f"{MASKED} (kept in the system's keyring)\n"
+    assert run(["credits"], values).returncode == 0
+    (tmp_path / "keyring.json").rename(tmp_path / "away.json")
+    lost = run(["key", "show"], values)
+    assert (lost.returncode, b"keyring" in lost.stderr) == (2, True)
+    (tmp_path / "away.json").rename(tmp_path / "keyring.json")
+    assert run(["key", "remove"], values).returncode == 0
+    assert (tmp_path / "keyring.json").read_text() == "{}"
+    assert names_in(person.folder) == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "backend_for_tests.Broken",
+        "backend_for_tests.Forgetful",
+        "keyring.backends.null.Keyring",
+        "keyring.backends.fail.Keyring",
+        "no.such.backend",
+    ],
+)
+def test_without_a_keyring_that_works_the_key_is_in_the_file(
+    kind: str, person: Person, tmp_path: Path
+) -> None:
+    told = run(["key", "set"], with_keyring(person, tmp_path, kind), stdin=KEY.encode())
+    assert told.returncode == 0, told.stderr
+    assert f"Kept in the file {person.file}.".encode() in told.stdout
+    assert person.kept() == KEY
+    assert KEY.encode() not in told.stdout + told.stderr

@@ -16,7 +16,7 @@ import platformdirs
 from pydantic import SecretStr
 
 from wan25_mcp import setting_parsers as parse
-from wan25_mcp.cli import private_file
+from wan25_mcp.cli import keyring_store, private_file
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import same_address
@@ -24,6 +24,7 @@ from wan25_mcp.url_safety import same_address
 _ELSEWHERE: Final = (
     "Set WAN25_API_KEY, or WAN25_API_KEY_FILE to the path of a file that holds the key."
 )
+_KEYRING: Final = "the system's keyring"
 
 
 class Unusable(Exception):
@@ -86,20 +87,40 @@ def read() -> KeptKey | None:
 def _kept(content: bytes, place: Path) -> KeptKey:
     try:
         found: Any = json.loads(content)
-        address, text = found["base_url"], found["key"]
-        return KeptKey(parse.secret(text), address, f"kept in {place}")
+        address = found["base_url"]
+        if found.get("in_keyring"):
+            return KeptKey(parse.secret(keyring_store.get(address)), address, f"kept in {_KEYRING}")
+        return KeptKey(parse.secret(found["key"]), address, f"kept in {place}")
+    except keyring_store.KeyringUnusable as error:
+        raise Unusable(f"The kept key cannot be read from {_KEYRING}: {error}.") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unusable(f"{place} does not hold a key as `wan25-mcp key set` writes it.") from None
 
 
 def keep(key: SecretStr, base_url: str) -> str:
-    """Keep a key in place of an earlier one. Returns where, in words.
+    """Keep a key in place of an earlier one: in the keyring if it works, else in the file.
+
+    Returns where, in words.
 
     Raises:
         SettingsError: It cannot be kept; an earlier one is as it was.
     """
+    address, text = same_address(base_url), key.get_secret_value()
+    try:
+        keyring_store.put(address, text)
+    except keyring_store.KeyringUnusable:
+        _write({"base_url": address, "key": text})
+        return f"the file {path()}"
+    _write({"base_url": address, "in_keyring": True})
+    return _KEYRING
+
+
+def _write(record: dict[str, Any]) -> None:
+    """
+    Raises:
+        SettingsError: It cannot be written; an earlier file is as it was.
+    """
     place = path()
-    record = {"base_url": same_address(base_url), "key": key.get_secret_value()}
     try:
         if not place.is_absolute():
             raise FileNotFoundError(2, "No home directory")
@@ -110,7 +131,6 @@ def keep(key: SecretStr, base_url: str) -> str:
     except OSError as error:
         problem = f"The key cannot be kept in {place.parent} ({_reason(error)})."
         raise SettingsError(problem, fix=_ELSEWHERE) from None
-    return f"the file {place}"
 
 
 def remove() -> str | None:
@@ -121,14 +141,29 @@ def remove() -> str | None:
     """
     place = path()
     try:
+        address = _address_in_keyring(private_file.read(place))
+        if address is not None:
+            keyring_store.delete(address)
         private_file.remove(place)
     except FileNotFoundError:
         return None
+    except keyring_store.KeyringUnusable as error:
+        problem = f"The kept key cannot be removed from {_KEYRING}: {error}."
+        raise SettingsError(problem, fix=f"Remove it there, then delete {place}.") from None
     except OSError as error:
         raise SettingsError(
             f"The kept key cannot be removed ({_reason(error)}).", fix=f"Delete {place} yourself."
         ) from None
-    return f"the file {place}"
+    return f"the file {place}" if address is None else _KEYRING
+
+
+def _address_in_keyring(content: bytes | None) -> str | None:
+    """The API whose key is in the keyring, by the content of the file."""
+    try:
+        found: Any = json.loads(content or b"{}")
+        return str(found["base_url"]) if found.get("in_keyring") else None
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _reason(error: OSError) -> str:
