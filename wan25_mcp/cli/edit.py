@@ -176,8 +176,8 @@ def _check_key(settings: Settings) -> None:
     raise SettingsError(
         f"{problem} Accounts can share a journal, and the key says whose edits to list.",
         code="missing_api_key",
-        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if you changed it) to what those edits were "
-        "made with. Listing sends nothing.",
+        fix="Run `wan25-mcp key set`, or set WAN25_API_KEY (and WAN25_BASE_URL, if you changed "
+        "it) to what those edits were made with. Listing sends nothing.",
     )
 
 
