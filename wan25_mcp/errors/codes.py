@@ -58,7 +58,8 @@ OWN_ROWS: Final = (
         "missing_api_key",
         "No API key is set, so nothing can be sent to the provider",
         f"Get a key from {DASHBOARD} and run `wan25-mcp key set` in a terminal (or set "
-        "WAN25_API_KEY), then restart this server. To try it without a key: `wan25-mcp serve --emulator`.",
+        "WAN25_API_KEY), then restart this server. To try it without a key: `wan25-mcp serve "
+        "--emulator`.",
     ),
     settings(
         "invalid_settings",
