@@ -34,7 +34,7 @@ from wan25_mcp.errors.provider_rows import HTTP_ROWS, TASK_ROWS
 from wan25_mcp.errors.rows import ErrorCode
 from wan25_mcp.journal.stages import STAGES
 from wan25_mcp.provider.catalogue import MODEL
-from wan25_mcp.provider.charging import BY_STATUS, MOST_RESENDS, OWN_WORDS, Verdict, verdict
+from wan25_mcp.provider.charging import BY_STATUS, MAX_RESENDS, OWN_ERRORS, Verdict, verdict
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import STATUSES
 from wan25_mcp.server import create_server
@@ -308,8 +308,8 @@ def _text(lines: str) -> str:
 
 
 def _money() -> str:
-    asked = sorted(OWN_WORDS)
-    cut = sorted(BY_STATUS.keys() - OWN_WORDS)
+    asked = sorted(OWN_ERRORS)
+    cut = sorted(BY_STATUS.keys() - OWN_ERRORS)
     refused = sorted(
         status
         for status in ERROR_STATUSES
@@ -324,7 +324,7 @@ def _money() -> str:
         _end("no byte left this machine (DNS, connect, TLS)", verdict(sent=False, status=None)),
         _end(
             f"{_statuses(asked)} whose body is the API's own JSON error",
-            verdict(sent=True, status=asked[0], own_word=True),
+            verdict(sent=True, status=asked[0], own_error=True),
         ),
         _end(f"{_statuses(refused)}, other 3xx and 4xx", verdict(sent=True, status=refused[0])),
         _end(f"any other {_statuses(asked)} (a gateway's)", verdict(sent=True, status=asked[0])),
@@ -371,7 +371,7 @@ def _statuses(numbers: list[int]) -> str:
 
 
 def _end(what: str, judged: Verdict) -> tuple[str, str, str]:
-    again = f"at most {MOST_RESENDS} times, after the requested wait" if judged.resend else "never"
+    again = f"at most {MAX_RESENDS} times, after the requested wait" if judged.resend else "never"
     return what, again, judged.charged
 
 

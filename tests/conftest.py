@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from tests.stage import virtual
 
 HARD_SECONDS = 60
+EVERYTHING = "Everything, as .ci/run does it: python -m pytest -m ''"
 
 
 def pytest_configure() -> None:
@@ -31,6 +32,19 @@ def pytest_configure() -> None:
     # Ctrl-C would do nothing in them. Ignored by a function, it is not inherited.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """What a run of the whole suite takes, and what it leaves out."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return None
+    if config.option.markexpr == "not thorough":
+        return (
+            "This takes about 4 minutes on 2 free cores. It leaves out what is marked thorough: "
+            "more kills, real processes and load of the kinds that run here, about 10 minutes. "
+            + EVERYTHING
+        )
+    return "This takes 10 to 15 minutes on 2 free cores."
 
 
 settings.register_profile(

@@ -58,7 +58,10 @@ def blocks(language: str) -> list[str]:
 _FOR_USERS: Final = [ROOT / "README.md", ROOT / "docs" / "install.md"]
 
 
-@pytest.mark.parametrize("example", ["plain_mcp_client.py", "python_client.py"])
+@pytest.mark.parametrize(
+    "example",
+    ["plain_mcp_client.py", pytest.param("python_client.py", marks=pytest.mark.thorough)],
+)
 def test_an_example_reaches_its_outcome(example: str) -> None:
     assert run([sys.executable, f"examples/{example}"])
 

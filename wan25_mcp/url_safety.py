@@ -1,4 +1,4 @@
-"""Which links may be passed to the provider: public ones, in whatever notation.
+"""Which links may be passed to the provider: public ones, in any notation.
 
 The provider downloads images and calls back. Through a link to an internal address, a caller could
 make it (or a private gateway) access a network that the caller cannot reach. Only the text of a

@@ -12,7 +12,7 @@ import anyio
 import httpx2
 import pytest
 
-from tests.stage import OWNER, T0, Stage, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, open_stage, request
 from wan25_mcp.editing.callbacks import CallbackAddress
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
@@ -65,7 +65,7 @@ def money(stage: Stage) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("run", [5.0, 41.0, 70.0, 119.0, 300.0])
-async def test_a_finished_task_is_noticed_at_once_with_two_looks_at_most(run: float) -> None:
+async def test_a_finished_task_is_noticed_at_once_with_two_polls_at_most(run: float) -> None:
     async with called(run_seconds=run) as (stage, receiver):
         edit = await stage.editor.edit(request())
         done = await stage.editor.wait(edit, timeout=600)
@@ -129,7 +129,7 @@ async def test_without_an_address_of_ours_none_is_sent() -> None:
         assert "callback_url" not in stage.emulator.submits[-1].body
 
 
-async def test_a_lost_callback_is_made_up_for_by_looking() -> None:
+async def test_a_lost_callback_is_made_up_for_by_polling() -> None:
     async with called(run_seconds=70) as (stage, receiver):
         stage.emulator.fault(endpoint="callback", kind="refuse", times=0)
         done = await stage.editor.wait(await stage.editor.edit(request()), timeout=600)
@@ -154,7 +154,7 @@ async def test_a_forged_callback_changes_nothing(handle: str | None, secret: str
         assert (done.status, money(stage)) == ("completed", (1, 1))
 
 
-async def test_a_callback_that_is_repeated_causes_one_look() -> None:
+async def test_a_callback_that_is_repeated_causes_one_poll() -> None:
     async with called(run_seconds=70) as (stage, receiver):
         stage.emulator.fault(endpoint="callback", kind="drop_after", times=3)
         edit = await stage.editor.edit(request())
@@ -178,7 +178,7 @@ async def test_a_callback_before_the_submit_is_answered_is_heeded_after() -> Non
         assert anyio.current_time() - receiver.heard[0][0] < 16.5
 
 
-async def test_a_callback_long_after_the_end_causes_no_look() -> None:
+async def test_a_callback_long_after_the_end_causes_no_poll() -> None:
     async with called(run_seconds=70) as (stage, _):
         edit = await stage.editor.edit(request())
         done = await stage.editor.wait(edit, timeout=600)
@@ -189,6 +189,7 @@ async def test_a_callback_long_after_the_end_causes_no_look() -> None:
         assert (len(stage.looks), await stage.editor.get(edit)) == (made, done)
 
 
+@TRIO_IF_THOROUGH
 async def test_a_flood_of_true_secrets_with_untrue_news_changes_only_the_pace() -> None:
     async with called(run_seconds=300) as (stage, _):
         edit = await stage.editor.edit(request())
@@ -268,7 +269,7 @@ async def test_a_callback_that_names_a_task_seen_before_resolves_nothing() -> No
         assert (await stage.editor.get(str(edit.task_id))).status == "unknown"
 
 
-async def test_a_callback_tells_which_task_it_is_when_the_answer_named_another() -> None:
+async def test_a_callback_reports_which_task_it_is_when_the_answer_named_another() -> None:
     async with called(run_seconds=70) as (stage, _):
         other = await stage.editor.edit(request("other"))
         body = {"id": other.task_id, "status": "pending"}

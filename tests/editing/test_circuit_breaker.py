@@ -203,7 +203,7 @@ async def test_a_success_after_the_pause_closes_it_and_a_failure_opens_it_for_lo
 
 
 @pytest.mark.anyio
-async def test_while_it_is_open_looks_and_waits_go_on_and_equal_calls_are_answered() -> None:
+async def test_while_it_is_open_polls_and_waits_go_on_and_identical_calls_are_answered() -> None:
     async with open_stage() as stage:
         made = await stage.editor.edit(request("before"))
         assert made.task_id
@@ -249,7 +249,7 @@ async def test_a_rate_limit_is_no_failure_of_the_service() -> None:
 
 
 @pytest.mark.anyio
-async def test_failed_looks_hold_no_edit_back() -> None:
+async def test_failed_polls_hold_no_edit_back() -> None:
     async with open_stage() as stage:
         made = await stage.editor.edit(request("before"))
         stage.emulator.fault(endpoint="query", kind="status", code=503, times=0)

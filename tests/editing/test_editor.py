@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
@@ -154,7 +154,7 @@ async def test_a_cancelled_call_in_the_first_moment_leaves_nothing_half_done() -
         assert counts(stage) == (3, 3)
 
 
-async def test_equal_calls_at_once_are_one_submit() -> None:
+async def test_identical_calls_at_once_are_one_submit() -> None:
     async with open_stage() as stage:
         stage.emulator.fault(endpoint="submit", kind="delay", seconds=2)
         edits: list[Edit] = []
@@ -170,7 +170,7 @@ async def test_equal_calls_at_once_are_one_submit() -> None:
         assert sorted(edit.deduplicated for edit in edits) == [False] + [True] * 19
 
 
-async def test_an_equal_call_later_joins_and_a_different_one_does_not() -> None:
+async def test_an_identical_call_later_is_deduplicated_and_a_different_one_is_not() -> None:
     async with open_stage() as stage:
         first = await stage.editor.edit(request())
         await anyio.sleep(30)
@@ -182,7 +182,7 @@ async def test_an_equal_call_later_joins_and_a_different_one_does_not() -> None:
         assert counts(stage) == (5, 5)
 
 
-async def test_a_finished_edit_is_joined_with_its_links() -> None:
+async def test_a_finished_edit_is_reused_with_its_links() -> None:
     async with open_stage() as stage:
         first = await stage.editor.edit(request())
         done = await stage.editor.wait(str(first.task_id), timeout=300)
@@ -203,7 +203,7 @@ async def test_a_finished_edit_is_joined_with_its_links() -> None:
         ({"images": 0}, "completed", "generation_failed_no_content"),
     ],
 )
-async def test_an_edit_that_is_found_failed_when_it_is_joined_says_why(
+async def test_an_edit_that_is_found_failed_when_it_is_reused_says_why(
     outcome: dict[str, Any], status: str, code: str
 ) -> None:
     async with open_stage() as stage:
@@ -280,7 +280,7 @@ async def test_two_servers_keep_to_a_limit_although_the_price_is_four_times_the_
         assert set(codes) == {"price_unknown", "credit_limit"}
 
 
-async def test_an_edit_of_unknown_end_lets_no_other_pass_before_a_price_is_told() -> None:
+async def test_an_edit_of_unknown_end_lets_no_other_pass_before_a_price_is_reported() -> None:
     allowance = Allowance(credit_limit=15.0)
     async with open_stage(price=6.0, allowance=allowance, journal=memory()) as stage:
         stage.emulator.fault(endpoint="submit", kind="drop_after")
@@ -327,7 +327,7 @@ RESENT: list[tuple[str, dict[str, Any], list[float]]] = [
 
 
 @pytest.mark.parametrize(("name", "fault", "times"), RESENT, ids=[row[0] for row in RESENT])
-async def test_what_surely_was_not_accepted_is_sent_again_after_the_wait_asked_for(
+async def test_what_certainly_was_not_accepted_is_sent_again_after_the_wait_asked_for(
     name: str, fault: dict[str, Any], times: list[float]
 ) -> None:
     async with open_stage() as stage:
@@ -533,7 +533,7 @@ async def test_answers_that_are_mixed_up_stop_submits_as_other_failures_do() -> 
             await stage.editor.edit(request("another"))
 
 
-async def test_a_look_answered_with_another_task_is_not_believed_and_saves_nothing(
+async def test_a_poll_answered_with_another_task_is_not_believed_and_saves_nothing(
     tmp_path: Path,
 ) -> None:
     async with open_stage(folder=tmp_path) as stage:
@@ -661,7 +661,7 @@ async def test_an_error_inside_the_block_comes_out_as_it_is() -> None:
         await fail()
 
 
-async def test_a_connection_that_cannot_be_opened_is_told_plainly_and_tried_again() -> None:
+async def test_a_connection_that_cannot_be_opened_is_reported_plainly_and_tried_again() -> None:
     attempts = 0
 
     async def open_journal() -> Journal:
@@ -715,7 +715,7 @@ async def test_a_wait_that_expires_is_no_error_and_says_how_far_it_is() -> None:
         assert 0 < still.progress < 100
 
 
-async def test_looks_are_paced_and_the_result_is_seen_soon() -> None:
+async def test_polls_are_paced_and_the_result_is_seen_soon() -> None:
     async with open_stage(run_seconds=90) as stage:
         edit = await stage.editor.edit(request())
         done = await stage.editor.wait(str(edit.task_id), timeout=300)
@@ -745,7 +745,7 @@ async def test_however_many_wait_there_is_one_watcher() -> None:
         assert len(stage.looks) == len(alone.looks)
 
 
-async def test_when_nobody_waits_looks_are_rare_and_end_with_the_task() -> None:
+async def test_when_nobody_waits_polls_are_rare_and_end_with_the_task() -> None:
     async with open_stage(run_seconds=200) as stage:
         edit = await stage.editor.edit(request())
         with anyio.move_on_after(15):
@@ -759,7 +759,7 @@ async def test_when_nobody_waits_looks_are_rare_and_end_with_the_task() -> None:
         assert (done.status, len(stage.looks)) == ("completed", watched + len(later))
 
 
-async def test_an_edit_nobody_asks_about_is_noted_before_its_links_die() -> None:
+async def test_an_edit_nobody_asks_about_is_noted_before_its_links_expire() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         await anyio.sleep(12 * 3600)
@@ -768,7 +768,7 @@ async def test_an_edit_nobody_asks_about_is_noted_before_its_links_die() -> None
         assert (done.status, len(done.image_urls)) == ("completed", 1)
 
 
-async def test_repeated_short_waits_look_no_more_often_than_one_long_one() -> None:
+async def test_repeated_short_waits_poll_no_more_often_than_one_long_one() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         for _ in range(200):
@@ -778,7 +778,7 @@ async def test_repeated_short_waits_look_no_more_often_than_one_long_one() -> No
         assert min(pauses) >= 2
 
 
-async def test_progress_is_told_after_each_look_and_every_five_seconds() -> None:
+async def test_progress_is_reported_after_each_poll_and_every_five_seconds() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         reported: list[Progress] = []
@@ -798,7 +798,7 @@ async def test_progress_is_told_after_each_look_and_every_five_seconds() -> None
         assert {news.typical for news in reported} == {None}
 
 
-async def test_a_task_of_somebody_else_can_be_looked_at_and_waited_for() -> None:
+async def test_a_task_of_somebody_else_can_be_polled_and_waited_for() -> None:
     async with open_stage() as stage:
         task = await stage.client.submit(request(), idempotency_key="elsewhere")
         assert (await stage.editor.get(task.id)).status == "pending"
@@ -806,7 +806,7 @@ async def test_a_task_of_somebody_else_can_be_looked_at_and_waited_for() -> None
         assert (done.status, done.charged) == ("completed", "yes")
 
 
-async def test_a_task_that_is_done_is_told_without_another_look() -> None:
+async def test_a_task_that_is_done_is_reported_without_another_poll() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         done = await stage.editor.wait(str(edit.task_id), timeout=300)
@@ -816,7 +816,7 @@ async def test_a_task_that_is_done_is_told_without_another_look() -> None:
         assert len(stage.looks) == looks
 
 
-async def test_no_wait_at_all_is_one_look() -> None:
+async def test_no_wait_at_all_is_one_poll() -> None:
     async with open_stage() as stage:
         task = await stage.client.submit(request(), idempotency_key="elsewhere")
         edit = await stage.editor.wait(task.id, timeout=0)
@@ -902,7 +902,7 @@ async def test_odd_progress_does_not_hide_the_end(progress: str) -> None:
         assert stage.looks[-1] <= 70
 
 
-async def test_a_status_nobody_knows_is_looked_at_again() -> None:
+async def test_a_status_nobody_knows_is_polled_again() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         body = {"id": edit.task_id, "status": "polishing", "progress": 50}
@@ -942,7 +942,7 @@ BROKEN: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fault", BROKEN, ids=lambda fault: str(fault)[:50])
-async def test_a_wait_survives_failed_looks(fault: dict[str, Any]) -> None:
+async def test_a_wait_survives_failed_polls(fault: dict[str, Any]) -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         stage.emulator.fault(endpoint="query", times=3, **fault)
@@ -950,7 +950,7 @@ async def test_a_wait_survives_failed_looks(fault: dict[str, Any]) -> None:
         assert (done.status, done.error) == ("completed", None)
 
 
-async def test_failed_looks_are_spaced_and_never_closer_than_asked() -> None:
+async def test_failed_polls_are_spaced_and_never_closer_than_asked() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         stage.emulator.fault(endpoint="query", kind="status", code=429, retry_after=40, times=2)
@@ -1037,6 +1037,7 @@ async def test_a_task_that_was_paid_for_is_not_said_to_be_free_because_the_provi
         assert (gone.error.code, gone.charged) == ("not_found", "reserved")
 
 
+@TRIO_IF_THOROUGH
 async def test_what_is_older_than_a_month_is_forgotten_also_while_the_editor_is_open() -> None:
     journal = memory()
     async with open_stage(journal=journal, run_seconds=1) as stage:

@@ -51,7 +51,7 @@ async def test_a_local_image_is_uploaded_and_the_result_saved(tmp_path: Path) ->
     assert link.startswith(stage.emulator.files_url)
 
 
-async def test_what_was_changed_is_told_and_the_changed_image_is_taken(tmp_path: Path) -> None:
+async def test_what_was_changed_is_reported_and_the_changed_image_is_taken(tmp_path: Path) -> None:
     async with open_stage(folder=tmp_path, check_images=True) as stage:
         wanted = await wish(stage.editor, picture(tmp_path, "small.png", (300, 200), "RGBA"))
         edit = await stage.editor.edit(wanted)
@@ -61,7 +61,9 @@ async def test_what_was_changed_is_told_and_the_changed_image_is_taken(tmp_path:
     assert edit.status == "completed"
 
 
-async def test_an_equal_image_is_uploaded_once_and_an_equal_call_joins(tmp_path: Path) -> None:
+async def test_an_identical_image_is_uploaded_once_and_an_identical_call_is_deduplicated(
+    tmp_path: Path,
+) -> None:
     async with open_stage(folder=tmp_path) as stage:
         first = await stage.editor.edit(await wish(stage.editor, picture(tmp_path, "a.png")))
         again = await stage.editor.edit(await wish(stage.editor, picture(tmp_path, "b.png")))
@@ -199,7 +201,7 @@ async def test_after_a_restart_they_are_saved_by_whoever_comes(tmp_path: Path) -
     assert emulator.ledger.charges == 1
 
 
-async def test_a_link_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+async def test_a_link_that_fails_is_reported_and_tried_again(tmp_path: Path) -> None:
     async with open_stage(folder=tmp_path) as stage:
         stage.emulator.fault(endpoint="result", kind="html", times=1)
         edit = await stage.editor.edit(request())
@@ -303,9 +305,7 @@ async def test_a_repeat_is_answered_within_four_seconds_though_its_images_are_no
         again = await stage.editor.edit(request())
         assert anyio.current_time() - began <= 4
         assert (again.task_id, again.status, again.saved) == (first.task_id, "completed", ())
-        assert again.notes == (
-            "Not saved yet: It is being saved at this moment. Ask again to learn where.",
-        )
+        assert again.notes == ("Not saved yet: It is being saved now. Call again to get its path.",)
         await anyio.sleep(30)
         assert len((await stage.editor.get(first)).saved) == 1
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from tests.stage import KEY, OWNER, Stage, names_in, open_stage, request
+from tests.stage import KEY, OWNER, TRIO_IF_THOROUGH, Stage, names_in, open_stage, request
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
@@ -65,6 +65,7 @@ async def wait_all(customer: Customer, edits: list[Edit]) -> None:
         edits[place] = await customer.editor.wait(edit, timeout=600)
 
 
+@TRIO_IF_THOROUGH
 async def test_fifty_accounts_edit_at_once_and_nothing_of_one_touches_another(
     tmp_path: Path,
 ) -> None:

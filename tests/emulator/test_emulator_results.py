@@ -92,7 +92,7 @@ def test_letters_the_font_lacks_are_left_out() -> None:
     assert ImageChops.difference(latin, blank).getbbox() is not None
 
 
-async def test_links_live_a_day_from_completion(play: Any) -> None:
+async def test_links_expire_a_day_after_completion(play: Any) -> None:
     async with play(run_seconds=100) as p, p.visitor() as visitor:
         task_id = await p.accepted()
         await anyio.sleep(100.5)

@@ -28,7 +28,7 @@ from tests.emulator_lab import Emulator
 from tests.emulator_lab.records import Delivery, Read
 from tests.hosting.test_callbacks_http import free_port
 from tests.journal.processes import Books, until
-from tests.stage import PICTURE, environment
+from tests.stage import PICTURE, environment, tries, within
 
 pytestmark = pytest.mark.anyio
 SPEED: Final = 30.0
@@ -160,30 +160,33 @@ async def post(url: str, news: Any) -> int:
 # --- one server ------------------------------------------------------------------------------
 
 
+@tries
 async def test_a_finished_task_is_noticed_within_half_a_second_of_its_callback(desk: Desk) -> None:
     edit = await desk.edit()
     done = await desk.wait(edit["task_id"])
     heard = time.time()
     [call] = desk.calls(edit["task_id"])
     await until("it is answered", lambda: call.status is not None)
-    assert heard - call.time <= NOTICED
+    within(NOTICED, heard - call.time)
     assert (done["status"], done["charged"], call.status) == ("completed", "yes", 204)
     assert len(desk.looks(edit["task_id"])) <= 2
     assert desk.is_paid_once(edit["task_id"])
 
 
-async def test_a_callback_that_is_lost_is_made_up_for_by_looking(desk: Desk) -> None:
+@tries
+async def test_a_callback_that_is_lost_is_made_up_for_by_polling(desk: Desk) -> None:
     desk.emulator.fault(endpoint="callback", kind="refuse", times=4)
     edit = await desk.edit()
     done = await desk.wait(edit["task_id"])
     late = time.time() - desk.calls(edit["task_id"])[0].time
     assert [call.status for call in desk.calls(edit["task_id"])] == [None] * 4
     assert (done["status"], done["charged"]) == ("completed", "yes")
-    assert late <= 60 / SPEED + NOTICED
+    within(60 / SPEED + NOTICED, late)
     assert len(desk.looks(edit["task_id"])) <= 2
     assert desk.is_paid_once(edit["task_id"])
 
 
+@tries
 async def test_a_callback_that_is_forged_changes_nothing(desk: Desk) -> None:
     others = desk.address()
     edit = await desk.edit()
@@ -200,12 +203,12 @@ async def test_a_callback_that_is_forged_changes_nothing(desk: Desk) -> None:
     await anyio.sleep(0.3)
     assert desk.looks(edit["task_id"]) == []
     done = await desk.wait(edit["task_id"])
-    assert time.time() - desk.calls(edit["task_id"])[0].time <= NOTICED
+    within(NOTICED, time.time() - desk.calls(edit["task_id"])[0].time)
     assert (done["status"], len(desk.looks(edit["task_id"])) <= 2) == ("completed", True)
     assert desk.is_paid_once(edit["task_id"])
 
 
-async def test_a_callback_that_is_repeated_causes_no_look_more(desk: Desk) -> None:
+async def test_a_callback_that_is_repeated_causes_no_further_poll(desk: Desk) -> None:
     desk.emulator.fault(endpoint="callback", kind="drop_after", times=3)
     edit = await desk.edit()
     done = await desk.wait(edit["task_id"])
@@ -217,11 +220,12 @@ async def test_a_callback_that_is_repeated_causes_no_look_more(desk: Desk) -> No
     assert desk.is_paid_once(edit["task_id"])
 
 
+@tries
 async def test_a_callback_that_is_quicker_than_the_submit_s_answer_is_heeded(desk: Desk) -> None:
     desk.emulator.fault(endpoint="submit", kind="delay", seconds=2)
     edit = await desk.edit()
     done = await desk.wait(edit["task_id"])
-    assert time.time() - (desk.emulator.submits[-1].time + 2) <= NOTICED
+    within(NOTICED, time.time() - (desk.emulator.submits[-1].time + 2))
     [call] = desk.calls(done["task_id"])
     assert call.time - desk.emulator.submits[-1].time < 2
     assert (done["status"], done["charged"], call.status) == ("completed", "yes", 204)
@@ -240,6 +244,8 @@ async def test_a_callback_that_comes_late_changes_nothing(desk: Desk) -> None:
     assert desk.is_paid_once(done["task_id"])
 
 
+@tries
+@pytest.mark.thorough
 async def test_a_flood_of_callbacks_changes_no_more_than_the_pace(desk: Desk) -> None:
     """Of strangers and of one who knows the secret, while the true one comes."""
     other = await desk.edit()
@@ -256,7 +262,7 @@ async def test_a_flood_of_callbacks_changes_no_more_than_the_pace(desk: Desk) ->
     assert {*answers} - {(knows, 503) for knows in (True, False)} == {
         (True, 204), (True, 429), (False, 404), (False, 429)
     }  # fmt: skip
-    assert max(took) < 1
+    within(1, max(took))
     assert (done["task_id"], done["status"], done["charged"]) == (
         edit["task_id"], "completed", "yes"
     )  # fmt: skip
@@ -290,7 +296,8 @@ async def _ask_often(desk: Desk, task_id: str, took: list[float]) -> None:
 # --- submits of unknown outcome --------------------------------------------------------------
 
 
-async def test_a_callback_tells_what_came_of_a_submit_whose_answer_was_lost(desk: Desk) -> None:
+@tries
+async def test_a_callback_reports_the_outcome_of_a_submit_whose_answer_was_lost(desk: Desk) -> None:
     desk.emulator.fault(endpoint="submit", kind="drop_after")
     edit = await desk.edit()
     assert (edit["status"], edit["charged"], edit["error"]["code"]) == (
@@ -298,7 +305,7 @@ async def test_a_callback_tells_what_came_of_a_submit_whose_answer_was_lost(desk
     )  # fmt: skip
     done = await desk.wait(edit["task_id"])
     task_id = desk.emulator.submits[-1].task_id or ""
-    assert time.time() - desk.calls(task_id)[0].time <= 1 + NOTICED  # read in the journal
+    within(1 + NOTICED, time.time() - desk.calls(task_id)[0].time)  # read in the journal
     assert (done["task_id"], done["status"], done["charged"], done["error"]) == (
         task_id, "completed", "yes", None
     )  # fmt: skip
@@ -307,15 +314,17 @@ async def test_a_callback_tells_what_came_of_a_submit_whose_answer_was_lost(desk
     assert desk.is_paid_once(task_id)
 
 
+@pytest.mark.deadline(120)
+@tries
 async def test_when_a_server_is_killed_its_successor_is_called_about_all_it_sent(
     tmp_path: Path,
 ) -> None:
     """What was accepted, what may have been, and what was on the wire at that moment."""
-    port = free_port()
+    port, folder = free_port(), tmp_path / str(next(_numbers))  # a journal for each try
     async with played().serving() as emulator:
         emulator.outcome(run_seconds=6 * SPEED, times=0)
-        books = Books(tmp_path / "emulator.sqlite3")
-        await _die_with_one_on_the_wire(emulator, port, tmp_path)
+        books = Books(folder / "emulator.sqlite3")
+        await _die_with_one_on_the_wire(emulator, port, folder)
         intents = {stage: books.intents(stage)[0] for stage in ("accepted", "unknown", "sending")}
         assert [intent["stage"] for intent in intents.values()] == [*intents]
         books.let_leases_run_out("sending")
@@ -324,11 +333,11 @@ async def test_when_a_server_is_killed_its_successor_is_called_about_all_it_sent
         async def wait(second: Desk, stage: str) -> None:
             told[stage] = await second.wait(intents[stage]["handle"])
 
-        async with open_desk(emulator, port, tmp_path) as second:
+        async with open_desk(emulator, port, folder) as second:
             async with anyio.create_task_group() as tasks:
                 for stage in intents:
                     tasks.start_soon(wait, second, stage)
-            assert time.time() - emulator.callbacks[-1].time <= 1 + NOTICED
+            within(1 + NOTICED, time.time() - emulator.callbacks[-1].time)
             done = [told[stage] for stage in intents]
             assert [(one["task_id"], one["status"], one["charged"]) for one in done] == [
                 (submit.task_id, "completed", "yes") for submit in emulator.submits
@@ -361,21 +370,24 @@ async def _die_with_one_on_the_wire(emulator: Emulator, port: int, folder: Path)
 # --- several servers -------------------------------------------------------------------------
 
 
+@pytest.mark.deadline(120)
+@tries
+@pytest.mark.thorough
 async def test_a_server_that_is_not_called_itself_goes_on_counting_on_callbacks(
     tmp_path: Path,
 ) -> None:
     """Two over one journal: one is called, and tells the other through the journal."""
-    port = free_port()
+    port, folder = free_port(), tmp_path / str(next(_numbers))  # a journal for each try
     async with (
         played().serving() as emulator,
-        open_desk(emulator, port, tmp_path),
-        open_desk(emulator, free_port(), tmp_path, called_at=port) as other,
+        open_desk(emulator, port, folder),
+        open_desk(emulator, free_port(), folder, called_at=port) as other,
     ):
         looks = []
         for number in range(3):
             edit = await other.edit(f"Number {number}")
             assert (await other.wait(edit["task_id"]))["status"] == "completed"
             [call] = other.calls(edit["task_id"])
-            assert time.time() - call.time <= 1 + NOTICED
+            within(1 + NOTICED, time.time() - call.time)
             looks.append(emulator.queries[edit["task_id"]])
     assert max(looks) <= 2

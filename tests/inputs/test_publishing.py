@@ -94,7 +94,7 @@ async def service(
 
 
 @pytest.mark.usefixtures("no_blocking")
-async def test_an_image_is_uploaded_and_its_link_lives_for_three_days() -> None:
+async def test_an_image_is_uploaded_and_its_link_is_valid_for_three_days() -> None:
     async with service() as (files, emulator):
         published = await files.publish(IMAGE, NAME)
         file_id = next(iter(emulator.files._files))
@@ -127,7 +127,7 @@ async def test_the_product_names_itself_and_sends_its_key_to_the_service_only() 
             await files.publish(IMAGE, NAME)
     assert words(refusal.value) == (
         "upload_unreadable",
-        f'The file service did not take the image "{NAME}" (HTTP 307).',
+        f'The file service did not accept the image "{NAME}" (HTTP 307).',
         False,
     )
     assert [str(request.url) for request in seen] == [
@@ -180,7 +180,7 @@ async def test_what_goes_on_failing_is_said_and_may_be_tried_later(
             await files.publish(IMAGE, NAME)
         found, said, retryable = words(refusal.value)
         assert (found, retryable) == (code, True)
-        assert said.startswith(("The image", "The file service did not take the image"))
+        assert said.startswith(("The image", "The file service did not accept the image"))
         assert said.endswith(message)
         assert refusal.value.retry_after_seconds == (60.0 if sent == 1 else None)
         assert 3 - sum(line.left or 0 for line in emulator.faults._lines) == sent
@@ -216,7 +216,7 @@ def body(success: bool = True, code: int = 200, msg: str = "", **described: Any)
          f" (HTTP 200): {200 * 'x'}.", 1),
     ],
 )  # fmt: skip
-async def test_a_refusal_is_told_in_the_services_words_whatever_its_status(
+async def test_a_refusal_is_reported_in_the_services_words_whatever_its_status(
     status: int, content: Any, code: str, message: str, requests: int
 ) -> None:
     seen = 0
@@ -229,7 +229,7 @@ async def test_a_refusal_is_told_in_the_services_words_whatever_its_status(
     async with service(answer) as (files, _):
         with pytest.raises(NotPublished) as refusal:
             await files.publish(IMAGE, NAME)
-    said = f'The file service did not take the image "{NAME}"{message}'
+    said = f'The file service did not accept the image "{NAME}"{message}'
     assert words(refusal.value) == (code, said, code == "upload_failed")
     assert refusal.value.request_id == "r1"
     assert seen == requests
@@ -262,7 +262,7 @@ async def test_a_link_that_nobody_could_download_from_is_not_handed_on(link: Any
             await files.publish(IMAGE, NAME)
     code, message, retryable = words(refusal.value)
     assert (code, retryable) == ("upload_unreadable", False)
-    assert f"but the link it returned {why}" in message
+    assert f"but its link {why}" in message
 
 
 DAYS_3: Final = T0 + 72 * 3600
@@ -287,7 +287,7 @@ DAYS_3: Final = T0 + 72 * 3600
         ("0001-01-01T00:00:00+14:00", -62135647200),
     ],
 )
-async def test_a_link_lives_as_long_as_is_said_and_never_longer_than_documented(
+async def test_a_link_is_valid_as_long_as_is_said_and_never_longer_than_documented(
     said: Any, dies: float
 ) -> None:
     answer = partial(
@@ -446,7 +446,7 @@ def clerk() -> Iterator[Callable[[int], str]]:
         (500, "it could not be reached, or its credentials are not set", True),
     ],
 )
-async def test_a_bucket_that_refuses_is_told_without_the_clouds_own_words(
+async def test_a_bucket_that_refuses_is_reported_without_the_clouds_own_words(
     status: int,
     why: str,
     retryable: bool,

@@ -139,13 +139,13 @@ def test_a_data_uri_needs_no_folder() -> None:
         "out",
     ],
 )
-def test_nothing_outside_is_read_and_no_answer_tells_whether_it_exists(
+def test_nothing_outside_is_read_and_no_answer_reports_whether_it_exists(
     built: Place, name: str
 ) -> None:
     refusal = built.refusal(f"{built.allowed}/{name}")
     shown = name.rpartition("/")[2] if name != ".." else built.allowed.parent.name
     assert refusal.code == "image_not_allowed"
-    assert refusal.message == f'The image "{shown}" is not in a folder this server may read.'
+    assert refusal.message == f'The image "{shown}" is not in a folder that this server may read.'
     assert refusal.fix == (
         f"Copy it into one of these: {built.allowed}. Or add its folder to WAN25_INPUT_DIRS, or "
         "give a public https:// link. Nothing was sent or charged."
@@ -193,13 +193,13 @@ def test_a_way_around_through_another_process_or_folder_is_not_followed(built: P
         ("loop", "image_unreadable", "cannot be read (too many levels of symbolic links)"),
         ("sub", "image_unusable", "is a folder"),
         (".hidden/cat.png", "image_not_allowed",
-         "is hidden or in a hidden folder, and those are never read"),
+         "is hidden or in a hidden folder. Hidden files are never read"),
         ("to-hidden/cat.png", "image_not_allowed",
-         "is hidden or in a hidden folder, and those are never read"),
+         "is hidden or in a hidden folder. Hidden files are never read"),
         (".hidden/absent.png", "image_not_allowed",
-         "is hidden or in a hidden folder, and those are never read"),
+         "is hidden or in a hidden folder. Hidden files are never read"),
         (".dot.png", "image_not_allowed",
-         "is hidden or in a hidden folder, and those are never read"),
+         "is hidden or in a hidden folder. Hidden files are never read"),
     ],
     ids=lambda value: value[:20],
 )  # fmt: skip
@@ -232,7 +232,7 @@ def test_without_folders_the_answer_says_how_to_allow_some() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_source("/etc/passwd", [])
     assert refusal.value.code == "image_not_allowed"
-    assert refusal.value.message == "This server reads no local files."
+    assert refusal.value.message == "This server does not read local files."
     assert refusal.value.fix.startswith("Set WAN25_INPUT_DIRS")
     assert refusal.value.fix.endswith("Nothing was sent or charged.")
 

@@ -18,7 +18,7 @@ import pytest
 from mcp.client import Client
 from PIL import Image
 
-from tests.stage import KEY, Stage, names_in, open_stage, request
+from tests.stage import KEY, Stage, names_in, open_stage, request, virtual
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
@@ -29,6 +29,12 @@ from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.server import create_server
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.thorough)])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return virtual(str(request.param))
+
 
 STRANGER: Final = "strangers-key"
 ACCOUNTS: Final[dict[str, Any]] = {
@@ -129,8 +135,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
-    "connection", "edit", "finish", "is_emulator", "knows_callback", "read_images",
-    "price", "recent", "spent", "wake",
+    "connection", "duplicate_window", "edit", "finish", "is_emulator", "knows_callback",
+    "price", "read_images", "recent", "spent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 
@@ -146,7 +152,7 @@ def test_every_method_of_the_editor_is_swept() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 120.0], ids=["running", "completed"])
-async def test_of_another_accounts_edit_the_editor_tells_what_it_tells_of_none(
+async def test_of_another_accounts_edit_the_editor_reports_what_it_reports_of_none(
     journal: SqlJournal, tmp_path: Path, seconds: float
 ) -> None:
     async with made_by_the_first(journal, tmp_path / "f", seconds=seconds) as (_, made, stranger):
@@ -267,7 +273,7 @@ def _told(result: Any, name: str) -> Any:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize("seconds", [0.0, 120.0], ids=["running", "completed"])
-async def test_tools_and_resources_tell_nothing_of_anothers_edit(
+async def test_tools_and_resources_report_nothing_of_anothers_edit(
     journal: SqlJournal, tmp_path: Path, seconds: float, mode: str
 ) -> None:
     async with (

@@ -33,7 +33,7 @@ from tests.stage import KEY
 
 pytestmark = pytest.mark.anyio
 
-KILLS: Final = 8
+KILLS: Final = [1, pytest.param(8, marks=pytest.mark.thorough)]
 """At each of the seven steps."""
 
 
@@ -164,23 +164,26 @@ STEPS: Final[dict[Step, set[str]]] = {
 """What the repeated call may come to after a kill at each step."""
 
 
+@pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
-async def test_a_server_killed_pays_once_and_loses_nothing(step: Step, tmp_path: Path) -> None:
-    """Of `KILLS` kills, each followed by the equal call in a new process."""
+async def test_a_server_killed_pays_once_and_loses_nothing(
+    step: Step, kills: int, tmp_path: Path
+) -> None:
+    """Each kill is followed by the equal call in a new process."""
     outcomes: Counter[str] = Counter()
     async with Emulator(check_images=False, run_seconds=600, balance=1e6).serving() as emulator:
-        await _chain(World(emulator, tmp_path, outcomes), step)
+        await _chain(World(emulator, tmp_path, outcomes), step, kills)
     assert set(outcomes) <= STEPS[step], outcomes
-    assert outcomes.total() == KILLS, outcomes
+    assert outcomes.total() == kills, outcomes
     paid = Counter(submit.body["prompt"] for submit in emulator.submits if submit.accepted)
     assert set(paid.values()) == {1}, (paid, outcomes)
-    assert len(paid) == emulator.ledger.charges <= KILLS
+    assert len(paid) == emulator.ledger.charges <= kills
 
 
-async def _chain(world: World, step: Step) -> None:
+async def _chain(world: World, step: Step, kills: int) -> None:
     server = await start(world.values)
     try:
-        for kill in range(KILLS):
+        for kill in range(kills):
             prompt = f"{step.__name__} {kill}"
             async with anyio.create_task_group() as tasks:
                 successor: list[Server] = []

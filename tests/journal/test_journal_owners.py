@@ -11,13 +11,19 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from tests.stage import KEY, Stage, names_in, open_stage, request
+from tests.stage import KEY, Stage, names_in, open_stage, request, virtual
 from wan25_mcp.editing.connect import key_id
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Allowance, JournalUnusable, Withheld
 from wan25_mcp.journal.sql import SqlJournal, inline
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.thorough)])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return virtual(str(request.param))
+
 
 NEW: str = "rotated-key"
 STRANGER: str = "strangers-key"

@@ -27,7 +27,7 @@ from tests.journal.processes import (
     submits,
     until,
 )
-from tests.stage import KEY, PICTURE, environment
+from tests.stage import KEY, PICTURE, environment, tries, within
 
 pytestmark = pytest.mark.anyio
 _numbers = itertools.count(1)
@@ -67,7 +67,9 @@ def shop_of(emulator: Emulator, place: Path | str) -> Shop:
     return Shop(emulator, place, values)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)]
+)
 def shop(
     request: pytest.FixtureRequest,
     emulator: Emulator,
@@ -101,7 +103,7 @@ async def both(pair: tuple[Server, Server], prompt: str, times: int = 1) -> list
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
-async def test_equal_calls_at_the_same_moment_make_one_submit(
+async def test_identical_calls_at_the_same_moment_make_one_submit(
     shop: Shop, pair: tuple[Server, Server], prompt: str, seconds: float
 ) -> None:
     shop.emulator.fault(endpoint="submit", kind="delay", seconds=seconds)
@@ -117,7 +119,7 @@ async def test_equal_calls_at_the_same_moment_make_one_submit(
     assert len(submits(shop.emulator, prompt)) == 1
 
 
-async def test_a_later_call_to_the_other_joins_and_says_so_unless_it_is_forced(
+async def test_a_later_call_to_the_other_is_deduplicated_and_says_so_unless_it_is_forced(
     shop: Shop, pair: tuple[Server, Server], prompt: str
 ) -> None:
     a, b = pair
@@ -141,9 +143,8 @@ async def test_a_handle_from_one_leads_to_the_task_in_the_other(
     a, b = pair
     await a.resource("wan25://tasks")  # what is imported at first use is no part of an answer
     shop.emulator.fault(endpoint="submit", kind="delay", seconds=5)
-    began = anyio.current_time()
+    # That this takes less than 4 s is held in virtual time; here it precedes the provider's answer.
     submitting = await a.edit(prompt)
-    assert anyio.current_time() - began < 4
     handle = submitting["task_id"]
     assert (submitting["status"], submitting["charged"]) == ("submitting", "unknown")
     assert handle.startswith("edit-")
@@ -189,7 +190,7 @@ async def test_an_unknown_outcome_in_one_is_unknown_in_the_other_and_not_sent_ag
     assert len(submits(shop.emulator, prompt)) == 1
 
 
-async def test_all_ways_to_list_edits_tell_the_same(
+async def test_all_ways_to_list_edits_report_the_same(
     shop: Shop, pair: tuple[Server, Server], prompt: str
 ) -> None:
     a, b = pair
@@ -240,6 +241,13 @@ async def test_all_ways_to_list_edits_tell_the_same(
 # --- with processes of their own -------------------------------------------------------------
 
 
+PLACES = pytest.mark.parametrize(
+    "own_place",
+    ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)],
+    indirect=True,
+)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def own_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     if request.param == "sqlite":
@@ -266,6 +274,7 @@ async def test_the_limit_holds_across_processes_under_calls_at_the_same_moment(
         assert (len(emulator.submits), emulator.ledger.reserved_total) == (6, 9)
 
 
+@PLACES
 async def test_the_limit_holds_across_processes_that_do_not_know_the_price(
     own_place: Path | str,
 ) -> None:
@@ -286,6 +295,7 @@ async def test_the_limit_holds_across_processes_that_do_not_know_the_price(
         assert (len(emulator.submits), emulator.ledger.reserved_total) == (2, 12)
 
 
+@PLACES
 async def test_tasks_of_servers_that_are_gone_are_followed_by_the_next_without_being_asked(
     own_place: Path | str,
 ) -> None:
@@ -318,13 +328,20 @@ async def test_tasks_of_servers_that_are_gone_are_followed_by_the_next_without_b
     assert emulator.queries == dict.fromkeys(ids, 1)
 
 
-@pytest.mark.parametrize(("seconds", "stage"), [(1.5, "accepted"), (30.0, "unknown")])
+@pytest.mark.parametrize(
+    ("seconds", "stage"),
+    [(1.5, "accepted"), pytest.param(30.0, "unknown", marks=pytest.mark.thorough)],
+)
+@pytest.mark.deadline(120)
+@tries
 async def test_a_server_that_is_stopped_waits_five_seconds_for_the_id_of_what_is_on_the_wire(
     tmp_path: Path, seconds: float, stage: str
 ) -> None:
     async with Emulator(check_images=False, run_seconds=600).serving() as emulator:
         emulator.fault(endpoint="submit", kind="delay", seconds=seconds, times=2)
-        shop = shop_of(emulator, tmp_path / "journal.sqlite3")
+        folder = tmp_path / str(next(_numbers))  # a journal for each try
+        folder.mkdir()
+        shop = shop_of(emulator, folder / "journal.sqlite3")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stopped_on_the_wire, shop, "by its stdin", stage)
             tasks.start_soon(_stopped_on_the_wire, shop, "by SIGTERM", stage)
@@ -347,7 +364,7 @@ async def _stopped_on_the_wire(shop: Shop, prompt: str, stage: str) -> None:
         await until("it is accepted", lambda: charges(shop.emulator, prompt))
         began = anyio.current_time()
         await (server.stop() if prompt == "by its stdin" else server.terminate())
-        assert anyio.current_time() - began < 8
+        within(8, anyio.current_time() - began)
     [row] = shop.books.intents(prompt)
     assert row["stage"] == stage
 

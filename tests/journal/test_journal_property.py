@@ -398,10 +398,18 @@ class OneIntentOneCharge(RuleBasedStateMachine):
                 assert intent.task_id in (None, submit.task_id)
 
 
+class InManyLives(OneIntentOneCharge):
+    """The same machine, for five times as many examples."""
+
+
 TestOneIntentOneCharge = OneIntentOneCharge.TestCase
 TestOneIntentOneCharge.settings = settings(
-    max_examples=60,
+    max_examples=12,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
+)
+TestOneIntentOneChargeInManyLives = pytest.mark.thorough(InManyLives.TestCase)
+TestOneIntentOneChargeInManyLives.settings = settings(
+    TestOneIntentOneCharge.settings, max_examples=60
 )

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from tests.outputs.internet import picture
-from tests.stage import OWNER, T0, Stage, names_in, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -26,7 +26,7 @@ GIF = b"GIF89a" + bytes(100)
 """What no try can make a result of."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     place: Any = tmp_path / "journal.sqlite3"
     if request.param == "postgresql":
@@ -76,6 +76,7 @@ async def after_a_crash(
 
 
 @pytest.mark.deadline(240)
+@TRIO_IF_THOROUGH
 async def test_more_than_a_hundred_results_are_saved_after_a_hundred_that_were(
     tmp_path: Path,
 ) -> None:
@@ -94,6 +95,7 @@ async def test_more_than_a_hundred_results_are_saved_after_a_hundred_that_were(
 
 
 @pytest.mark.deadline(240)
+@pytest.mark.thorough
 async def test_many_that_fail_for_long_hold_up_no_other(tmp_path: Path) -> None:
     async with after_a_crash(tmp_path, 110, seen=True) as stage:
         # Each drips until its time is over; they are the oldest.
@@ -107,6 +109,7 @@ async def test_many_that_fail_for_long_hold_up_no_other(tmp_path: Path) -> None:
         assert await images_per_edit(stage) == [1] * 110
 
 
+@TRIO_IF_THOROUGH
 async def test_what_failed_is_tried_again_after_growing_pauses_that_the_link_outlives(
     tmp_path: Path,
 ) -> None:
@@ -144,7 +147,7 @@ async def test_a_folder_that_is_put_right_gets_the_images_that_could_not_be_writ
         await made(stage, 1)
         await anyio.sleep(300)
         [past] = await stage.editor.recent()
-        assert "a file is in the way" in past.edit.notes[0]
+        assert "a file of that name exists" in past.edit.notes[0]
         await anyio.Path(tmp_path / "out").unlink()
         await anyio.sleep(HOUR)
         assert await images_per_edit(stage) == [1]
@@ -192,6 +195,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
+@TRIO_IF_THOROUGH
 async def test_what_no_try_can_bring_is_downloaded_once_and_the_answer_keeps_saying_why(
     kind: str, tmp_path: Path
 ) -> None:
@@ -214,6 +218,7 @@ async def test_what_no_try_can_bring_is_downloaded_once_and_the_answer_keeps_say
             assert (len(asked.saved), asked.notes) == (1, ())
 
 
+@TRIO_IF_THOROUGH
 async def test_of_several_images_the_good_ones_are_saved_and_only_they(tmp_path: Path) -> None:
     async with open_stage(folder=tmp_path) as stage:
         stage.emulator.fault(endpoint="result", kind="status", code=200, body=GIF, skip=1)
@@ -287,6 +292,7 @@ async def test_two_processes_that_take_up_the_same_tasks_share_what_they_see(
 
 
 @pytest.mark.deadline(240)
+@TRIO_IF_THOROUGH
 async def test_results_a_dead_process_saw_but_did_not_save_are_saved_on_both_databases(
     tmp_path: Path, journal: SqlJournal
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.pool import QueuePool
 
 from tests.journal.conftest import Postgres
-from tests.stage import OWNER, open_stage, request
+from tests.stage import OWNER, TRIO_IF_THOROUGH, open_stage, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.journal import JournalUnusable
@@ -50,6 +50,7 @@ def _wait_for_abandoned_reads(journal: SqlJournal) -> None:
         time.sleep(0.05)
 
 
+@TRIO_IF_THOROUGH
 async def test_every_call_ends_and_nothing_is_sent_and_later_all_goes_on(
     journal: SqlJournal, postgres_server: Postgres
 ) -> None:
@@ -82,6 +83,7 @@ async def _edited_at_last(editor: Editor) -> Edit:
             await anyio.sleep(0.2)
 
 
+@TRIO_IF_THOROUGH
 async def test_many_calls_at_once_are_not_answered_one_after_another(
     journal: SqlJournal, postgres_server: Postgres
 ) -> None:
@@ -100,6 +102,7 @@ async def _refused(editor: Editor, prompt: str) -> None:
         await editor.edit(request(prompt))
 
 
+@pytest.mark.thorough
 async def test_a_wait_in_whose_middle_the_server_freezes_ends_in_its_time(
     journal: SqlJournal, postgres_server: Postgres
 ) -> None:
@@ -116,6 +119,7 @@ async def test_a_wait_in_whose_middle_the_server_freezes_ends_in_its_time(
     assert (waited.edit.task_id, waited.edit.status) == (made.task_id, "pending")
 
 
+@TRIO_IF_THOROUGH
 async def test_a_submit_that_is_accepted_meanwhile_keeps_its_id(
     journal: SqlJournal, postgres_server: Postgres
 ) -> None:

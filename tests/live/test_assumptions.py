@@ -50,7 +50,7 @@ def test_a_submit_reserves_credits_for_each_call(observed: Observed) -> None:
     )
 
 
-def test_a_submit_tells_a_request_id(observed: Observed) -> None:
+def test_a_submit_reports_a_request_id(observed: Observed) -> None:
     named = {"x-request-id", "x-oneapi-request-id"} & observed.submit.headers.keys()
     report("a header x-request-id or x-oneapi-request-id [C]", sorted(named), holds=bool(named))
 
@@ -77,7 +77,7 @@ def test_progress_never_falls(observed: Observed) -> None:
     report("progress rises [I]", progress, holds=progress == sorted(progress))
 
 
-def test_a_running_task_tells_what_is_reserved_and_no_results(observed: Observed) -> None:
+def test_a_running_task_reports_what_is_reserved_and_no_results(observed: Observed) -> None:
     running = [look.body for _, look in observed.looks[:-1]]
     if not running:
         pytest.skip("the edit was settled at the first look")
@@ -105,12 +105,12 @@ def test_a_completed_task_has_results(observed: Observed) -> None:
     )
 
 
-def test_a_completed_task_tells_what_it_used(observed: Observed) -> None:
+def test_a_completed_task_reports_what_it_used(observed: Observed) -> None:
     usage = completed(observed).get("usage")
     report("usage.credits_used [R]", usage, holds=(usage or {}).get("credits_used", 0) > 0)
 
 
-def test_a_completed_task_tells_created_and_duration_and_no_completion_time(
+def test_a_completed_task_reports_created_and_duration_and_no_completion_time(
     observed: Observed,
 ) -> None:
     task = completed(observed)
@@ -122,7 +122,7 @@ def test_a_completed_task_tells_created_and_duration_and_no_completion_time(
     )
 
 
-def test_the_credits_endpoint_tells_what_is_left(observed: Observed) -> None:
+def test_the_credits_endpoint_reports_what_is_left(observed: Observed) -> None:
     body = observed.credits_before.body
     report(
         "GET /v1/credits: data.user and data.token with remaining_credits [V]",

@@ -69,8 +69,8 @@ async def test_a_download_names_the_product_and_carries_no_key_and_no_cookie() -
         (b"", "an empty body", True),
         (b"GIF89a" + bytes(50), "a GIF, AVIF, HEIC or video", False),
         (b"\0\0\0\x1cftypavif" + bytes(50), "a GIF, AVIF, HEIC or video", False),
-        (b"BMW is a car, not a bitmap" + bytes(99), "bytes of no known image format", False),
-        (b"\x7fELF" + bytes(99), "bytes of no known image format", False),
+        (b"BMW is a car, not a bitmap" + bytes(99), "data of an unknown format", False),
+        (b"\x7fELF" + bytes(99), "data of an unknown format", False),
     ],
 )
 async def test_what_is_no_image_is_named(body: bytes, named: str, retryable: bool) -> None:

@@ -147,7 +147,7 @@ async def test_what_is_not_a_whole_image_is_not_saved(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-async def test_a_cancelled_save_is_finished_and_its_place_is_told(tmp_path: Path) -> None:
+async def test_a_cancelled_save_is_finished_and_its_place_is_reported(tmp_path: Path) -> None:
     begun, go = anyio.Event(), threading.Event()
     told: list[Path] = []
 
@@ -363,7 +363,7 @@ async def test_a_deleted_folder_is_made_again(tmp_path: Path) -> None:
 
 async def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    assert "a file is in the way" in (await refused(tmp_path / "file")).message
+    assert "a file of that name exists" in (await refused(tmp_path / "file")).message
     assert "not a folder" in (await refused(tmp_path / "file" / "below")).message
 
 

@@ -144,7 +144,7 @@ def test_without_past_runs_no_pause_is_longer_than_the_longest(
     assert poll - max(age, last.age) <= longest * 1.06 + last.age * 1e-9
 
 
-def test_the_provider_is_left_alone_for_as_long_as_it_asked() -> None:
+def test_the_provider_is_not_polled_for_as_long_as_it_asked() -> None:
     free = next_poll(30, COLD, after((30, 90)))
     assert free < 60
     assert next_poll(30, COLD, after((30, 90)), not_before=90) == 90
@@ -256,17 +256,17 @@ def test_a_pace_is_free_until_the_provider_refuses() -> None:
 
 
 def test_after_a_refusal_all_tasks_stand_in_one_line_evenly() -> None:
-    pace = replace(RateLimit(), usual=0.5).limited(10.0, asked=30.0)
+    pace = replace(RateLimit(), usual=0.5).limited(10.0, requested=30.0)
     _, moments = line(pace, 50, 12.0)
     assert moments[0] == 40.0
     gaps = [after - before for before, after in pairwise(moments)]
     assert gaps == pytest.approx([1.0] * 49)
 
 
-def test_looks_refused_together_slow_the_pace_once() -> None:
+def test_polls_refused_together_slow_the_pace_once() -> None:
     once = RateLimit().limited(10.0)
     assert once.limited(10.1).limited(10.2).gap == once.gap
-    assert once.limited(10.1, asked=60).closed_until == pytest.approx(70.1)
+    assert once.limited(10.1, requested=60).closed_until == pytest.approx(70.1)
 
 
 def test_a_pace_refused_again_and_again_has_a_limit_and_answers_free_it() -> None:
@@ -294,7 +294,7 @@ def test_a_refusal_halves_the_pace_of_late() -> None:
         st.tuples(st.floats(0, 50), st.sampled_from(["look", "refused", "answered"])), max_size=60
     )
 )
-def test_no_look_comes_before_it_is_wanted_or_while_closed(steps: list[tuple[float, str]]) -> None:
+def test_no_poll_comes_before_it_is_wanted_or_while_closed(steps: list[tuple[float, str]]) -> None:
     pace, now = RateLimit(), 0.0
     for passed, what in steps:
         now += passed

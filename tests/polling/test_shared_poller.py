@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import ReadFailed
@@ -29,7 +29,8 @@ def memory() -> SqlJournal:
 # --- what the journal teaches ----------------------------------------------------------------
 
 
-async def test_looks_grow_few_and_late_notice_rare_as_runs_are_learnt() -> None:
+@TRIO_IF_THOROUGH
+async def test_polls_become_few_and_late_notice_rare_as_runs_are_learnt() -> None:
     async with open_stage(run_seconds=70) as stage:
         looks, late = [], []
         for number in range(30):
@@ -69,7 +70,7 @@ async def test_a_task_submitted_elsewhere_is_as_old_as_the_provider_says() -> No
 
 
 @pytest.mark.parametrize("speed", [1.0, 10.0])
-async def test_an_emulator_that_plays_faster_is_looked_at_faster_and_as_seldom(
+async def test_an_emulator_that_plays_faster_is_polled_faster_and_as_seldom(
     speed: float,
 ) -> None:
     async with open_stage(is_emulator=True, speed=speed, run_seconds=70) as stage:
@@ -130,13 +131,13 @@ async def test_a_question_that_the_provider_does_not_answer_is_answered_all_the_
         assert anyio.current_time() - began == pytest.approx(POLL_PATIENCE, abs=0.1)
         assert (answer.status, answer.charged) == ("pending", "reserved")
         assert isinstance(answer.error, ReadFailed)
-        assert "has not answered" in answer.error.message
+        assert "did not answer" in answer.error.message
         await anyio.sleep(45)
         assert len(stage.looks) == 1  # it went on, and what it saw is known
         assert (await stage.editor.get(edit)).status in ("processing", "completed")
 
 
-async def test_fifty_questions_at_once_are_one_look() -> None:
+async def test_fifty_questions_at_once_are_one_poll() -> None:
     async with open_stage() as stage:
         edit = await stage.editor.edit(request())
         await anyio.sleep(30)
@@ -152,7 +153,7 @@ async def test_fifty_questions_at_once_are_one_look() -> None:
         assert len(stage.looks) == 1
 
 
-async def test_a_look_that_hangs_holds_neither_its_task_nor_the_others_up() -> None:
+async def test_a_poll_that_hangs_holds_neither_its_task_nor_the_others_up() -> None:
     async with open_stage(run_seconds=40) as stage:
         edits = [await stage.editor.edit(request(f"Number {number}")) for number in range(25)]
         stage.emulator.fault(endpoint="query", kind="delay", seconds=300, times=25)
@@ -169,7 +170,7 @@ async def test_a_look_that_hangs_holds_neither_its_task_nor_the_others_up() -> N
         assert max(done) - began < 75
 
 
-async def test_progress_is_told_before_there_is_a_task_and_before_it_was_seen() -> None:
+async def test_progress_is_reported_before_there_is_a_task_and_before_it_was_seen() -> None:
     async with open_stage(run_seconds=40) as stage:
         reported: list[tuple[str, float]] = []
 
@@ -191,7 +192,7 @@ async def test_progress_is_told_before_there_is_a_task_and_before_it_was_seen() 
 # --- several processes -----------------------------------------------------------------------
 
 
-async def test_two_processes_that_wait_look_as_often_as_one_and_hear_together() -> None:
+async def test_two_processes_that_wait_poll_as_often_as_one_and_hear_together() -> None:
     async with open_stage(run_seconds=90) as alone:
         await alone.editor.wait(await alone.editor.edit(request()), timeout=600)
     async with open_stage(run_seconds=90, journal=memory()) as stage:
@@ -226,7 +227,7 @@ async def test_a_question_in_one_process_is_news_for_who_waits_in_another() -> N
         assert updated_at[0] - asked <= REFRESH_SECONDS + 0.1
 
 
-async def test_when_a_process_dies_in_the_middle_of_a_look_another_looks_after_its_lease() -> None:
+async def test_when_a_process_dies_in_the_middle_of_a_poll_another_polls_after_its_lease() -> None:
     journal = memory()
     async with open_stage(run_seconds=60, journal=journal) as stage:
         edit = await stage.editor.edit(request())
@@ -240,7 +241,7 @@ async def test_when_a_process_dies_in_the_middle_of_a_look_another_looks_after_i
         assert len(stage.looks) == 1
 
 
-async def test_a_look_that_is_cancelled_does_not_hold_the_next_process_up() -> None:
+async def test_a_poll_that_is_cancelled_does_not_hold_the_next_process_up() -> None:
     journal = memory()
     async with open_stage(journal=journal, run_seconds=60) as stage:
         task = await stage.client.submit(request(), idempotency_key="elsewhere")
@@ -296,6 +297,7 @@ async def test_a_refused_poll_does_not_lose_an_image_nobody_asks_for(
         assert len(stage.looks) <= times + 2
 
 
+@TRIO_IF_THOROUGH
 async def test_a_key_that_is_refused_for_hours_is_tried_seldom_and_the_image_is_saved_then(
     tmp_path: Path,
 ) -> None:

@@ -113,7 +113,7 @@ def test_a_resend_waits_at_least_what_was_asked(
 
 
 @pytest.mark.anyio
-async def test_a_task_never_seen_is_looked_at_at_once() -> None:
+async def test_a_task_never_seen_is_polled_at_once() -> None:
     world = World(run=0.0)
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
@@ -124,7 +124,7 @@ async def test_a_task_never_seen_is_looked_at_at_once() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_known_task_is_looked_at_when_such_edits_end() -> None:
+async def test_a_known_task_is_polled_when_such_edits_end() -> None:
     world = World()
     async with watchers(world) as ours:
         await until_over(ours, begun(ours))
@@ -133,7 +133,7 @@ async def test_a_known_task_is_looked_at_when_such_edits_end() -> None:
 
 
 @pytest.mark.anyio
-async def test_fifty_who_wait_are_told_by_the_looks_of_one() -> None:
+async def test_fifty_who_wait_are_told_by_the_polls_of_one() -> None:
     alone, many = World(), World()
     async with watchers(alone) as ours:
         await until_over(ours, begun(ours))
@@ -145,7 +145,7 @@ async def test_fifty_who_wait_are_told_by_the_looks_of_one() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_task_known_to_be_settled_is_not_looked_at() -> None:
+async def test_a_task_known_to_be_settled_is_not_polled() -> None:
     world = World()
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time(), expected=SEVENTY)
@@ -190,7 +190,7 @@ async def test_what_nobody_asks_about_any_more_is_forgotten() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_followed_task_is_looked_at_seldom_until_it_is_settled() -> None:
+async def test_a_followed_task_is_polled_seldom_until_it_is_settled() -> None:
     world = World(run=300)
     async with watchers(world) as ours:
         ours.follow(begun(ours))
@@ -273,7 +273,7 @@ async def test_polling_goes_on_when_what_was_seen_could_not_be_used(
 
 
 @pytest.mark.anyio
-async def test_a_question_just_after_a_look_is_answered_from_it() -> None:
+async def test_a_question_just_after_a_poll_is_answered_from_it() -> None:
     world = World()
     async with watchers(world) as ours:
         watch = begun(ours, ago=30)
@@ -286,7 +286,7 @@ async def test_a_question_just_after_a_look_is_answered_from_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_questions_at_once_are_one_look() -> None:
+async def test_questions_at_once_are_one_poll() -> None:
     world = World(takes=1.0)
     answers: list[str] = []
 
@@ -303,7 +303,7 @@ async def test_questions_at_once_are_one_look() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_question_while_the_provider_wants_to_be_left_alone_does_not_reach_it() -> None:
+async def test_a_question_while_the_provider_limits_requests_does_not_reach_it() -> None:
     world = World(failures=[limited(40)])
     async with watchers(world) as ours:
         watch, other = begun(ours, ago=30), begun(ours, "other", ago=30)
@@ -321,7 +321,7 @@ async def test_a_question_while_the_provider_wants_to_be_left_alone_does_not_rea
 
 
 @pytest.mark.anyio
-async def test_failures_are_told_and_looked_past() -> None:
+async def test_failures_are_reported_and_survived() -> None:
     world = World(failures=[failed(), failed(30), failed()], run=40)
     updated_at: list[bool] = []
     async with watchers(world) as ours:
@@ -369,7 +369,7 @@ async def test_a_failure_without_a_wait_holds_no_question_back() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_who_comes_after_a_failure_is_no_reason_to_look_before_its_pause_is_over(
+async def test_who_comes_after_a_failure_is_no_reason_to_poll_before_its_pause_is_over(
     is_known: bool,
 ) -> None:
     world = World(failures=[failed(), failed()], run=0.0)
@@ -414,7 +414,7 @@ async def test_who_comes_after_a_failure_is_told_of_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_failures_count_anew_after_a_look_that_succeeded() -> None:
+async def test_failures_count_anew_after_a_poll_that_succeeded() -> None:
     world = World(run=1e6, failures=[failed(), failed(), None, failed(), None])
     async with watchers(world) as ours:
         watch = ours.open("t", began=anyio.current_time() - 100, expected=SEVENTY)
@@ -427,7 +427,7 @@ async def test_failures_count_anew_after_a_look_that_succeeded() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_task_nobody_waits_for_is_looked_at_again_after_a_failure() -> None:
+async def test_a_task_nobody_waits_for_is_polled_again_after_a_failure() -> None:
     world = World(run=300, failures=[failed(), failed(100)])
     async with watchers(world) as ours:
         ours.follow(begun(ours))
@@ -542,7 +542,7 @@ async def test_who_comes_while_a_refusal_is_being_told_is_not_left_waiting() -> 
 
 
 @pytest.mark.anyio
-async def test_a_failure_and_then_a_refusal_do_not_keep_the_next_waiter_from_looks() -> None:
+async def test_a_failure_and_then_a_refusal_do_not_keep_the_next_waiter_from_polls() -> None:
     world = World(run=30, failures=[failed(), Refused("No.", code="authentication", fix="y")])
     async with watchers(world) as ours:
         watch = begun(ours)
@@ -597,7 +597,7 @@ async def test_what_nobody_waits_for_has_no_place_in_the_line() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_fault_of_our_own_is_told_and_looked_past() -> None:
+async def test_a_fault_of_our_own_is_reported_and_survived() -> None:
     world = World(run=0.0)
     broken = [ValueError("a bug"), None]
 
@@ -616,7 +616,7 @@ async def test_a_fault_of_our_own_is_told_and_looked_past() -> None:
 
 
 @pytest.mark.anyio
-async def test_while_another_process_looks_it_is_tried_again_after_a_second() -> None:
+async def test_while_another_process_polls_it_is_tried_again_after_a_second() -> None:
     world = World(run=0.0)
     elsewhere = [True, True, False]
 
@@ -637,7 +637,7 @@ async def test_while_another_process_looks_it_is_tried_again_after_a_second() ->
 
 
 @pytest.mark.anyio
-async def test_few_looks_are_under_way_at_once() -> None:
+async def test_few_polls_are_under_way_at_once() -> None:
     world = World(takes=1.0, run=0.0)
     async with watchers(world) as ours, anyio.create_task_group() as tasks:
         for number in range(100):
@@ -647,7 +647,7 @@ async def test_few_looks_are_under_way_at_once() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_rate_limit_on_one_task_slows_the_looks_at_all() -> None:
+async def test_a_rate_limit_on_one_task_slows_the_polls_of_all() -> None:
     world = World(run=0.0, failures=[None] * 30 + [limited(5)])
     async with watchers(world) as ours, anyio.create_task_group() as tasks:
         for number in range(60):
@@ -700,7 +700,7 @@ async def test_questions_keep_their_places_in_the_line() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_callback_is_followed_by_a_look_at_once_and_few_came_before() -> None:
+async def test_a_callback_is_followed_by_a_poll_at_once_and_few_came_before() -> None:
     world = World(run=70)
     async with watchers(world) as ours, anyio.create_task_group() as tasks:
         watch = begun(ours)
@@ -714,7 +714,7 @@ async def test_a_callback_is_followed_by_a_look_at_once_and_few_came_before() ->
 
 
 @pytest.mark.anyio
-async def test_a_callback_is_not_forgotten_because_the_look_it_causes_fails() -> None:
+async def test_a_callback_is_not_forgotten_because_the_poll_it_causes_fails() -> None:
     world = World(run=70)
     async with watchers(world) as ours, anyio.create_task_group() as tasks:
         watch = begun(ours)
@@ -727,7 +727,7 @@ async def test_a_callback_is_not_forgotten_because_the_look_it_causes_fails() ->
 
 
 @pytest.mark.anyio
-async def test_a_callback_is_not_put_off_by_a_look_just_made() -> None:
+async def test_a_callback_is_not_put_off_by_a_poll_just_made() -> None:
     world = World(run=70)
     async with watchers(world) as ours, anyio.create_task_group() as tasks:
         watch = begun(ours)
@@ -774,7 +774,7 @@ async def test_callbacks_that_never_come_are_not_counted_on() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_callback_is_worth_six_looks_that_fail_and_no_more() -> None:
+async def test_a_callback_is_worth_six_polls_that_fail_and_no_more() -> None:
     world = World(run=70, failures=[failed()] * 20)
     async with watchers(world) as ours:
         ours.wake(begun(ours, ago=70))  # nobody waits for it, and it is not followed
@@ -784,7 +784,7 @@ async def test_a_callback_is_worth_six_looks_that_fail_and_no_more() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_callback_that_comes_while_a_look_is_under_way_causes_another() -> None:
+async def test_a_callback_that_comes_while_a_poll_is_under_way_causes_another() -> None:
     world = World(run=70, takes=3.0)
     async with watchers(world) as ours:
         watch = begun(ours, ago=67)
@@ -816,7 +816,7 @@ async def test_two_missed_callbacks_in_a_row_end_the_counting_on_them_and_one_re
 
 
 @pytest.mark.anyio
-async def test_a_callback_about_what_is_settled_causes_no_look() -> None:
+async def test_a_callback_about_what_is_settled_causes_no_poll() -> None:
     world = World(run=0.0)
     async with watchers(world) as ours:
         watch = begun(ours)

@@ -24,7 +24,7 @@ from mcp.client import Client
 
 from tests.emulator_lab import Emulator
 from tests.journal.processes import listening, serving, until
-from tests.stage import KEY, PICTURE, environment
+from tests.stage import KEY, PICTURE, environment, tries, within
 
 pytestmark = pytest.mark.anyio
 AGE: Final = 60.0
@@ -52,6 +52,10 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 @pytest.fixture(autouse=True)
 def clean(emulator: Emulator) -> None:
+    clear(emulator)
+
+
+def clear(emulator: Emulator) -> None:
     emulator.faults.clear()
     emulator.outcomes.clear()
 
@@ -109,7 +113,8 @@ WAYS: Final[dict[str, tuple[Any, str]]] = {
 }
 
 
-async def test_cancelling_a_wait_stops_only_that_wait_and_causes_no_look(
+@pytest.mark.thorough
+async def test_cancelling_a_wait_stops_only_that_wait_and_causes_no_poll(
     emulator: Emulator, tmp_path: Path
 ) -> None:
     """Three tasks that one client waits for, and three for which others come and go as well."""
@@ -146,6 +151,7 @@ async def _come_and_go(emulator: Emulator, way: Any, era: str, folder: Path) -> 
         assert looks[1] <= looks[0] + len(busy)
 
 
+@pytest.mark.thorough
 async def test_a_wait_whose_connection_is_cut_stops_and_another_goes_on(
     emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -206,9 +212,12 @@ async def _cut_off(url: str, task_id: str) -> None:
 # --- answers that come in time ---------------------------------------------------------------
 
 
+@pytest.mark.deadline(120)
+@tries
 async def test_a_wait_is_answered_before_its_time_is_up(emulator: Emulator, tmp_path: Path) -> None:
     """Whatever is slow: the edit, the provider's answer, the saving, or the previews."""
     patience = 7.0
+    clear(emulator)
     slow = {"WAN25_SAVE": "auto", "WAN25_OUTPUT_DIR": str(tmp_path), "WAN25_PREVIEW": "always"}
     async with serving(values_for(emulator, tmp_path / "data", **slow)) as server:
         await server.resource("wan25://tasks")
@@ -226,7 +235,7 @@ async def test_a_wait_is_answered_before_its_time_is_up(emulator: Emulator, tmp_
         for name in ("done", "hung", "running", "done at the last moment"):
             began, number = sent[name]
             reported[name] = await server.answer(number)
-            assert time.monotonic() - began < patience, name
+            within(patience, time.monotonic() - began)
     assert {name: (one["status"], one["saved"]) for name, one in reported.items()} == {
         "hung": ("unknown", []),
         "running": ("pending", []),

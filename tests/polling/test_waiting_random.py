@@ -282,7 +282,9 @@ def _noticeable(trial: Trial, answer: Answer) -> float:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("has_callbacks", [False, True], ids=["looking", "called back"])
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize(
+    "number", [0, 1, *(pytest.param(n, marks=pytest.mark.thorough) for n in range(2, 10))]
+)
 async def test_whatever_goes_wrong_every_wait_ends_in_time_and_every_end_is_noticed(
     number: int, has_callbacks: bool
 ) -> None:

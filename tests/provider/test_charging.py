@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wan25_mcp.provider.charging import MOST_RESENDS, Verdict, is_own_word, verdict
+from wan25_mcp.provider.charging import MAX_RESENDS, Verdict, is_own_error, verdict
 
 AGAIN, NO, UNKNOWN = Verdict(True, "no"), Verdict(False, "no"), Verdict(False, "unknown")
 
@@ -41,7 +41,7 @@ def test_what_may_have_been_accepted_is_never_sent_again(sent: bool, status: int
 
 @given(st.booleans(), st.none() | st.integers())
 def test_the_apis_own_word_changes_nothing_but_429_and_503(sent: bool, status: int | None) -> None:
-    end = verdict(sent=sent, status=status, own_word=True)
+    end = verdict(sent=sent, status=status, own_error=True)
     if status in (429, 503):
         assert end == AGAIN
     else:
@@ -70,9 +70,9 @@ def error(code: object, kind: object, **more: object) -> dict[str, Any]:
     ],
 )
 def test_an_error_as_the_api_documents_it_is_its_own_word(status: int, body: object) -> None:
-    assert is_own_word(status, body)
-    assert not is_own_word(503 if status == 429 else 429, body)
-    assert not is_own_word(502, body)
+    assert is_own_error(status, body)
+    assert not is_own_error(503 if status == 429 else 429, body)
+    assert not is_own_error(502, body)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -99,8 +99,8 @@ def test_an_error_as_the_api_documents_it_is_its_own_word(status: int, body: obj
     ],
 )  # fmt: skip
 def test_what_a_gateway_says_is_not_the_apis_own_word(status: int, body: object) -> None:
-    assert not is_own_word(status, body)
+    assert not is_own_error(status, body)
 
 
 def test_a_submit_is_sent_again_at_most_three_times() -> None:
-    assert MOST_RESENDS == 3
+    assert MAX_RESENDS == 3

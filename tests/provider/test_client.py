@@ -175,7 +175,7 @@ async def test_asked_to_wait_is_not_charged_and_says_how_long(
         assert stage.emulator.ledger.charges == 0
 
 
-async def test_a_date_to_wait_for_is_told_in_seconds() -> None:
+async def test_a_date_to_wait_for_is_reported_in_seconds() -> None:
     async with open_stage() as stage:
         date = formatdate(time.time() + 20, usegmt=True)
         stage.emulator.fault(endpoint="submit", kind="status", code=503, retry_after=date)
@@ -478,7 +478,7 @@ async def _error_of(ask: Callable[[], Awaitable[object]]) -> Wan25Error | None:
 # --- looking ---------------------------------------------------------------------------------
 
 
-async def test_a_look_tells_how_far_a_task_is() -> None:
+async def test_a_poll_reports_how_far_a_task_is() -> None:
     async with open_stage() as stage:
         task = await stage.client.submit(request(), idempotency_key="k")
         await anyio.sleep(30)
@@ -546,7 +546,7 @@ async def test_a_404_to_anything_else_does_not_speak_of_task_ids() -> None:
         ({"kind": "status", "code": 200, "body": "null"}, "unreadable_answer"),
     ],
 )
-async def test_a_failed_look_says_so_and_may_be_repeated(fault: dict[str, Any], code: str) -> None:
+async def test_a_failed_poll_says_so_and_may_be_repeated(fault: dict[str, Any], code: str) -> None:
     async with open_stage() as stage:
         task = await stage.client.submit(request(), idempotency_key="k")
         stage.emulator.fault(endpoint="query", **fault)
@@ -557,7 +557,7 @@ async def test_a_failed_look_says_so_and_may_be_repeated(fault: dict[str, Any], 
         assert (await stage.client.query(task.id)).id == task.id
 
 
-async def test_a_look_that_never_left_is_unreachable() -> None:
+async def test_a_poll_that_never_left_is_unreachable() -> None:
     async with open_stage() as stage:
         stage.emulator.fault(endpoint="query", kind="refuse")
         with pytest.raises(Unreachable) as failed:
@@ -566,7 +566,7 @@ async def test_a_look_that_never_left_is_unreachable() -> None:
 
 
 @pytest.mark.parametrize("said", [None, "", "a/b", "task 1", "x" * 201, 5, {}])
-async def test_a_look_is_about_the_task_that_was_asked_for(said: object) -> None:
+async def test_a_poll_is_about_the_task_that_was_asked_for(said: object) -> None:
     body = {"id": said, "status": "completed", "results": ["https://a.example/1.png"]}
     async with one_answer(lambda _: ok(body)) as client:
         task = await client.query("task-1")
@@ -574,7 +574,7 @@ async def test_a_look_is_about_the_task_that_was_asked_for(said: object) -> None
     assert task.image_urls == ("https://a.example/1.png",)
 
 
-async def test_a_look_that_is_answered_with_another_task_is_no_look() -> None:
+async def test_a_poll_that_is_answered_with_another_task_is_no_poll() -> None:
     body = {"id": "task-2", "status": "completed", "results": ["https://a.example/1.png"]}
     async with one_answer(lambda _: ok(body)) as client:
         with pytest.raises(ReadFailed) as failed:
@@ -584,7 +584,7 @@ async def test_a_look_that_is_answered_with_another_task_is_no_look() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"success": False, "message": "No."}, {"error": "No."},
                                   {"error": {"code": 404, "message": "No."}}])  # fmt: skip
-async def test_a_look_answered_with_no_task_is_no_look(body: Any) -> None:
+async def test_a_poll_answered_with_no_task_is_no_poll(body: Any) -> None:
     async with one_answer(lambda _: ok(body)) as client:
         with pytest.raises(ReadFailed) as failed:
             await client.query("task-1")

@@ -327,7 +327,7 @@ async def test_an_idle_connection_is_never_used_for_a_submit() -> None:
         assert wire.connections == 3
 
 
-async def test_a_look_that_breaks_is_a_failed_look() -> None:
+async def test_a_poll_that_breaks_is_a_failed_poll() -> None:
     async def speak(stream: anyio.abc.SocketStream, wire: Wire) -> None:
         while b"\r\n\r\n" not in wire.heard:
             wire.heard += await stream.receive()

@@ -85,7 +85,7 @@ def test_every_number_in_the_text_is_the_one_in_the_structure(
 
 @pytest.mark.parametrize("is_emulator", [True, False])
 @pytest.mark.parametrize("starts_edit", [True, False])
-def test_a_failed_look_does_not_say_that_the_edit_failed(
+def test_a_failed_poll_does_not_say_that_the_edit_failed(
     starts_edit: bool, is_emulator: bool
 ) -> None:
     error = Wan25Error("It broke.", code="x", fix="Mend it.", retryable=True, request_id="r-1",

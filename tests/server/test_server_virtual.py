@@ -39,7 +39,9 @@ async def test_an_edit_of_ten_minutes_is_waited_for_call_by_call(mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_call_whose_client_gives_up_leaves_one_task_that_a_repeat_joins(mode: str) -> None:
+async def test_a_call_whose_client_gives_up_leaves_one_task_that_a_repeat_returns(
+    mode: str,
+) -> None:
     async with open_stage() as stage:
         stage.emulator.fault(endpoint="submit", kind="delay", seconds=2.0)
         call = {"prompt": "Make it night", "image_urls": [PICTURE]}
@@ -53,3 +55,19 @@ async def test_a_call_whose_client_gives_up_leaves_one_task_that_a_repeat_joins(
     assert answer["status"] == "pending"
     assert answer["task_id"] == stage.emulator.submits[0].task_id
     assert len(stage.emulator.submits) == 1
+
+
+@pytest.mark.parametrize(
+    ("window", "words"), [(600.0, "within 10 minutes"), (90.0, "within 90 seconds"), (0.0, "")]
+)
+async def test_a_tool_says_how_long_an_identical_call_is_the_earlier_edit(
+    window: float, words: str
+) -> None:
+    async with (
+        open_stage(window=window) as stage,
+        Client(create_server(stage.editor)) as client,
+    ):
+        [edit, *_] = (await client.list_tools()).tools
+        told = edit.input_schema["properties"]["force_new"]["description"]
+        assert words in told
+        assert ("within" in told) is bool(window)

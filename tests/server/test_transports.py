@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from tests.emulator_lab import Emulator
 from tests.stage import environment, run, started, until
 from wan25_mcp.cli.main import main
+from wan25_mcp.hosting.listening import GRACE_SECONDS
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -63,7 +64,7 @@ def call(number: int, tool: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
     """How a process ended: status, what was left on stdout, all of stderr."""
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=40)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -120,13 +121,14 @@ def sockets_of(pid: int) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stdio_ends_at_once_on_a_signal(number: signal.Signals, environ: dict[str, str]) -> None:
+    began = time.monotonic()
     with started([], environ) as process:
         say(process, INITIALIZE, INITIALIZED, LIST)
         hear(process, 2)
-        began = time.monotonic()
+        stopped = time.monotonic()
         process.send_signal(number)
-        assert process.wait(timeout=10) == 128 + number
-        assert time.monotonic() - began < 2
+        assert process.wait(timeout=40) == 128 + number
+        assert time.monotonic() - stopped < 2 * (stopped - began)
         _, out, err = ended(process)
     assert (out, err) == ("", "")
 
@@ -204,8 +206,9 @@ async def test_a_submit_on_the_wire_gets_its_id_into_the_journal_before_the_end(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     ends = {"eof": 0, "SIGTERM": 143, "SIGINT": 130}
+    delay = 1.5
     async with Emulator(check_images=False).serving() as emulator:
-        emulator.fault(endpoint="submit", kind="delay", seconds=1.5, times=0)
+        emulator.fault(endpoint="submit", kind="delay", seconds=delay, times=0)
 
         async def check(end: str) -> None:
             """Stop a server while it submits; its journal, read by another process, has the id."""
@@ -214,8 +217,10 @@ async def test_a_submit_on_the_wire_gets_its_id_into_the_journal_before_the_end(
                 "WAN25_DATA_DIR": str(tmp_path / end),
             }
             link = emulator.sample_image_url()
-            status, seconds = await anyio.to_thread.run_sync(_cut_off, end, values, emulator, link)
-            assert (status, seconds < 5) == (ends[end], True)
+            status, to_start, to_end = await anyio.to_thread.run_sync(
+                _cut_off, end, values, emulator, link
+            )
+            assert (status, to_end < delay + to_start) == (ends[end], True)
             listed = await anyio.to_thread.run_sync(run, ["tasks"], values)
             task_ids = {t.id for t in emulator.tasks.values() if t.order.prompt == end}
             assert len(task_ids) == 1
@@ -227,7 +232,11 @@ async def test_a_submit_on_the_wire_gets_its_id_into_the_journal_before_the_end(
         assert emulator.ledger.charges == 3
 
 
-def _cut_off(end: str, values: dict[str, str], emulator: Emulator, link: str) -> tuple[int, float]:
+def _cut_off(
+    end: str, values: dict[str, str], emulator: Emulator, link: str
+) -> tuple[int, float, float]:
+    """How a server ended, and the seconds until its submit and from then to its end."""
+    started_at = time.monotonic()
     with started([], values) as process:
         edit = call(5, "edit_image", {"prompt": end, "image_urls": [link]})
         say(process, INITIALIZE, INITIALIZED, edit)
@@ -242,17 +251,25 @@ def _cut_off(end: str, values: dict[str, str], emulator: Emulator, link: str) ->
             process.stdin.close()
         else:
             process.send_signal(getattr(signal, end))
-        return process.wait(timeout=15), time.monotonic() - began
+        return process.wait(timeout=40), began - started_at, time.monotonic() - began
 
 
 # --- HTTP ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("transport", HTTP)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "transport"),
+    [
+        (signal.SIGTERM, "sse"),
+        (signal.SIGINT, "streamable-http"),
+        pytest.param(signal.SIGTERM, "streamable-http", marks=pytest.mark.thorough),
+        pytest.param(signal.SIGINT, "sse", marks=pytest.mark.thorough),
+    ],
+)
 def test_over_http_it_serves_and_ends_on_a_signal(
     transport: str, number: signal.Signals, environ: dict[str, str], tmp_path: Path
 ) -> None:
+    began = time.monotonic()
     with listening(transport, environ) as (process, url, told):
         path = "/mcp" if transport == "streamable-http" else "/sse"
         assert url.startswith("http://127.0.0.1:")
@@ -260,10 +277,10 @@ def test_over_http_it_serves_and_ends_on_a_signal(
         if transport == "sse":
             told += until(process.stderr, lambda text: "deprecated" in text)
         stream = open_stream(url) if transport == "sse" else None
-        began = time.monotonic()
+        stopped = time.monotonic()
         process.send_signal(number)
-        assert process.wait(timeout=15) == 128 + number
-        assert time.monotonic() - began < 5
+        assert process.wait(timeout=40) == 128 + number
+        assert time.monotonic() - stopped < GRACE_SECONDS + 2 * (stopped - began)
         if stream is not None:
             stream.close()
         _, out, err = ended(process)
@@ -341,7 +358,10 @@ def test_an_address_that_cannot_be_listened_on_gives_a_sentence(
     assert (ran.exit_code, ran.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
+@pytest.mark.parametrize(
+    "host",
+    ["::1", *(pytest.param(host, marks=pytest.mark.thorough) for host in ("[::1]", "localhost"))],
+)
 def test_it_listens_on_every_spelling_of_loopback(host: str, environ: dict[str, str]) -> None:
     with listening("streamable-http", environ, "--host", host) as (_, url, _told):
         assert url.count("[") <= 1

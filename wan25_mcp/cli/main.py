@@ -167,8 +167,8 @@ def edit(
     from wan25_mcp.cli.edit import edit_and_save
 
     settings = read_settings()
-    asked = {"prompt": prompt, "image_urls": list(images), "n": count}
-    job = partial(edit_and_save, settings, asked, output, force_new=force_new, yes=yes)
+    given = {"prompt": prompt, "image_urls": list(images), "n": count}
+    job = partial(edit_and_save, settings, given, output, force_new=force_new, yes=yes)
     sys.exit(run(job))
 
 

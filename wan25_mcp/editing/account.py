@@ -1,4 +1,4 @@
-"""Whose edits: who pays for them, within which limits, and where their images go."""
+"""An account: who pays for edits, within which limits, and where their images go."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class Account:
 
     Args:
         key: The provider's API key. Not needed with an emulator, where each key is an account.
-        name: The operator's name for the account, which outlives its keys; None: the key tells.
-        allowance: What the operator allows to be spent.
+        name: The operator's name for the account, which outlives its keys; None: the key
+            identifies the account.
+        allowance: The operator's limits on spending.
         output_dir: Where results are saved; None for the default folder.
         save: Whether completed edits are saved.
     """

@@ -81,10 +81,7 @@ class EditArguments(EditRequest):
     image_urls: Sources
     force_new: bool = Field(
         default=False,
-        description=(
-            "Repeating an identical call within 10 minutes returns the earlier task at no charge. "
-            "Set true to start, and pay for, a new one."
-        ),
+        description="Set true to start, and pay for, a new edit even if an identical one exists.",
     )
 
     def with_images(self, images: tuple[str | Local, ...]) -> EditInput:

@@ -1,4 +1,4 @@
-"""What goes on while nobody asks: following tasks, saving images, forgetting what is old."""
+"""Work in the background: following tasks, saving images, pruning the journal."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 
 _ROUND_SECONDS: Final = 30.0
 _FIRST_ROUND_SECONDS: Final = 2.5
-"""How often orphaned work is looked for, and how often in the first minute: the leases of a process
-that has just died end then."""
+"""Seconds between two searches for orphaned work. In the first minute they are more frequent,
+because the leases of a process that has just died expire then."""
 _UNSEEN_FOR: Final = 60.0
-"""A task that was not polled for so long is followed from here, whoever submitted it."""
+"""A task that was not polled for this many seconds is followed here, whoever submitted it."""
 _ORPHANED_FOR: Final = 3.0
-"""One that was not polled for so long, nor since this process began, belongs to a process that
-died."""
+"""A task that was polled neither for this many seconds nor since this process began belongs to a
+process that died."""
 
 
 async def run_rounds(account: LiveAccount) -> None:
-    """Take up the orphaned tasks and unsaved images of an account, until cancelled."""
+    """Adopt the orphaned tasks and unsaved images of an account, until cancelled."""
     began = account.options.clock()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_in_rounds, partial(_follow_orphaned, account, began))
@@ -35,7 +35,7 @@ async def run_rounds(account: LiveAccount) -> None:
 
 
 async def prune_daily(journal: Journal, clock: Callable[[], float]) -> None:
-    """Forget what is too old once a day, until cancelled. Opening the journal does it too."""
+    """Prune the journal once a day, until cancelled. Opening the journal prunes it too."""
     while True:
         await anyio.sleep(DAY)
         try:
@@ -52,7 +52,7 @@ async def _in_rounds(job: Callable[[], Awaitable[None]]) -> None:
         try:
             await job()
         except Exception:
-            # The calls must go on, and the next round may succeed.
+            # Calls must still be served, and the next round may succeed.
             logger.exception("A round in the background ended unexpectedly")
         is_new = anyio.current_time() - began < _UNSEEN_FOR
         await anyio.sleep(_FIRST_ROUND_SECONDS if is_new else _ROUND_SECONDS)
@@ -61,9 +61,9 @@ async def _in_rounds(job: Callable[[], Awaitable[None]]) -> None:
 async def _follow_orphaned(account: LiveAccount, began: float) -> None:
     """Follow tasks that nobody has polled for a while, or not since this process began.
 
-    In the second case an earlier process has probably died. Its tasks are polled at once: they may
-    have settled, and the provider called back, while nobody was there. Where another process
-    follows them, the two share what they see.
+    In the second case an earlier process has probably died. Its tasks are polled at once, because
+    they may have settled, and a callback may have been missed, while no process was running. If
+    another process follows them as well, the two share their snapshots.
     """
     now = account.options.clock()
     unseen_for = min(max(now - began, _ORPHANED_FOR), _UNSEEN_FOR)

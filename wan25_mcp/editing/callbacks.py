@@ -1,8 +1,8 @@
 """Callback addresses, and what a callback does.
 
-Each submit has an address of its own, with a secret. A callback is a hint and never believed: the
-API is asked. A callback also proves that a submit of unknown outcome was accepted, because only
-that submit carried its address; the API must confirm which task it is.
+Each submit has its own address, with a secret. A callback is only a hint, so the API is polled. A
+callback also proves that a submit of unknown outcome was accepted, because only that submit carried
+the address. The API must still confirm which task it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wan25_mcp.provider.protocol import Provider
 logger = logging.getLogger(__name__)
 
 _TRIES: Final = 6
-"""How often the API, or an unavailable journal, is asked because of one callback."""
+"""Number of tries to query the API, or an unavailable journal, because of one callback."""
 
 _MAX_REMEMBERED: Final = 10_000
 
@@ -36,7 +36,7 @@ _NO_HASH: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class CallbackAddress:
-    """Where the provider may call about one submit.
+    """Where the provider can report the end of one submit's task.
 
     Args:
         url: The address that is sent to the provider; a secret.
@@ -58,11 +58,11 @@ def _digest(secret: str) -> str:
 
 
 class Callbacks:
-    """What callbacks do for one account in this process.
+    """Receives callbacks for one account in this process.
 
     Args:
         client: Confirms what callbacks say.
-        journal: What was sent, and with which address.
+        journal: Has what was sent, and with which address.
         poller: Polls the tasks that callbacks name.
         submitted: Waits until the submit of a handle has ended, and returns its intent.
         shared: The task group that outlives the callback.
@@ -96,17 +96,18 @@ class Callbacks:
         return hmac.compare_digest(_digest(secret), self._digests.get(handle, _NO_HASH))
 
     async def called(self, handle: str, secret: str, hint: str | None) -> bool:
-        """Somebody called the address of a submit; returns whether they knew its secret.
+        """Receive a callback for a submit. Returns at once whether its secret is right.
 
-        The task is polled after the return: the caller is answered at once.
+        The task is polled after the return.
 
         Args:
-            hint: The task id they named.
+            hint: The task id that the callback names.
 
         Raises:
-            JournalUnusable: The journal cannot be read, so it is not known whether they did.
+            JournalUnusable: The journal cannot be read, so the secret cannot be checked.
         """
-        if not self.knows(handle, secret):  # works without the journal: there are only 4 calls
+        # An address made here is checked without the journal: the provider tries only 4 times.
+        if not self.knows(handle, secret):
             intent = await self._journal.find_or_fail(handle, now=self._clock())
             expected = (intent.callback if intent else None) or _NO_HASH
             if not hmac.compare_digest(_digest(secret), expected):
@@ -129,7 +130,7 @@ class Callbacks:
             self._under_way.discard(handle)
 
     async def _ended(self, handle: str) -> Intent | None:
-        """The intent of a submit that has ended; a callback may be quicker than its answer."""
+        """The intent of a submit that has ended. A callback can arrive before the answer does."""
         for failures in range(1, _TRIES + 1):
             if (intent := await self._submitted(handle)) is not None:
                 return intent
@@ -137,7 +138,7 @@ class Callbacks:
         return None
 
     async def _resolve(self, intent: Intent, task_id: str) -> Intent | None:
-        """Resolve a submit of unknown outcome, if the API confirms the task that was named."""
+        """Resolve a submit of unknown outcome, if the API confirms the named task."""
         now = self._clock()
         if await self._journal.find(task_id, now=now) is not None:
             logger.warning("A callback of %s names the task of another edit", intent.handle)

@@ -1,4 +1,4 @@
-"""Pauses submits while the provider keeps failing: each could have an unknown outcome.
+"""Pauses submits while the provider keeps failing, because each could have an unknown outcome.
 
 No I/O; the caller passes the time. Polls are never paused.
 """
@@ -15,9 +15,9 @@ LONGEST_PAUSE: Final = 600.0
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Counts failures of the service in a row; the first success resets it.
+    """Counts failures of the service in a row. The first success resets it.
 
-    After the pause it lets one submit through; the others wait for its outcome.
+    After the pause it lets one submit through. The others wait for its outcome.
     """
 
     failures: int = 0
@@ -38,9 +38,9 @@ class CircuitBreaker:
         self.failures, self.open_until, self.trying = 0, 0.0, False
 
     def failed(self, now: float) -> None:
-        """The service failed. The fifth time in a row pauses submits; each later one for longer."""
+        """The service failed. The fifth failure in a row pauses submits, each later one longer."""
         if self.pause(now) is not None and not self.trying:
-            return  # one that was under way already
+            return  # a submit that was sent before the pause
         self.failures, self.trying = self.failures + 1, False
         if self.failures >= FAILURES_TO_OPEN:
             again = self.failures - FAILURES_TO_OPEN

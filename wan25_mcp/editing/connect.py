@@ -1,5 +1,5 @@
-"""The way to the provider, as configured: the real API, an emulator that runs already, or one of
-our own. Opened when first needed, so that listing tools costs nothing and needs no key."""
+"""Connects to the provider as configured: the real API, an emulator that is already running, or the
+built-in one. Opened when first needed, so that listing tools costs nothing and needs no key."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import origin_of, same_address
 
 EMULATOR_KEY: Final = "emulator-key"
-"""Any key opens the emulator; this one says where it belongs."""
+"""The emulator accepts any key; this one is recognisable."""
 
 _AT_ANY_EMULATOR: Final = "emulator"
 """Takes the place of an emulator's address: each has a port of its own, and all are the same."""
 
 
 def connect_as(settings: Settings) -> Connect:
-    """How to connect as the settings say."""
+    """Return how to connect with these settings."""
     if settings.emulator_url is not None:
         return lambda: _emulator_at(settings, settings.emulator_url or "")
     if settings.emulator:
@@ -55,7 +55,7 @@ def connect_as(settings: Settings) -> Connect:
 
 
 def account_of(settings: Settings) -> Account:
-    """The one account that the settings name."""
+    """The account that is configured."""
     return Account(
         # A key in the environment does not matter to an emulator.
         key=None if settings.emulator else settings.key,
@@ -74,7 +74,7 @@ def key_of(account: Account, settings: Settings) -> SecretStr:
     """The API key of an account.
 
     Raises:
-        SettingsError: There is none, with how to set it.
+        SettingsError: There is none; the error says how to set one.
     """
     if account.key is not None:
         return account.key
@@ -104,25 +104,26 @@ async def _api(settings: Settings, base_url: str) -> AsyncIterator[Connector]:
 
 
 def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> Publisher | None:
-    """What gives local images an address: the operator's own bucket first."""
+    """Where local images are uploaded to. The operator's own bucket has precedence."""
     if settings.bucket_url is not None:
         return Bucket(settings.bucket_url, clock=time.time)
     if settings.files_url is not None:
-        # An emulator that was started again on its port has none of the images it had.
-        lives = uuid.uuid4().hex if settings.emulator else ""
+        # An emulator that was restarted on its port no longer has the images it had. So uploads
+        # remembered by another process are not reused.
+        instance = uuid.uuid4().hex if settings.emulator else ""
         return FileService(
             http,
             url=settings.files_url,
             key=key,
             clock=time.time,
-            lives=lives,
+            instance=instance,
             secrets=settings.secrets,
         )
     return None
 
 
 def key_id(base_url: str, key: SecretStr) -> str:
-    """Stands for a key at an address. A hash, because the journal never holds the key."""
+    """Identifies a key at an address. A hash, because the journal never holds the key."""
     text = f"{same_address(base_url)} {key.get_secret_value()}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -135,9 +136,9 @@ def _key_for_emulator(account: Account) -> SecretStr:
 
 
 def _emulator_at(settings: Settings, base_url: str) -> AbstractAsyncContextManager[Connector]:
-    """An emulator: it has a file service of its own, at its origin."""
-    its_own = replace(settings, files_url=origin_of(base_url), bucket_url=None)
-    return _api(its_own, base_url)
+    """Connect to an emulator, which has its own file service at its origin."""
+    with_file_service = replace(settings, files_url=origin_of(base_url), bucket_url=None)
+    return _api(with_file_service, base_url)
 
 
 @asynccontextmanager
@@ -163,7 +164,7 @@ async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
 async def open_configured_editor(
     settings: Settings, *, background: bool = True
 ) -> AsyncIterator[Editor]:
-    """An editor as the settings say, for as long as the block runs.
+    """An editor as configured, for as long as the block runs.
 
     Args:
         background: Whether edits are followed while nobody waits; False for a single command.
@@ -176,14 +177,14 @@ async def open_configured_editor(
 async def open_configured_engine(
     settings: Settings, *, background: bool = True
 ) -> AsyncIterator[Engine]:
-    """An engine as the settings say, for any number of accounts, for as long as the block runs."""
+    """An engine as configured, for any number of accounts, for as long as the block runs."""
     options = Options(
         is_emulator=settings.emulator,
         resumes=settings.emulator_url is not None or not settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,
         input_dirs=_input_dirs(settings),
         background=background,
-        # A single command receives no callbacks, and polls as often as without them.
+        # A single command receives no callbacks, so it must poll as often as without them.
         callback_url=settings.callback_url if background else None,
     )
     opening = functools.partial(open_journal, settings)
@@ -198,7 +199,7 @@ def _input_dirs(settings: Settings) -> tuple[Path, ...]:
 
 
 async def open_journal(settings: Settings) -> Journal:
-    """The journal the settings name, when it is first needed: SQLAlchemy is slow to import."""
+    """Open the configured journal. In a thread, because SQLAlchemy is slow to import."""
     return await anyio.to_thread.run_sync(_journal_of, settings)
 
 
@@ -212,5 +213,5 @@ def _journal_of(settings: Settings) -> Journal:
 
 
 def default_data_dir() -> Path:
-    """Where what must outlive a process is kept, unless the settings say otherwise."""
+    """The folder of the journal, unless one is configured."""
     return platformdirs.user_data_path("wan25-mcp")

@@ -1,6 +1,6 @@
-"""What is known of an edit at one moment, in one shape. No I/O.
+"""The state of an edit at one moment. No I/O.
 
-Everything is derived from the journal's records: the intent, and the latest snapshot of its task.
+It is derived from the journal's records: the intent, and the latest snapshot of its task.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Edit:
     """What is known of one edit at one moment.
 
     Args:
-        task_id: The provider's id; while there is none, a handle that works in its place.
+        task_id: The provider's id. While there is none, a handle that works in its place.
         progress: Percent.
         expires_at: When the links expire at the earliest.
         estimated_seconds: The provider's estimate of the whole run; optimistic.
-        deduplicated: Whether an identical earlier call had started it.
+        deduplicated: Whether an identical earlier call started it.
         error: Why there will be no edited image, or why this poll failed.
     """
 
@@ -41,17 +41,17 @@ class Edit:
     estimated_seconds: float | None = None
     deduplicated: bool = False
     notes: tuple[str, ...] = ()
-    """Sentences about what was done to the images, or could not be."""
+    """Sentences about changes to the images, and about what could not be done."""
     error: Wan25Error | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How a wait stands.
+    """The progress of a wait.
 
     Args:
         elapsed: Seconds since the edit began.
-        typical: How many seconds such edits typically take, if a few are known.
+        typical: How many seconds such edits typically take, if enough are known.
         note: Why it takes longer, such as a wait that the provider asks for.
     """
 
@@ -82,7 +82,7 @@ class PastEdit:
     prompt: str | None
     n: int
     credits: float
-    """What it counts against limits: the larger of estimated and reserved, or used once known."""
+    """What it counts against limits: the larger of estimated and reserved; once known, used."""
 
 
 def unseen(intent: Intent) -> Edit:
@@ -97,11 +97,11 @@ def unseen(intent: Intent) -> Edit:
 
 
 def unread(name: str) -> Edit:
-    """An edit that only the journal knows, while the journal cannot be read."""
+    """An edit that only the journal can describe, while the journal cannot be read."""
     reason = ReadFailed(
         "The journal cannot be read now. This edit may exist and may have been charged.",
         code="journal_unusable",
-        fix="Call again later. If this repeats, `wan25-mcp doctor` says what is wrong.",
+        fix="Call again later. If this repeats, run `wan25-mcp doctor` to see what is wrong.",
         charged="unknown",
     )
     return Edit(task_id=name, status="unknown", charged="unknown", error=reason)
@@ -122,7 +122,7 @@ def unknown_everywhere(task_id: str, error: Wan25Error) -> Edit:
 
 
 def seen(snapshot: Snapshot, intent: Intent | None) -> Edit:
-    """An edit with a snapshot of its task; without an intent, an edit made elsewhere."""
+    """An edit with a snapshot of its task. Without an intent, it was made elsewhere."""
     task = snapshot.task
     links = links_of(task, intent)
     settled = is_settled(task.status)
@@ -141,17 +141,17 @@ def seen(snapshot: Snapshot, intent: Intent | None) -> Edit:
 
 
 def links_of(task: Task, intent: Intent | None) -> tuple[str, ...]:
-    """The links that are used: no more than were asked for, or are possible."""
+    """The links that are used: no more than were requested, or than are possible."""
     return task.image_urls[: intent.n if intent else MAX_IMAGES_OUT]
 
 
 def _surplus(task: Task, used: tuple[str, ...], intent: Intent | None) -> tuple[str, ...]:
     if len(task.image_urls) == len(used):
         return ()
-    asked = f"n was {intent.n}" if intent else f"n is at most {MAX_IMAGES_OUT}"
-    kept = "the first one is" if len(used) == 1 else f"the first {len(used)} are"
-    returned = f"The provider returned {len(task.image_urls)} image links although {asked}"
-    return (f"{returned}; only {kept} used.",)
+    requested = f"n was {intent.n}" if intent else f"n is at most {MAX_IMAGES_OUT}"
+    are_used = "the first one is" if len(used) == 1 else f"the first {len(used)} are"
+    returned = f"The provider returned {len(task.image_urls)} image links although {requested}"
+    return (f"{returned}; only {are_used} used.",)
 
 
 def _charged(task: Task) -> Charged:
@@ -161,7 +161,7 @@ def _charged(task: Task) -> Charged:
     )
 
 
-_CODE_WITHOUT_ONE: Final = {
+_DEFAULT_CODES: Final = {
     "cancelled": "request_cancelled",
     "completed": "generation_failed_no_content",
 }
@@ -173,11 +173,10 @@ def _task_error(task: Task) -> TaskFailed | None:
     if task.status not in ("failed", "cancelled") and not is_empty:
         return None
     code = task.error.code if task.error else None
-    said = task.error.message if task.error else None
-    advice = task_advice(code or _CODE_WITHOUT_ONE.get(task.status))
-    words = one_line(said, 300).rstrip(".")
+    reason = one_line(task.error.message if task.error else None, 300).rstrip(".")
+    advice = task_advice(code or _DEFAULT_CODES.get(task.status))
     return TaskFailed(
-        f"{advice.sentence}: {words}." if words else f"{advice.sentence}.",
+        f"{advice.sentence}: {reason}." if reason else f"{advice.sentence}.",
         code=advice.code,
         fix=advice.fix,
         retryable=advice.retryable,

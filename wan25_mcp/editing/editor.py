@@ -1,8 +1,8 @@
-"""What the product does for one account: submit an edit once, wait for it. Usable without MCP.
+"""The product for one account: submit an edit once, and wait for it. Usable without MCP.
 
-A submit runs in the engine's scope, not in the call that asked for it: a cancelled call, a dropped
-connection or an expired timeout leaves it alone, and its task id is kept. Knows nothing of MCP, of
-a terminal, or of where the provider is.
+A submit runs in the engine's task group, not in the call that asked for it. A cancelled call, a
+dropped connection or an expired timeout does not affect it, and its task id is recorded. This
+module depends neither on MCP, nor on a terminal, nor on where the provider is.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUBMIT_PATIENCE: Final = 3.0
-"""Seconds `edit` waits for a task id; with what surrounds it, an answer within 4."""
+"""Seconds that `edit` waits for a task id, so that the whole answer takes at most 4 seconds."""
 
 _WAKING_PAUSE: Final = 2.0
-"""Seconds after which edits of an earlier process are looked for: answers come first."""
+"""Seconds after which edits of an earlier process are resumed: answering calls comes first."""
 
 
 class Editor:
-    """Edits images for one account. An engine makes it (`open_editor`, `Engine.editor`).
+    """Edits images for one account. Create it with `open_editor` or `Engine.editor`.
 
-    Every method raises `SettingsError` when the provider cannot be connected to as configured.
+    Every method raises `SettingsError` if the configured provider cannot be connected to.
     """
 
     def __init__(
@@ -66,18 +66,23 @@ class Editor:
         """Whether the provider is an emulator."""
         return self._options.is_emulator
 
+    @property
+    def duplicate_window(self) -> float:
+        """Seconds within which an identical call returns the earlier edit; 0: never."""
+        return self._options.duplicate_window
+
     async def connection(self) -> Connection:
-        """The way to the provider, opened when first needed."""
+        """The connection to the provider, opened when first needed."""
         return (await self._opened()).connection
 
     async def read_images(
         self, sources: Sequence[str], model: ModelName = MODEL
     ) -> tuple[str | Local, ...]:
-        """What a caller named as images: links as they are, local images as they were found.
+        """Read the images that a caller named. Links are returned as they are.
 
         Raises:
             InvalidRequest: An image cannot be read; nothing was uploaded or sent.
-            Wan25Error: Too many images inside calls are held already.
+            Wan25Error: The limit of `data:` images in memory is reached.
         """
         return await self._preparer.read(sources, model)
 
@@ -91,16 +96,16 @@ class Editor:
     ) -> Edit:
         """Start an edit, or return the one that an identical call started.
 
-        Returns at most about `patience` seconds after the intent was journaled. Without a task id
-        by then, the status is `submitting` and the submit goes on; `task_id` is a handle that
-        `get` and `wait` accept, in every process that shares the journal.
+        Returns at most about `patience` seconds after the intent was journaled. If there is no task
+        id by then, the status is `submitting` and the submit continues. `task_id` is then a handle
+        that `get` and `wait` accept, in every process that shares the journal.
 
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
             on_progress: Called every second while the edit is being submitted.
 
         Raises:
-            Withheld: A limit set by the operator has no room; nothing was sent.
+            Withheld: The edit would exceed a limit set by the operator; nothing was sent.
             JournalUnusable: The intent could not be written; nothing was sent.
         """
         if isinstance(wanted, EditRequest):
@@ -109,9 +114,9 @@ class Editor:
         return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
 
     async def get(self, edit: Edit | str) -> Edit:
-        """Poll an edit once, by what `edit` returned, a task id or a handle.
+        """Poll an edit once, by an `Edit`, a task id or a handle.
 
-        What was seen in the last 2 seconds is not polled again.
+        A task that was polled in the last 2 seconds is not polled again.
         """
         name = _name_of(edit)
         account = await self._opened()
@@ -127,10 +132,10 @@ class Editor:
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
     ) -> Edit:
-        """Wait until an edit is settled; with a `timeout` of 0, poll once.
+        """Wait until an edit is settled. With a `timeout` of 0, poll once.
 
-        Returns within `timeout` seconds, `margin` before they are over. Giving up, by the timeout
-        or by cancellation, changes nothing about the edit.
+        Returns within `timeout` seconds, earlier by the `margin`. Giving up, by timeout or by
+        cancellation, changes nothing about the edit.
 
         Args:
             on_progress: Called after each poll, and every 5 seconds.
@@ -154,16 +159,16 @@ class Editor:
         return await account.results.saved_soon(found, patience=left)
 
     def knows_callback(self, handle: str, secret: str) -> bool:
-        """Whether this process made that callback address, as far as known without the journal."""
+        """Whether this process is known to have made that callback address, without the journal."""
         return self._account is not None and self._account.callbacks.knows(handle, secret)
 
     async def called_back(self, handle: str, secret: str, hint: str | None) -> bool:
-        """Somebody called the callback address of a submit: if they know its secret, poll its task.
+        """Receive a callback for a submit: if its secret is right, poll the task.
 
-        Returns at once whether they did; what they say is never believed.
+        Returns at once whether the secret is right. What a callback says is never trusted.
 
         Args:
-            hint: The task id they named, if any.
+            hint: The task id that the callback names, if any.
 
         Raises:
             JournalUnusable: The journal cannot be read.
@@ -179,8 +184,8 @@ class Editor:
 
         Raises:
             InvalidRequest: There is no such image.
-            NotDownloaded: It is not on disk, and its link gives none.
-            ReadFailed: Whether there is one is not known at the moment.
+            NotDownloaded: It is not on disk, and its link returns none.
+            ReadFailed: Whether there is such an image is not known at the moment.
         """
         known = edit if isinstance(edit, Edit) else await self.get(edit)
         if isinstance(known.error, ReadFailed) and not known.image_urls:
@@ -188,10 +193,10 @@ class Editor:
         return await (await self._opened()).results.image(known, number)
 
     async def previews(self, edit: Edit) -> list[bytes]:
-        """A small JPEG of each image of a completed edit that one can be made of.
+        """A small JPEG of each image of a completed edit, where one can be made.
 
         Raises:
-            NotDownloaded: An image is not on disk, and its link gives none.
+            NotDownloaded: An image is not on disk, and its link returns none.
         """
         return await (await self._opened()).results.previews(edit)
 
@@ -203,7 +208,7 @@ class Editor:
         """
         account = await self._opened()
         owner = await account.ownership.owner()
-        kept = await account.journal.recent(owner, now=self._options.clock(), limit=limit)
+        past = await account.journal.recent(owner, now=self._options.clock(), limit=limit)
         return [
             PastEdit(
                 edit=await account.results.with_files(
@@ -214,7 +219,7 @@ class Editor:
                 n=intent.n,
                 credits=intent.credits,
             )
-            for intent, snapshot in kept
+            for intent, snapshot in past
         ]
 
     async def price(self, n: int = 1, model: ModelName = MODEL) -> Price:
@@ -239,7 +244,7 @@ class Editor:
         return await account.journal.spent(owner, self._options.clock() - seconds)
 
     def wake(self) -> None:
-        """Take up edits of an earlier process, if there can be any. Returns at once."""
+        """Resume edits of an earlier process, if there can be any. Returns at once."""
         if not self._awake and self._options.resumes:
             self._awake = True
             self._tasks.start_soon(self._wake)
@@ -251,10 +256,10 @@ class Editor:
         except Wan25Error:
             pass  # a call will say why
         except Exception:
-            logger.exception("Taking up edits of an earlier process ended unexpectedly")
+            logger.exception("Resuming edits of an earlier process ended unexpectedly")
 
     async def finish(self) -> None:
-        """Let submits on the wire get their task ids; the others are journaled as unknown."""
+        """Wait for the task ids of submits on the wire; the others are journaled as unknown."""
         if self._account is not None:
             await self._account.submitter.finish()
 
@@ -273,7 +278,7 @@ def _name_of(edit: Edit | str) -> str:
 
 
 def _task_id(intent: Intent | None, name: str) -> str | None:
-    """The provider's id behind a name, or None while (or because) there is none."""
+    """The provider's id for a name, or None if there is none (yet)."""
     if intent is not None:
         return intent.task_id
     if name.startswith(HANDLE_PREFIX):

@@ -1,8 +1,8 @@
 """The edits of one process, for any number of accounts.
 
 Accounts share what a process has once: the journal, the connections to the provider, the memory
-for images, the number of polls and downloads at one time. Everything else is held for each account
-alone (`LiveAccount`), so that nothing of one can reach another.
+for images, and the limits on concurrent polls and downloads. Everything else belongs to one account
+(`LiveAccount`), so that nothing leaks between accounts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Engine:
         self._opening = anyio.Lock()
 
     def editor(self, account: Account) -> Editor:
-        """An editor for an account. Nothing is opened, or checked, before it is first used."""
+        """An editor for an account. Nothing is opened or checked before it is first used."""
 
         async def open_account() -> LiveAccount:
             return await self._opened(account)
@@ -46,7 +46,7 @@ class Engine:
         return Editor(open_account, self._preparer, self._tasks, self._options)
 
     async def finish(self) -> None:
-        """Let submits on the wire get their task ids; the others are journaled as unknown."""
+        """Wait for the task ids of submits on the wire; the others are journaled as unknown."""
         async with anyio.create_task_group() as tasks:
             for account in self._accounts.values():
                 tasks.start_soon(account.submitter.finish)
@@ -70,7 +70,7 @@ class Engine:
             return self._accounts[account]
 
     async def _hold(self, *, task_status: TaskStatus[tuple[Shared, Connector]]) -> None:
-        """Keep connections open in one task from first use to the end."""
+        """Hold the connections open in one task, from first use until the engine is closed."""
         async with self._connect() as connector:
             journal = await self._open_journal()
             task_status.started((Shared(journal, self._tasks, self._options), connector))
@@ -87,7 +87,7 @@ async def open_engine(
 
     Args:
         connect: Opens the connections to the provider; called at first use.
-        open_journal: Opens what is remembered; called at first use.
+        open_journal: Opens the journal; called at first use.
     """
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -100,7 +100,7 @@ async def open_engine(
             with anyio.CancelScope(shield=True):
                 await engine.finish()
             tasks.cancel_scope.cancel()
-    if failure is not None:  # as it was, not in the exception group a task group would make of it
+    if failure is not None:  # bare, not in the exception group that a task group wraps it in
         raise failure
 
 
@@ -114,8 +114,8 @@ async def open_editor(
     """An editor for one account, for as long as the block runs. Opening it has no side effects.
 
     Args:
-        connect: Opens the way to the provider; called at first use.
-        open_journal: Opens what is remembered; called at first use.
+        connect: Opens the connection to the provider; called at first use.
+        open_journal: Opens the journal; called at first use.
     """
 
     @asynccontextmanager

@@ -1,6 +1,6 @@
 """One account in use in a process: its key, and all that the process knows of its edits.
 
-Nothing here is shared with other accounts but what `Shared` names.
+Only what is in `Shared` is shared with other accounts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ELSEWHERE_PAUSE: Final = 1.0
 """Seconds between two reads of the journal for a submit that another process makes."""
 
 _CALLBACK_SECONDS: Final = 900.0
-"""For so long after a submit of unknown outcome, a callback may still resolve it."""
+"""Seconds after a submit of unknown outcome within which a callback may still resolve it."""
 
 
 class LiveAccount:
@@ -86,7 +86,7 @@ class LiveAccount:
         """
         await self.submitter.ended(name)
         while True:
-            with suppress(JournalUnusable):  # as long as the caller has time
+            with suppress(JournalUnusable):  # retried until the caller gives up
                 intent = await self.find(name)
                 waits = intent is not None and (
                     is_open(intent) or (await_callback and self._may_be_resolved(intent))
@@ -112,7 +112,7 @@ class LiveAccount:
         return unseen(intent) if intent else unknown(name)
 
     async def poll(self, task_id: str, intent: Intent | None) -> Edit:
-        """A task as it is now, or as it was last known with the reason why that is all."""
+        """A task as it is now, or as it was last known with the error of the poll."""
         error: Wan25Error = _too_slow()
         try:
             with anyio.move_on_after(POLL_PATIENCE):
@@ -131,7 +131,7 @@ class LiveAccount:
             self._start(partial(self.poller.follow, snapshot.task.id, intent))
 
     def _settled(self, watch: Watch) -> None:
-        """Save the images of a task that this process saw settled, whoever waits."""
+        """Save the images of a settled task, whether or not a call waits for them."""
         if self.options.background:
             self._start(partial(self.results.save_in_turn, watch.task_id))
 
@@ -150,7 +150,7 @@ def _polling(shared: Shared) -> PollingOptions:
 
 
 async def _logged(job: Callable[[], Awaitable[None]]) -> None:
-    """Do what nobody waits for; the rounds in the background make up for what fails."""
+    """Run a job that nobody waits for. If it fails, a later round in the background repeats it."""
     try:
         await job()
     except Exception:
@@ -164,6 +164,6 @@ def is_open(intent: Intent) -> bool:
 
 def _too_slow() -> ReadFailed:
     return ReadFailed(
-        f"The provider has not answered within {POLL_PATIENCE:.0f} seconds.",
+        f"The provider did not answer within {POLL_PATIENCE:.0f} seconds.",
         code="read_failed",
     )

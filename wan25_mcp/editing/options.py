@@ -1,4 +1,4 @@
-"""What an engine is given: the way to the provider, and how to behave."""
+"""What an engine is given: the connection to the provider, and its options."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One account's way to the provider.
+    """One account's connection to the provider.
 
     Args:
         client: The provider's API, with the account's key.
-        key: Stands for the API key at this address; a hash, or a constant for the emulator.
-        trusted: Origins that links may name although they are not public.
-        publisher: Gives local images an address; None when nothing is configured for it.
-        downloads: The client results are downloaded with; None: they are not downloaded.
-        address: Where the API is, as `url_safety.same_address` writes it.
+        key: Identifies the API key at this address: a hash, or a constant for the emulator.
+        trusted: Origins that links may have although they are not public.
+        publisher: Uploads local images; None if nothing is configured for it.
+        downloads: The client that downloads results; None: they are not downloaded.
+        address: The address of the API, as `url_safety.same_address` writes it.
     """
 
     client: Provider
@@ -44,7 +44,7 @@ class Connection:
 
 
 Connector = Callable[[Account], Connection]
-"""Gives each account its way to the provider, over connections that all accounts share. Raises
+"""Returns the connection of an account, over HTTP connections that all accounts share. Raises
 `SettingsError` for an account without a usable key."""
 
 Connect = Callable[[], AbstractAsyncContextManager[Connector]]
@@ -53,17 +53,18 @@ OpenJournal = Callable[[], Awaitable[Journal]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How an engine behaves, whatever the account. Times in seconds.
+    """How an engine behaves, for all accounts. Times are in seconds.
 
     Args:
         is_emulator: Whether the provider is an emulator.
-        resumes: Whether edits of an earlier process can still be running; False where the provider
+        resumes: Whether edits of an earlier process can still be running; False if the provider
             ends with this process.
         duplicate_window: How long an identical call returns the earlier edit.
-        input_dirs: The folders local images may be read from.
+        input_dirs: The folders that local images may be read from.
         background: Whether tasks are polled, and their images saved, while nobody waits.
-        callback_url: The public address that leads to `Editor.called_back`; None: there is none.
-        run: Where blocking work on images runs.
+        callback_url: The public address whose requests reach `Editor.called_back`; None: there is
+            none.
+        run: Runs blocking work on images.
         clock: Epoch seconds.
         random: Random numbers in [0, 1).
     """

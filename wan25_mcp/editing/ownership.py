@@ -1,8 +1,8 @@
 """Which account an API key belongs to: an account outlives its keys.
 
-A key that was never used here may belong to the account of an earlier key. The provider knows: a
-key that may read a task belongs to the task's account. This is asked once, before anything is sent,
-because an identical edit made with the earlier key must not be paid for again.
+A key that was never used here may belong to the account of an earlier key. The provider can tell: a
+key that may read a task belongs to the task's account. The provider is asked once, before anything
+is sent, because an identical edit made with the earlier key must not be paid for again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _NAMED: Final = "account-"
 _NOT_THEIRS: Final = ("not_found", "permission", "invalid_request")
 
 
-_WAYS_OUT: Final = (
+_FIX: Final = (
     "Call again in a few seconds. If this repeats, set WAN25_ACCOUNT to a name for the account: "
-    "the provider is not asked then."
+    "the provider is then not asked."
 )
 
 
@@ -41,13 +41,13 @@ class OwnerUnknown(JournalUnusable):
     """The account of the key is not known now, so nothing that costs money is sent."""
 
     def __init__(self, cause: Wan25Error | None) -> None:
-        said = cause.message if cause else "The provider did not answer in time."
+        reason = cause.message if cause else "The provider did not answer in time."
         Wan25Error.__init__(
             self,
             "This API key is new, and whether it belongs to the account of earlier edits could "
-            f"not be checked: {said.removesuffix('.')}.{NOTHING_SENT}",
+            f"not be checked: {reason.removesuffix('.')}.{NOTHING_SENT}",
             code=cause.code if cause else "read_failed",
-            fix=_WAYS_OUT if cause is None or cause.retryable else cause.fix,
+            fix=_FIX if cause is None or cause.retryable else cause.fix,
             retryable=cause.retryable if cause else True,
             retry_after_seconds=cause.retry_after_seconds if cause else None,
         )
@@ -57,7 +57,7 @@ class Ownership:
     """Finds the owner of an account's edits.
 
     Args:
-        name: The operator's name for the account; None: the key tells.
+        name: The operator's name for the account; None: the key identifies it.
         may_ask: Whether the provider is asked about a key that was never used here.
     """
 
@@ -95,7 +95,7 @@ class Ownership:
         if account is not None:
             owner = _named(account, self._connection.address if self._may_ask else None)
             if known.owner is not None and not known.owner.startswith(_NAMED):
-                # Edits from before the account had a name, with whatever key.
+                # Edits from before the account had a name, made with any key.
                 await self._journal.join_owners(owner, [known.owner])
             return owner
         if known.owner is not None:

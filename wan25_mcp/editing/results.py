@@ -22,14 +22,14 @@ from wan25_mcp.outputs.previews import make_previews
 from wan25_mcp.outputs.retries import may_be_tried
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
 
-_AS_LONG_AS_IT_TAKES: Final = MAX_IMAGES_OUT * DOWNLOAD_SECONDS
+_MAX_SECONDS: Final = MAX_IMAGES_OUT * DOWNLOAD_SECONDS
 
 _TASKS_AT_ONCE: Final = 6
-"""Tasks whose images are saved at one time while nobody waits. Fewer than images at one time, so
-that there is room for those somebody waits for."""
+"""Limit of tasks whose images are saved at the same time in the background. It is lower than the
+limit of images, so that there is room for those that a call waits for."""
 
 _LISTED: Final = 20
-"""Tasks read from the journal together. The slowest of them holds up the next ones."""
+"""Number of tasks read from the journal together. The slowest of them delays the next ones."""
 
 
 class Results:
@@ -38,9 +38,9 @@ class Results:
     Args:
         account: Whether and where they are saved.
         connection: Where they are downloaded from, if they are.
-        degraded: What is known of the tasks.
-        owner: The account as the journal names it.
-        shared: Where the path of each image is written, and the task group the saving runs in.
+        degraded: The journal with the snapshots of the tasks.
+        owner: Returns the account's name in the journal.
+        shared: Has the journal for the path of each image, and the task group that saving runs in.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class Results:
         self,
         task_id: str,
         *,
-        patience: float = _AS_LONG_AS_IT_TAKES,
+        patience: float = _MAX_SECONDS,
         is_asked_for: bool = True,
     ) -> None:
-        """Save the images of a completed task, if its links are valid; wait `patience` seconds."""
+        """Save the images of a completed task if its links are valid; wait `patience` seconds."""
         if self._archiver is None:
             return
         snapshot = await self._degraded.last_seen(task_id)
@@ -99,18 +99,18 @@ class Results:
             await self._archiver.save(request, patience=patience)
 
     async def save_in_turn(self, task_id: str) -> None:
-        """Save the images of a completed task while nobody waits; a few tasks at one time."""
+        """Save the images of a completed task in the background, a few tasks at a time."""
         async with self._turns:
             await self.save(task_id, is_asked_for=False)
 
     async def save_unsaved(self) -> None:
-        """Save the images that are due: completed while nobody asked, or not saved before.
+        """Save the images that are due: not yet tried, or to be retried now.
 
-        Returns when none is due. One that fails is not due again for a while.
+        Returns when none is due. An image that fails is not due again for a while.
         """
         tried: set[str] = set()
         while due := set(await self._due()) - tried:
-            tried |= due  # the journal may be unable to note a failure
+            tried |= due  # so that this ends even if the journal cannot record a failure
             async with anyio.create_task_group() as tasks:
                 for task_id in due:
                     tasks.start_soon(self.save_in_turn, task_id)
@@ -127,7 +127,7 @@ class Results:
             return ()
 
     async def with_files(self, edit: Edit) -> Edit:
-        """An edit with its files, or with a note why there are none."""
+        """Add the saved files to an edit, or a note why there are none."""
         if self._archiver is None or edit.status != "completed" or edit.task_id is None:
             return edit
         saved = await self._archiver.saved(edit.task_id, len(edit.image_urls))
@@ -140,10 +140,10 @@ class Results:
         found = await archiver.problem(edit.task_id or "")
         if found is None:
             return ()
-        problem, may_follow = found
-        is_alive = edit.expires_at is None or self._options.clock() < edit.expires_at.timestamp()
+        problem, is_retried = found
+        is_valid = edit.expires_at is None or self._options.clock() < edit.expires_at.timestamp()
         return (
-            f"Not saved yet: {problem}" if may_follow and is_alive else f"Not saved: {problem}",
+            f"Not saved yet: {problem}" if is_retried and is_valid else f"Not saved: {problem}",
         )
 
     # --- read -------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Results:
 
         Raises:
             InvalidRequest: There is no such image.
-            NotDownloaded: It is not on disk, and its link gives none.
+            NotDownloaded: It is not on disk, and its link returns none.
         """
         if edit.task_id is None or not 1 <= number <= len(edit.image_urls):
             raise InvalidRequest(
@@ -166,14 +166,14 @@ class Results:
                 body: bytes = await self._options.run(Path(path).read_bytes)
                 return body
         except (OSError, JournalUnusable):
-            pass  # moved, deleted or not known now; the link may still be valid
+            pass  # the file was moved or deleted, or the journal is unavailable: try the link
         return await self._by_link(edit.task_id, number, edit.image_urls[number - 1])
 
     async def _by_link(self, task_id: str, number: int, link: str) -> bytes:
-        """Download an image, unless the last try failed for good within the hour."""
+        """Download an image, unless it failed permanently within the last hour."""
         before, now = await self._failed_before(task_id, number), self._options.clock()
         if before is not None and not may_be_tried(before, now, is_asked_for=True):
-            fix = "It was not downloaded again; that is tried at most once an hour."
+            fix = "It was not downloaded again: it is retried at most once an hour."
             raise NotDownloaded(before.problem, is_lasting=True, fix=fix)
         try:
             return await self._download(link)
@@ -181,7 +181,7 @@ class Results:
             if error.is_lasting:
                 failures = before.failures + 1 if before else 1
                 why = Unsaved(f"{error.message} {error.fix}", failures, now, None)
-                with suppress(JournalUnusable):  # a later try will note it
+                with suppress(JournalUnusable):  # a later try will record it
                     owner = await self._owner()
                     await self._journal.note_unsaved(owner, task_id, number, why)
             raise
@@ -194,10 +194,10 @@ class Results:
         return failed.get(number)
 
     async def previews(self, edit: Edit) -> list[bytes]:
-        """A small JPEG of each image of a completed edit that one can be made of.
+        """A small JPEG of each image of a completed edit, where one can be made.
 
         Raises:
-            NotDownloaded: An image is not on disk, and its link gives none.
+            NotDownloaded: An image is not on disk, and its link returns none.
         """
         numbers = range(1, len(edit.image_urls) + 1)
         bodies = [await self.image(edit, number) for number in numbers]
@@ -207,7 +207,7 @@ class Results:
     async def _download(self, link: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
         if self._connection.downloads is None:
             raise InvalidRequest(
-                "This server downloads no images.", fix="Open the image link itself."
+                "This server does not download images.", fix="Open the image link itself."
             )
         http, trusted = self._connection.downloads, self._connection.trusted
         return await download(link, http=http, trusted=trusted, seconds=seconds)

@@ -19,10 +19,10 @@ class Shared:
     """What the accounts of one process share.
 
     Args:
-        journal: What must be remembered. Each account reads and writes its own rows.
+        journal: The journal. Each account reads and writes its own rows.
         tasks: The task group that outlives every call.
-        polls: One slot for each poll under way.
-        downloads: One slot for each result that is being downloaded: each is held in memory.
+        polls: Limits the concurrent polls.
+        downloads: Limits the concurrent downloads of results, each of which is held in memory.
         holder: Names the process in the journal.
     """
 

@@ -1,4 +1,4 @@
-"""Starting an edit: claim its intent, have it sent, or return what an identical call started."""
+"""Starting an edit: claim its intent and send it, or return what an identical call started."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Start:
     """The start of one edit.
 
     Raises:
-        SettingsError: A local image has nowhere to go; nothing was journaled or sent.
+        SettingsError: There is no place to upload a local image to; nothing was journaled or sent.
     """
 
     def __init__(self, account: LiveAccount, preparer: ImagePreparer, wanted: EditInput) -> None:
@@ -38,10 +38,10 @@ class Start:
     async def edit(
         self, *, force_new: bool, patience: float, on_progress: OnProgress | None = None
     ) -> Edit:
-        """What the start has come to when the submit has ended, or after `patience` seconds."""
+        """The edit when its submit has ended, or after `patience` seconds."""
         until = anyio.current_time() + patience
         owner = await self._account.ownership.owner()
-        # The intent must not be left half-made by a caller who leaves.
+        # A cancelled call must not leave a claimed intent that nobody sends.
         with anyio.CancelScope(shield=True):
             self._callback = self._callback_address()
             claim = await self._claim(owner, force_new=force_new)
@@ -56,7 +56,7 @@ class Start:
         return replace(edit, notes=(*submit.changes, *edit.notes))
 
     def _callback_address(self) -> CallbackAddress | None:
-        """Where the provider is to call this server, unless the caller wants to be called."""
+        """The address for the provider's callback, unless the caller gave one of its own."""
         if self._options.callback_url is None or self._wanted.callback_url is not None:
             return None
         address = new_address(self._options.callback_url, self._handle)
@@ -97,7 +97,7 @@ class Start:
         )
 
     async def _earlier(self, intent: Intent, until: float) -> Edit:
-        """What is known of the edit that an identical call started."""
+        """The edit that an identical call started."""
         account, handle, edit = self._account, intent.handle, None
         with anyio.CancelScope(deadline=until):
             find = account.submitted if is_open(intent) else account.find_if_readable
@@ -112,7 +112,7 @@ class Start:
 
 
 def _as_last_seen(edit: Edit) -> Edit:
-    """An edit without the reason why nothing newer is known, if something was seen of it."""
+    """An edit without the error of a failed poll, if an earlier poll showed its state."""
     if edit.status == "unknown" or isinstance(edit.error, TaskFailed):
         return edit
     return replace(edit, error=None)

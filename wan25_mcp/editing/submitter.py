@@ -1,7 +1,7 @@
 """Sends each edit once, even if the call that asked for it is cancelled.
 
-Every step is in the journal before the next one is taken: `sending` before the first byte leaves,
-the outcome before anybody learns it. A request that may have been accepted is never sent again.
+Every step is in the journal before the next one is taken: `sending` before the first byte is sent,
+the outcome before it is reported. A request that may have been accepted is never sent again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wan25_mcp.journal import (
     Withheld,
     observe,
 )
-from wan25_mcp.provider.charging import MOST_RESENDS
+from wan25_mcp.provider.charging import MAX_RESENDS
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.provider.protocol import Provider
 
@@ -36,13 +36,14 @@ Prepare = Callable[[], Awaitable[PreparedRequest]]
 """Prepares the request. May take a while; costs nothing."""
 
 LEASE_SECONDS: Final = 12.0
-"""A process that has not renewed its lease for this long is dead; its open submits are marked."""
+"""A process that has not renewed its lease for this long counts as dead; its open submits are then
+marked."""
 
 MAX_WAIT_FOR_RESEND: Final = 60.0
 SHUTDOWN_SECONDS: Final = 5.0
-"""Time that submits on the wire have to get their task ids before the process ends."""
+"""Seconds that a stopping process waits for the task ids of submits on the wire."""
 _JOURNAL_SECONDS: Final = 2.0
-"""Time that the others have after that to be journaled."""
+"""Seconds that it then waits for the outcomes of the others to be journaled."""
 
 _SERVICE_FAILED: Final = ("service_unavailable", "service_error", "unreachable")
 
@@ -52,12 +53,12 @@ class Submit:
     """A submit of this process.
 
     Args:
-        intent: What is to be sent; at the end with its outcome.
+        intent: The intent that is sent; at the end with its outcome.
         snapshot: The task as the provider accepted it.
-        changes: What was changed about its images, in sentences.
+        changes: Sentences about changes to its images.
         refusal: Why it was not accepted when it was last sent.
-        has_outcome: Whether its outcome is journaled, or kept in memory until it can be.
-        ended: Set when nothing more will be done about it.
+        has_outcome: Whether its outcome is journaled, or held in memory until it can be.
+        ended: Set when the submit has ended.
     """
 
     intent: Intent
@@ -77,8 +78,8 @@ class Submitter:
 
     Args:
         client: The provider's API.
-        degraded: Where outcomes are written, even while the disk is full.
-        shared: Where every other step is written, and the task group the submits run in.
+        degraded: The journal for outcomes, which works even while the disk is full.
+        shared: Has the journal for all other steps, and the task group that submits run in.
         accepted: Called with each submit that became a task.
     """
 
@@ -100,7 +101,7 @@ class Submitter:
         self._under_way: dict[str, Submit] = {}
 
     def refusal(self) -> Withheld | None:
-        """Why nothing new may be sent now, or None if it may."""
+        """The reason why nothing new may be sent now, or None."""
         pause = self._breaker.pause(self._clock())
         if pause is None:
             return None
@@ -129,7 +130,7 @@ class Submitter:
             await submit.ended.wait()
 
     async def finish(self) -> None:
-        """Let submits on the wire get their task ids, before the process ends.
+        """Wait for the task ids of submits on the wire, before the process ends.
 
         Those still open after 5 seconds are journaled as unknown.
         """
@@ -157,9 +158,9 @@ class Submitter:
         except Exception as error:
             logger.exception("The submit %s ended unexpectedly", handle)
             if submit.on_the_wire or submit.has_outcome:
-                while isinstance(error, ExceptionGroup):  # a task group wraps whatever passes it
+                while isinstance(error, ExceptionGroup):  # task groups wrap the error
                     error = error.exceptions[0]
-                reason = _interrupted(f"Something unexpected happened ({type(error).__name__})")
+                reason = _interrupted(f"An unexpected error occurred ({type(error).__name__})")
                 submit.intent = await self._degraded.mark_unknown(submit.intent, reason)
             else:
                 submit.intent = await self._degraded.refuse(
@@ -170,7 +171,7 @@ class Submitter:
             submit.ended.set()
 
     async def _give_up(self, submit: Submit) -> None:
-        if submit.has_outcome:  # the journal may not have it yet, and would take another one
+        if submit.has_outcome:  # it may not be journaled yet, and must not be overwritten
             return
         with anyio.CancelScope(shield=True):
             if submit.on_the_wire:
@@ -183,8 +184,8 @@ class Submitter:
                 )
 
     async def _send_leased(self, submit: Submit, prepare: Prepare) -> None:
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._keep_lease, submit.intent.handle)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_lease, submit.intent.handle)
             request = await self._prepared(submit, prepare)
             try:
                 if request is not None:
@@ -193,14 +194,14 @@ class Submitter:
                 # After a resend, "nothing was sent" would be wrong.
                 reason = submit.refusal or error
                 submit.intent = await self._degraded.refuse(submit.intent, reason)
-            beside.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
 
     async def _prepared(self, submit: Submit, prepare: Prepare) -> EditRequest | None:
-        """The request to send; None if an image could not be prepared, and nothing is sent."""
+        """The request to send; None if an image could not be prepared: then nothing is sent."""
         try:
             prepared = await prepare()
         except Wan25Error as error:
-            # The error is kept with the intent; its traceback would keep the images in memory.
+            # The error stays with the intent, and its traceback would hold the images in memory.
             error.__traceback__ = error.__context__ = None
             submit.intent = await self._degraded.refuse(submit.intent, error)
             return None
@@ -224,9 +225,9 @@ class Submitter:
             JournalUnusable: The next step could not be written; nothing is on the wire.
         """
         handle = submit.intent.handle
-        for attempt in range(MOST_RESENDS + 1):
+        for attempt in range(MAX_RESENDS + 1):
             if not await self._journal.begin(handle, now=self._clock(), lease=LEASE_SECONDS):
-                # This process was taken for dead; a new call may have taken over.
+                # This process counted as dead, so a new call may have taken over.
                 found = await self._degraded.find_or_fail(handle, now=self._clock())
                 submit.intent = found or submit.intent
                 return
@@ -255,7 +256,7 @@ class Submitter:
         except Wan25Error as error:
             self._count(error)
             return error
-        with anyio.CancelScope(shield=True):  # the id is known here and nowhere else yet
+        with anyio.CancelScope(shield=True):  # until it is journaled, only this code has the id
             now = self._clock()
             submit.intent = await self._degraded.accept(submit.intent, task, now=now)
             if submit.intent.task_id is None:
@@ -273,8 +274,8 @@ class Submitter:
             self._breaker.succeeded()
 
     def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
-        asked = error.retry_after_seconds or 0.0
-        return error.retryable and attempt < MOST_RESENDS and asked <= MAX_WAIT_FOR_RESEND
+        requested = error.retry_after_seconds or 0.0
+        return error.retryable and attempt < MAX_RESENDS and requested <= MAX_WAIT_FOR_RESEND
 
 
 def _interrupted(cause: str) -> OutcomeUnknown:

@@ -15,7 +15,8 @@ from wan25_mcp.journal import Intent
 from wan25_mcp.polling.watch import Watch
 
 _PROGRESS_SECONDS: Final = 5.0
-"""How often progress is reported to a waiting call, polls or none: some clients give up without."""
+"""Seconds between two progress reports to a waiting call, whether or not there was a poll: some
+clients time out without them."""
 
 _MARGIN: Final = 1.0
 _MARGIN_SHARE: Final = 0.1
@@ -29,7 +30,7 @@ def margin(timeout: float) -> float:
 
 
 async def until_ended(submit: Submit, on_progress: OnProgress | None) -> None:
-    """Wait until a submit of this process has ended, reporting what delays it every second."""
+    """Wait until a submit of this process has ended; report every second, and what delays it."""
     began = anyio.current_time()
     while not submit.ended.is_set():
         if on_progress is not None:
@@ -42,7 +43,7 @@ async def until_ended(submit: Submit, on_progress: OnProgress | None) -> None:
 async def until_submitted(
     account: LiveAccount, name: str, on_progress: OnProgress | None
 ) -> Intent | None:
-    """Wait until a submit has ended, or a callback resolves it, reporting progress meanwhile."""
+    """Wait until a submit has ended, or a callback resolves it. Reports progress."""
     began = anyio.current_time()
     while True:
         with anyio.move_on_after(_PROGRESS_SECONDS):
@@ -56,7 +57,7 @@ async def until_submitted(
 async def until_settled(
     account: LiveAccount, watch: Watch, intent: Intent | None, on_progress: OnProgress | None
 ) -> None:
-    """Wait until a task is settled, reporting progress meanwhile."""
+    """Wait until a task is settled. Reports progress."""
     if on_progress is None:
         while not watch.over:
             await watch.changed()
@@ -70,7 +71,7 @@ async def until_settled(
 
 
 def seen_by(watch: Watch, intent: Intent | None) -> Edit | None:
-    """What a wait has seen, with the reason why nothing newer is known, if so."""
+    """The edit as a wait last saw it, with the reason if nothing newer is known."""
     known = seen(watch.snapshot, intent) if watch.snapshot else None
     if watch.failure is None:
         return known

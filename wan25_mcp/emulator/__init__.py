@@ -1,7 +1,7 @@
 """Plays the `wan2.5-image-to-image` API: a second opinion on what the API promises.
 
-Knows only what the vendor's documentation says. Imports nothing else of this project, so that a
-misreading of it cannot pass twice; both sides share only HTTP.
+It is written from the vendor's documentation alone, and imports nothing else of this project. So a
+misreading of the documentation cannot pass twice. Both sides share only HTTP.
 """
 
 from wan25_mcp.emulator.emulator import Emulator

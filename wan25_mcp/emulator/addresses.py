@@ -1,4 +1,4 @@
-"""Which addresses the API is willing to reach. Pure rules plus one resolver; no HTTP."""
+"""The addresses that the API is willing to connect to. Pure rules and one resolver; no HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INTERNAL_SUFFIXES = (".local", ".internal", ".lan", ".home.arpa")
 
 
 class BadAddress(ValueError):
-    """An address the API does not reach, with the reason."""
+    """An address that the API does not connect to, with the reason."""
 
 
 def split(url: str) -> SplitResult:
@@ -28,14 +28,14 @@ def split(url: str) -> SplitResult:
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port, so that two spellings of one origin compare equal."""
+    """Scheme, host and port, in a form in which two spellings of an origin are equal."""
     parts = split(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name."""
+    """Whether a host is this machine, judged by its name alone."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -44,7 +44,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(host: str, *, allow_loopback: bool) -> None:
-    """Refuse a host that is internal by its name; `check_resolved` resolves names."""
+    """Refuse a host that is internal by its name. `check_resolved` also resolves the name."""
     name = host.rstrip(".").lower()
     if is_loopback(name):
         if not allow_loopback:
@@ -56,7 +56,7 @@ def check_host(host: str, *, allow_loopback: bool) -> None:
 
 
 async def check_resolved(host: str, *, allow_loopback: bool) -> None:
-    """Refuse a name that resolves to an internal address, or to nothing."""
+    """Refuse a name that resolves to an internal address or does not resolve."""
     import anyio
 
     try:
@@ -68,7 +68,7 @@ async def check_resolved(host: str, *, allow_loopback: bool) -> None:
 
 
 def _literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The IP address that a host name is, also in the old forms (127.1, 0x7f000001, 2130706433)."""
+    """The IP address in a host, including the old forms (127.1, 0x7f000001, 2130706433)."""
     import socket
 
     try:
@@ -82,7 +82,7 @@ def _literal(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _is_internal(address: IPv4Address | IPv6Address) -> bool:
-    """Anything the public internet cannot reach, IPv4 hidden in IPv6 included."""
+    """Whether the public internet cannot reach it, also for IPv4 embedded in IPv6."""
     hidden = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
     return _is_internal(hidden) if hidden else not address.is_global or address.is_multicast
 

@@ -1,4 +1,4 @@
-"""The API's addresses, over HTTP. Decides nothing: reads requests, writes answers."""
+"""The API's endpoints over HTTP. They only read requests and write answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build(
 
 
 class Api:
-    """The three addresses under `/apiv1`."""
+    """The three endpoints under `/apiv1`."""
 
     def __init__(self, options: EmulatorOptions, gateway: Gateway) -> None:
         self._options = options
@@ -84,7 +84,7 @@ class Api:
 
 
 async def _body(request: Request) -> bytes:
-    """The whole body; of one above the limit, enough to be refused for it."""
+    """The whole body; of a body above the limit, enough to refuse it."""
     body = bytearray()
     async for chunk in request.stream():
         if len(body) <= MAX_SUBMIT_BYTES:
@@ -98,7 +98,7 @@ def _is_json(request: Request) -> bool:
 
 
 def answer_refusals(app: Starlette, options: EmulatorOptions) -> None:
-    """Answer refusals, and addresses that do not exist, in the API's envelope."""
+    """Answer refusals, and requests for unknown paths, in the API's envelope."""
 
     def refused(_: Request, error: Exception) -> Response:
         refusal = cast("Refusal", error)
@@ -118,7 +118,7 @@ def answer_refusals(app: Starlette, options: EmulatorOptions) -> None:
 def _asynchronous(
     answer: Callable[[Request, Exception], Response],
 ) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Starlette runs plain functions in threads, which stand still on virtual time."""
+    """Make a function async: Starlette runs plain ones in threads, which stall on virtual time."""
 
     @wraps(answer)
     async def answering(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Calls back when a task is settled, with the specification's retries. Knows no address rules."""
+"""Calls back when a task is settled, with the retries of the specification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def deliver(
     url: str,
     body: dict[str, Any],
 ) -> None:
-    """At most four attempts, until one is answered with 2xx. `post` returns the status."""
+    """Make up to four attempts, until one is answered with 2xx. `post` returns the status."""
     import httpx2
 
     for pause in (0.0, *RETRY_WAITS):

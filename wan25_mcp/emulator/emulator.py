@@ -1,4 +1,4 @@
-"""The emulator as its users hold it: puts the parts together and runs them."""
+"""The emulator: puts the parts together and runs them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Emulator:
-    """The API `wan2.5-image-to-image`, played.
+    """Plays the API of `wan2.5-image-to-image`.
 
     Tests extend it: they override `make_app`, `transport`, `listening`, `post` and `in_thread` to
     break connections and to run on virtual time, and replace `model` to choose how tasks end.
@@ -89,15 +89,15 @@ class Emulator:
 
     @property
     def balance(self) -> float:
-        """What is left to spend."""
+        """The credits left to spend."""
         return self.ledger.balance
 
     def host(self, content: bytes, name: str = "image.png", mime_type: str = "image/png") -> str:
-        """Put any file on its own origin, without an upload; returns the link."""
+        """Store any file at its own origin, without an upload; returns the link."""
         return self.files.put(content, name, mime_type).link
 
     def sample_image_url(self, width: int = 640, height: int = 480, seed: int = 0) -> str:
-        """A link to an acceptable picture on its own origin."""
+        """A link at its own origin to an acceptable picture."""
         from wan25_mcp.emulator.pictures import sample
 
         return self.host(sample(width, height, seed), f"sample_{width}x{height}.png")
@@ -109,7 +109,7 @@ class Emulator:
         async with anyio.create_task_group() as self._task_group:
             try:
                 yield
-            except Exception as error:  # noqa: BLE001 - raised below, outside the group's wrapping
+            except Exception as error:  # noqa: BLE001 - raised below, not in an exception group
                 failure = error
             finally:
                 group, self._task_group = self._task_group, None
@@ -140,7 +140,7 @@ class Emulator:
         return with_request_ids(app, self.new_id)
 
     def transport(self) -> httpx2.AsyncBaseTransport:
-        """The way to the app in memory."""
+        """A transport to the app in memory."""
         import httpx2
 
         return httpx2.ASGITransport(self.app)
@@ -152,14 +152,14 @@ class Emulator:
         return listening(self.app, listener)
 
     async def post(self, url: str, body: bytes) -> int:
-        """One attempt to call back; the status it was answered with."""
+        """Make one attempt to call back; return the status of the answer."""
         return await self._network.post(url, body)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
     async def wait(self, seconds: float) -> None:
-        """Wait for seconds of the provider's time."""
+        """Wait for a number of seconds of the provider's time."""
         await anyio.sleep(seconds / self.options.speed)
 
     def new_id(self, length: int) -> str:

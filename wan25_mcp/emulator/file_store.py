@@ -1,4 +1,4 @@
-"""What was uploaded to the file service, and for how long. No HTTP."""
+"""The files uploaded to the file service, until they expire. No HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 LIFETIME_SECONDS = 72 * 3600
 MAX_FILE_BYTES = 10_000_000
-# BMP is fine for the model and not uploadable; GIF the reverse.
+# The model accepts BMP but the file service does not; for GIF it is the reverse.
 SIGNATURES: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg", ".jpg"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png", ".png"),
@@ -24,7 +24,7 @@ SIGNATURES: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
 
 
 class BadUpload(Exception):
-    """An upload the file service refuses."""
+    """An upload that the file service refuses."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status
@@ -46,7 +46,7 @@ class StoredFile:
         return self.stored_at + LIFETIME_SECONDS
 
     def described(self) -> dict[str, Any]:
-        """The `data` of an upload's answer."""
+        """The `data` in the answer to an upload."""
         return {
             "file_id": self.id,
             "file_name": self.name,
@@ -60,7 +60,7 @@ class StoredFile:
 
 
 class FileStore:
-    """Files by id, until they expire. Their links lead to `origin`."""
+    """Files by id, until they expire. Their links begin with `origin`."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class FileStore:
         return self.put(content, name or f"image{extension}", mime_type)
 
     def put(self, content: bytes, name: str, mime_type: str) -> StoredFile:
-        """Store anything, also what an upload refuses, such as HTML or HEIC."""
+        """Store any file, even one that an upload refuses, such as HTML or HEIC."""
         file_id = f"file_{self._new_id(16)}"
         link = f"{self._origin()}/files/{file_id}/{quote(_safe_name(name))}"
         stored = StoredFile(file_id, _safe_name(name), content, mime_type, self._clock(), link)
@@ -117,8 +117,8 @@ def from_base64(text: Any) -> bytes:
 
 
 def _safe_name(name: str) -> str:
-    kept = "".join(c for c in PurePosixPath(name.replace("\\", "/")).name if c.isprintable())
-    return kept[:200] or "file"
+    safe = "".join(c for c in PurePosixPath(name.replace("\\", "/")).name if c.isprintable())
+    return safe[:200] or "file"
 
 
 def _iso(moment: float) -> str:

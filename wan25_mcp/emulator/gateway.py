@@ -1,4 +1,4 @@
-"""What the API answers to submits, task queries and credits. Knows bodies and keys, no HTTP."""
+"""The API's answers to submits, task queries and credit queries. Bodies and keys, no HTTP."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from wan25_mcp.emulator.refusals import Refusal, unknown_task
 from wan25_mcp.emulator.rules import Order, read_json, read_order
 from wan25_mcp.emulator.tasks import ESTIMATED_SECONDS, Task, reading
 
-# What a credit costs, for the later generation's `usage.cost`. Round numbers, nobody's price.
+# The price of a credit, for the later generation's `usage.cost`. Invented round numbers.
 USD_PER_CREDIT, CNY_PER_CREDIT = 0.02, 0.14
 
 
 class Gateway:
-    """Keeps the tasks. `accounts` names the account of each key that shares one.
+    """Holds the tasks. `accounts` maps each key that shares an account to that account.
 
     Args:
-        origin: Of the links in answers.
-        start: Lets an accepted task run.
+        origin: Returns the origin of the links in answers.
+        start: Starts an accepted task.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Gateway:
         self.tasks: dict[str, Task] = {}
 
     def submit(self, key: str, raw: bytes, idempotency_key: str) -> tuple[Task, bool]:
-        """The accepted task, and whether an earlier submit made it. Never awaits.
+        """Return the accepted task, and whether an earlier submit created it. Never awaits.
 
         Raises: Refusal.
         """
@@ -86,7 +86,7 @@ class Gateway:
         return task
 
     def query(self, key: str, task_id: str) -> dict[str, Any]:
-        """A task as its owner reads it. Another's task is as unknown as none. Raises: Refusal."""
+        """A task's JSON, if it is the caller's. Otherwise the task is unknown. Raises: Refusal."""
         if self._options.generation == "later" and not task_id.startswith("task-"):
             raise Refusal(400, "Invalid task ID", later_code="invalid_task_id")
         task = self.tasks.get(task_id)
@@ -98,7 +98,7 @@ class Gateway:
         return self.accounts.get(key, key)
 
     def read(self, task: Task) -> dict[str, Any]:
-        """A task's JSON at this moment."""
+        """A task's JSON now."""
         elapsed = (anyio.current_time() - task.started) * self._options.speed
         origin = self._origin()
         return reading(
@@ -126,7 +126,7 @@ class Gateway:
         return used
 
     def credits(self) -> dict[str, Any]:
-        """What is left to spend and what was charged; what is held is in neither."""
+        """The credits left and the credits charged. Reserved credits are in neither."""
         user = {
             "remaining_credits": self._ledger.balance,
             "used_credits": self._ledger.charged_total,

@@ -1,4 +1,4 @@
-"""Which images the model accepts: format, transparency, dimensions. Knows only bytes."""
+"""Which images the model accepts: format, transparency, dimensions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 
 
 def inspect(raw: bytes) -> tuple[int, int]:
-    """Width and height of an acceptable image, which is decoded only if its size is.
+    """Width and height of an acceptable image. It is decoded only if its size is acceptable.
 
-    Transparency has no documented code of its own; it is reported as an unreadable image.
+    Transparency has no documented code of its own, so it is reported as an unreadable image.
 
     Raises: TaskFailed, with the code the vendor documents.
     """
@@ -32,7 +32,7 @@ def inspect(raw: bytes) -> tuple[int, int]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bad_size() from error
-    except Exception as error:  # a decoder raises anything when it meets garbage
+    except Exception as error:  # for broken bytes a decoder may raise anything
         message = "The image is corrupt or of an unsupported format."
         raise TaskFailed("image_processing_error", message) from error
 

@@ -1,6 +1,6 @@
-"""The money: reserved on submit, charged for images made, the rest released. Knows no tasks.
+"""The credits: reserved on submit, charged for the images made, the rest released.
 
-Kept in Decimal and shown as float: 1.2 credits times 3 is 3.6, not 3.5999999999999996.
+Computed in Decimal and shown as float: 1.2 credits times 3 is 3.6, not 3.5999999999999996.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from decimal import Decimal
 
 
 def number(amount: Decimal) -> float:
-    """As JSON shows money: 3 rather than 3.0, 3.6 rather than 3.60."""
+    """An amount as a JSON number: 3 rather than 3.0, 3.6 rather than 3.60."""
     return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
@@ -21,8 +21,8 @@ class InsufficientBalance(Exception):
 
 @dataclass
 class Entry:
-    """One task's money. `charged` and `released` are 0 until it is settled, then they add up to
-    `reserved`."""
+    """The credits of one task. `charged` and `released` are 0 until it is settled, and then add up
+    to `reserved`."""
 
     task_id: str
     reserved: float
@@ -37,7 +37,7 @@ class Ledger(Mapping[str, Entry]):
     def __init__(self, balance: float, price: float) -> None:
         self._deposit = Decimal(str(balance))
         self.price = Decimal(str(price))
-        # Kept beside the entries: every submit needs what is left, and there may be thousands.
+        # Stored, not summed: every submit needs the balance, and there may be thousands of entries.
         self._unavailable = Decimal(0)
         self._entries: dict[str, Entry] = {}
 
@@ -56,7 +56,7 @@ class Ledger(Mapping[str, Entry]):
 
     @property
     def charges(self) -> int:
-        """How many tasks reserved or were charged: one for each accepted submit."""
+        """The number of tasks with reserved or charged credits: one for each accepted submit."""
         return len(self._entries)
 
     @property
@@ -65,7 +65,7 @@ class Ledger(Mapping[str, Entry]):
 
     @property
     def reserved_total(self) -> float:
-        """All that was ever reserved, also what was charged or released since."""
+        """All credits ever reserved, including those charged or released since."""
         return number(self._sum("reserved"))
 
     @property
@@ -74,16 +74,16 @@ class Ledger(Mapping[str, Entry]):
 
     @property
     def held(self) -> float:
-        """What is reserved now, by tasks still running."""
+        """The credits reserved now, by running tasks."""
         return number(self._sum("reserved") - self._sum("charged") - self._sum("released"))
 
     @property
     def balance(self) -> float:
-        """What is left to spend: the deposit less what is charged and held."""
+        """The credits left to spend: the deposit minus what is charged or held."""
         return number(self._deposit - self._unavailable)
 
     def reserve(self, task_id: str, images: int) -> Entry:
-        """Hold the price of `images`. Raises: InsufficientBalance."""
+        """Reserve the price of `images`. Raises: InsufficientBalance."""
         cost = self.price * images
         if self._deposit - self._unavailable < cost:
             raise InsufficientBalance
@@ -92,7 +92,7 @@ class Ledger(Mapping[str, Entry]):
         return self._entries[task_id]
 
     def settle(self, task_id: str, images: int) -> Entry:
-        """Charge the images made, release the rest. A second settlement changes nothing."""
+        """Charge the images made and release the rest. A second settlement changes nothing."""
         entry = self._entries[task_id]
         if not entry.settled:
             reserved = Decimal(str(entry.reserved))
@@ -103,7 +103,7 @@ class Ledger(Mapping[str, Entry]):
         return entry
 
     def deposit(self, amount: float) -> None:
-        """Top up, or with a negative amount, drain."""
+        """Add credits, or remove them with a negative amount."""
         self._deposit += Decimal(str(amount))
 
     def _sum(self, name: str) -> Decimal:

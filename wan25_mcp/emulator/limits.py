@@ -1,4 +1,4 @@
-"""How many submits a key may make in a time. Knows only the times it is given."""
+"""The rate limit of submits per key. The caller passes the time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wan25_mcp.emulator.refusals import Refusal
 
 
 class Limiter:
-    """Counts the submits of every key and refuses those above the limit."""
+    """Counts the submits of each key and refuses those above the limit."""
 
     def __init__(self, limit: RateLimit | int | None) -> None:
         self._limit = RateLimit(limit) if isinstance(limit, int) else limit

@@ -1,4 +1,4 @@
-"""How the model behaves: how long it runs, what it makes, which progress it reports."""
+"""How the model behaves: its run times, its results, the progress it reports."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from wan25_mcp.emulator.tasks import Task
 
 
 class Model:
-    """Runs 40 to 120 s for nine tasks in ten, and always makes what was ordered."""
+    """Runs for 40 to 120 s in nine of ten tasks, and always makes the ordered images."""
 
     def __init__(self, options: EmulatorOptions) -> None:
         self._options = options
         self._scheduled = 0
 
     def schedule(self, task_id: str) -> float:  # noqa: ARG002 - for models that distinguish tasks
-        """How many seconds the next task runs, before `speed`."""
+        """The run time in seconds of the next task, before `speed`."""
         source = random.Random(f"run {self._options.seed} {self._scheduled}")
         self._scheduled += 1
         given = self._options.run_seconds
@@ -25,11 +25,11 @@ class Model:
         return source.lognormvariate(4.25, 0.33) if given is None else given
 
     async def make(self, task: Task) -> int:
-        """The number of images made of a task whose time has passed. Raises: TaskFailed."""
+        """The number of images made for a task at the end of its run. Raises: TaskFailed."""
         return task.order.n
 
     def progress(self, task: Task, elapsed: float) -> int | None:
-        """The percentage shown `elapsed` seconds of its run time into a task; None shows none."""
+        """The percentage reported after `elapsed` seconds of the run; None reports none."""
         if task.is_settled:
             return 100 if task.status == "completed" else 0
         return 0 if task.status == "pending" else plausible(task, elapsed)

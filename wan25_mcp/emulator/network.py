@@ -1,9 +1,9 @@
-"""What the emulator reaches on the network: images to read, callbacks to make.
+"""The emulator's outgoing requests: downloads of images, and callbacks.
 
-The one place that opens connections. The emulator's own origin is reached in memory, so that a
-file uploaded to it can be an input without a socket. Everything else goes through `outside` when
-given (then no name is resolved), else through the real network, where addresses are checked by
-spelling and by resolving. A host that changes its address between the two is not caught.
+The only module that opens connections. The emulator's own origin is reached in memory, so that a
+file uploaded to it can be an input without a socket. All other requests go through `outside` if it
+is given (then no name is resolved), else through the real network. There an address is checked by
+its text and after resolving it. A host that changes its address after the check is not detected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from wan25_mcp.emulator.tasks import TaskFailed
 if TYPE_CHECKING:
     import httpx2
 
-# "10MB" can mean 10,000,000 or 10,485,760 bytes; a client that survives the smaller survives both.
+# "10MB" can mean 10,000,000 or 10,485,760 bytes. A client that works with the smaller limit works
+# with both.
 MAX_BYTES = 10_000_000
 MAX_REDIRECTS = 3
 DOWNLOAD_SECONDS = 30.0
@@ -34,7 +35,7 @@ class Network:
     """Downloads and posts within the API's limits and address rules.
 
     Args:
-        own_origin: The emulator's, reached through the transport that `inside` makes.
+        own_origin: Returns the emulator's origin, reached through the transport of `inside`.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Network:
         self._clients.clear()
 
     async def download(self, url: str) -> bytes:
-        """The bytes behind a link. Raises: TaskFailed."""
+        """Download the bytes of a link. Raises: TaskFailed."""
         import httpx2
 
         reason = "the link could not be reached"
@@ -73,7 +74,8 @@ class Network:
         raise _unreachable(reason)
 
     async def post(self, url: str, body: bytes) -> int:
-        """The status a callback address answers. Raises: BadAddress, TimeoutError, HTTPError."""
+        """Post to a callback address; return the status. Raises: BadAddress, TimeoutError,
+        HTTPError."""
         client = await self._client_for(url)
         headers = HEADERS | {"content-type": "application/json"}
         with anyio.fail_after(CALLBACK_SECONDS):
@@ -110,7 +112,7 @@ class Network:
                 transport=transport, trust_env=False, timeout=DOWNLOAD_SECONDS
             )
 
-        # Without a transport it reads certificates from the disk, which blocks.
+        # Without a transport, the client reads certificates from the disk, which blocks.
         found: httpx2.AsyncClient = await self._in_thread(client)
         return found
 

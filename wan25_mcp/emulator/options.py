@@ -1,4 +1,4 @@
-"""How the API is played: one frozen value."""
+"""How the emulator behaves: one frozen value."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ RunSeconds = float | Callable[[random.Random], float] | None
 
 @dataclass(frozen=True)
 class RateLimit:
-    """`submits` per rolling `seconds` for each key.
+    """At most `submits` in any `seconds`, for each key.
 
-    `retry_after`: how the header is written; None sends none.
+    `retry_after`: the form of the header; None sends none.
     """
 
     submits: int
@@ -29,7 +29,7 @@ class RateLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorOptions:
-    """How the API is played.
+    """How the emulator behaves.
 
     Args:
         key: The accepted bearer key or keys; None accepts any.
@@ -42,13 +42,13 @@ class EmulatorOptions:
         clock: Epoch seconds for timestamps, link expiry and rate limits.
         generation: The published shape of errors and costs.
         allow_loopback: Whether images and callbacks may be at addresses of this machine.
-        run_seconds: How long a task runs, before `speed`; None is as long as the model's.
-        public_url: The origin in links. None is the address it listens on.
-        rate_limit: How many submits each key may make; a number is per minute.
+        run_seconds: The run time of a task, before `speed`; None for the model's.
+        public_url: The origin in links; None for the address that it listens on.
+        rate_limit: The limit of submits for each key; a number is per minute.
         idempotency: Whether a repeated `Idempotency-Key` returns the first task.
-        check_images: False downloads no image and edits a sample instead.
+        check_images: If false, no image is downloaded, and a sample is edited instead.
         refuse_library_agents: Whether result links refuse the default User-Agents of libraries.
-        outside: Where images and callbacks are reached; None is the real network.
+        outside: The transport for images and callbacks; None for the real network.
     """
 
     key: str | Collection[str] | None = "emulator-key"

@@ -1,7 +1,7 @@
-"""Draws the emulator's results: visibly the input, visibly not the model's work.
+"""Draws the emulator's results, which clearly show the input and clearly are not the model's work.
 
-The last image is recoloured as the prompt decides, the first of two is laid into a corner, and a
-bar says who made it from which prompt. Knows no tasks and no time.
+The last image is recoloured depending on the prompt, the first of two is put into a corner, and a
+bar names the emulator and the prompt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COLOURS: tuple[tuple[Ink, Ink], ...] = (
 
 
 def output_size(width: int, height: int) -> tuple[int, int]:
-    """About 1.6 megapixels in the aspect given."""
+    """A size of about 1.6 megapixels with the given aspect ratio."""
     scale = math.sqrt(AREA / (width * height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -46,7 +46,7 @@ def render(sources: list[bytes], prompt: str, task_id: str, index: int) -> bytes
 
 
 def sample(width: int, height: int, seed: int = 0) -> bytes:
-    """A sample picture to edit as PNG bytes: hills under a sun."""
+    """A sample picture to edit, hills under a sun, as PNG bytes."""
     buffer = io.BytesIO()
     _landscape(width, height, seed).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
@@ -69,7 +69,7 @@ def _recolour(picture: Image, choice: int) -> Image:
 
 
 def _caption(picture: Image, prompt: str) -> None:
-    """A dark bar along the bottom. The font knows few scripts, so only ASCII is written."""
+    """Draw a dark bar along the bottom. The font has few scripts, so only ASCII is written."""
     from PIL import ImageDraw, ImageFont
 
     size = max(10, picture.width // 40)

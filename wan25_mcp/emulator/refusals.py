@@ -1,7 +1,8 @@
-"""The API's refusals and their two published shapes. Knows no HTTP library.
+"""The API's refusals and their two published shapes. No HTTP.
 
-The "specification" generation is the one this project was given: integer codes, a
-`fallback_suggestion`. The "later" one is the vendor's newer documentation: string codes, none.
+The "specification" generation is the one that this project was given: integer codes and a
+`fallback_suggestion`. The "later" one is from the vendor's newer documentation: string codes and no
+suggestion.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ MODEL = "wan2.5-image-to-image"
 
 
 class Kind(NamedTuple):
-    """The texts of one HTTP status. `later_code` is from the vendor's list where it has one."""
+    """The texts of one HTTP status. `later_code` is from the vendor's list if that has one."""
 
     type: str
     message: str

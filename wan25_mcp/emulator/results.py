@@ -1,7 +1,7 @@
-"""The links to finished pictures: drawn on the first request, expired after a day.
+"""The links to finished pictures, which are drawn on the first request and expire after a day.
 
-A key sent to such a link is refused. An expired link answers 403, as a signed storage link does, an
-unknown one 404; neither is documented.
+A request that sends a key to such a link is refused. An expired link answers 403, as a signed
+storage link does, and an unknown one 404. Neither is documented.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wan25_mcp.emulator.tasks import Task
 
 LIFETIME_SECONDS = 24 * 3600.0
 LIBRARY_AGENT = re.compile(r"(python-httpx2?|python-requests|python-urllib)\b", re.IGNORECASE)
-KEPT_PICTURES = 32
+CACHED_PICTURES = 32
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{}</Code><Message>{}</Message></Error>'
 
 
@@ -63,7 +63,7 @@ class Results:
         if name not in self._pictures:
             draw = partial(render, task.sources, task.order.prompt, task.id, index)
             self._pictures[name] = await self._in_thread(draw)
-            while len(self._pictures) > KEPT_PICTURES:
+            while len(self._pictures) > CACHED_PICTURES:
                 self._pictures.popitem(last=False)
         return self._pictures[name]
 

@@ -1,4 +1,4 @@
-"""What a submit may say, field by field, written from the specification. No HTTP, no state."""
+"""The rules for each field of a submit, written from the specification. No HTTP, no state."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MAX_PROMPT = 2000
 MAX_IMAGES_IN = 2
 MAX_IMAGES_OUT = 4
 MAX_CALLBACK_URL = 2048
-# The model owner's own default; the gateway's is undocumented. The expensive one is played, so
-# that a client which forgets to send `n` is seen to pay for it.
+# The model owner's own default; the gateway's is undocumented. The emulator uses the expensive one,
+# so that it shows if a client forgets to send `n`.
 DEFAULT_N = 4
 
 
 @dataclass(frozen=True)
 class Order:
-    """A submit that passed every rule."""
+    """A submit that passed all rules."""
 
     prompt: str
     image_urls: tuple[str, ...]
@@ -29,7 +29,7 @@ class Order:
 
 
 def read_json(raw: bytes) -> dict[str, Any]:
-    """The one JSON object of a body. Stricter than `json.loads`. Raises: Refusal 400."""
+    """The JSON object in a body. Stricter than `json.loads`. Raises: Refusal 400."""
     try:
         found = json.loads(
             raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_duplicates
@@ -53,7 +53,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_order(body: dict[str, Any], *, allow_loopback: bool) -> Order:
-    """The order in a body. Raises: Refusal, for the first rule it breaks."""
+    """The order in a body. Raises: Refusal, for the first broken rule."""
     if _text(body, "model") != MODEL:
         raise unknown_model()
     return Order(
@@ -104,7 +104,7 @@ def _callback_url(body: dict[str, Any], allow_loopback: bool) -> str | None:
 
 
 def _check_callback(link: str, *, allow_loopback: bool) -> None:
-    """The published security restrictions, or BadAddress."""
+    """Check the published security restrictions. Raises: BadAddress."""
     if len(link) > MAX_CALLBACK_URL:
         raise BadAddress(f"longer than {MAX_CALLBACK_URL} characters")
     parts = split(link)
@@ -125,7 +125,7 @@ def _text(body: dict[str, Any], name: str) -> str:
 
 
 def _encodable(value: Any) -> str:
-    """A string that UTF-8 can hold: JSON can spell lone surrogates, which are not text."""
+    """A string that UTF-8 can encode. JSON can contain lone surrogates, which are not text."""
     if not isinstance(value, str):
         raise TypeError("not a string")
     value.encode()

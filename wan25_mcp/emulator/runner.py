@@ -1,4 +1,4 @@
-"""Carries tasks out: waits for their time, reads their images, settles their money."""
+"""Runs tasks: waits for their run time, reads their images, settles their credits."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Runner:
     """Runs tasks.
 
     Args:
-        wait: Waits for seconds of the provider's time.
-        download: The bytes behind a link. Raises: TaskFailed.
-        in_thread: Runs what would block.
+        wait: Waits for a number of seconds of the provider's time.
+        download: Returns the bytes of a link. Raises: TaskFailed.
+        in_thread: Runs blocking work.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Runner:
         self._in_thread = in_thread
 
     async def run(self, task: Task) -> None:
-        """From pending to settled, money included."""
+        """Run a task from pending to settled, including its credits."""
         try:
             task.images = await self._work(task)
             status = "completed"

@@ -1,7 +1,7 @@
-"""The emulator on a real socket. Knows uvicorn's HTTP protocol, not its server.
+"""The emulator on a real socket. Uses uvicorn's HTTP protocol, but not its server.
 
 uvicorn's own server installs signal handlers, wakes up every 0.1 s and logs. Here asyncio listens
-and uvicorn speaks HTTP.
+and uvicorn handles HTTP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 KEEP_ALIVE_SECONDS = 75
-# Only shown: how this machine calls a socket that listens on all of its addresses.
+# For display only: the address on this machine of a socket that listens on all addresses.
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -35,7 +35,7 @@ def bound(host: str, port: int) -> Generator[socket.socket, None, None]:
 
 
 def url_of(listener: socket.socket) -> str:
-    """The origin under which this machine reaches the socket."""
+    """The origin at which this machine reaches the socket."""
     host, port = listener.getsockname()[:2]
     host = ANY_ADDRESS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -45,7 +45,7 @@ def url_of(listener: socket.socket) -> str:
 async def listening(
     app: ASGIApp, listener: socket.socket, protocol: type[H11Protocol] = H11Protocol
 ) -> AsyncGenerator[None, None]:
-    """Serve until the block ends, then cut every connection at once."""
+    """Serve until the block ends, then close every connection at once."""
     config = Config(
         _without_cancellation(app),
         http=protocol,
@@ -69,7 +69,7 @@ async def listening(
 
 
 def _without_cancellation(app: ASGIApp) -> ASGIApp:
-    """On the way out every request is cancelled; uvicorn would log each as an error."""
+    """Suppress the cancellation of requests at the end: uvicorn would log each as an error."""
 
     async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(asyncio.CancelledError):

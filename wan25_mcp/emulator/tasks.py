@@ -1,4 +1,4 @@
-"""A task's life and its JSON. Knows no clock, no money and no HTTP."""
+"""The statuses of a task, and its JSON. No clock, no credits, no HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wan25_mcp.emulator.refusals import MODEL
 from wan25_mcp.emulator.rules import Order
 
 ESTIMATED_SECONDS = 30
-"""What the provider announces for every task. `speed` divides it."""
+"""The provider's estimate for every task. `speed` divides it."""
 
 PENDING_SHARE = 0.06
 """The share of its run time for which a task is pending."""
@@ -24,7 +24,7 @@ NEXT: dict[str, frozenset[str]] = {
 
 
 class TaskFailed(Exception):
-    """A task ends without images. `status` is what it becomes."""
+    """A task ends without images. `status` is its final status."""
 
     def __init__(self, code: str, message: str, *, status: str = "failed") -> None:
         self.error = {"code": code, "message": message, "type": "task_error"}
@@ -68,7 +68,7 @@ class Task:
 def reading(
     task: Task, *, progress: int | None, links: list[str], usage: dict[str, Any]
 ) -> dict[str, Any]:
-    """The task as the query answers it. `results` is absent until completion."""
+    """The JSON of a task as a query returns it. `results` is absent until completion."""
     info: dict[str, Any] = {"can_cancel": not task.is_settled}
     if not task.is_settled:
         info["estimated_time"] = task.estimated_seconds

@@ -1,4 +1,4 @@
-"""The file service's addresses. Its answers have a shape of their own: `success`, `code`, `msg`."""
+"""The endpoints of the file service. Its answers have their own shape: `success`, `code`, `msg`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Endpoint = Callable[["Uploads", Request], Awaitable[Response]]
 
 
 class InMemoryParser(MultiPartParser):
-    """Starlette's, without its threads, which stand still on virtual time."""
+    """Starlette's parser without its threads, which stall on virtual time."""
 
     spool_max_size = 2**31
 

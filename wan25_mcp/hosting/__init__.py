@@ -1,4 +1,4 @@
-"""The server over HTTP: who may call it, how it stops, and how the provider calls back."""
+"""The server over HTTP: access, limits, shutdown, and the provider's callbacks."""
 
 from wan25_mcp.hosting.app import create_app
 from wan25_mcp.hosting.serving import serve_http

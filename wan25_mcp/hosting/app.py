@@ -1,5 +1,5 @@
 """The ASGI app: Streamable HTTP at /mcp or SSE at /sse, behind Host, Origin and token checks.
-The provider's callbacks, which cannot pass these, are routed before them.
+The provider's callbacks cannot pass these checks, so they are routed before them.
 
 By default the SDK checks Host and Origin on loopback addresses only, so the rules are always
 passed to it.
@@ -46,7 +46,8 @@ def create_app(
     """The app that serves `server` on `host`, and `callbacks` if given.
 
     Raises:
-        SettingsError: Beyond loopback without a token, or callbacks where MCP is.
+        SettingsError: The host is beyond loopback and there is no token, or the callbacks' path is
+            one of MCP.
     """
     require_token_beyond_loopback(host, settings)
     if callbacks:
@@ -91,7 +92,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_token_beyond_loopback(host: str, settings: Settings) -> None:
-    """Refuse to let strangers spend the operator's credits."""
+    """Refuse to listen beyond loopback without a token: strangers could spend the credits."""
     if settings.server_token is None and not is_loopback(host):
         raise SettingsError(
             f"Refusing to listen on {host} without a token: anyone who reaches it could spend "
@@ -110,7 +111,7 @@ def _require_path_of_its_own(path: str) -> None:
 
 
 def names_for(host: str, settings: Settings) -> tuple[str, ...]:
-    """The host names callers may use: loopback, the bound host, and those configured."""
+    """The host names that callers may use: loopback, the bound host, and those configured."""
     bound = f"[{host}]" if ":" in host else host
     return tuple(dict.fromkeys([*_LOOPBACK_NAMES, bound, *settings.allowed_hosts]))
 
@@ -131,9 +132,9 @@ def security_for(host: str, settings: Settings) -> TransportSecuritySettings:
 
 
 class CallbackEntrance:
-    """Routes what is below the callbacks' path to the receiver, and everything else to the gates.
+    """Routes requests below the callbacks' path to the receiver, and all others to the gates.
 
-    The receiver forwards nothing, so no spelling of a path gets past the gates this way.
+    The receiver forwards nothing, so no spelling of a path can bypass the gates this way.
     """
 
     def __init__(self, app: ASGIApp, callbacks: CallbackReceiver) -> None:
@@ -153,7 +154,7 @@ class AddressGate:
 
     def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
         self._app = app
-        # A configured name may carry a port of its own; any other may be used with any port.
+        # A configured name may include a port. Without one, any port is allowed.
         name = "|".join(re.escape(name.lower()) for name in names)
         self._host = re.compile(rf"({name})(:[0-9]{{1,5}})?")
         self._origin = re.compile(rf"https?://({name})(:[0-9]{{1,5}})?")

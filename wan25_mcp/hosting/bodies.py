@@ -1,8 +1,8 @@
-"""Limits on the size of one request, and on the memory that all requests hold together.
+"""Limits on the size of one request, and on the memory of all requests together.
 
-An image may come inside a request, as a `data:` URI. The limit is a little above what the tool's
-schema allows, so that the tool itself refuses an image that is slightly too large. A request waits,
-unread, while there is no room for it; one without an image always has room.
+A request may contain images, as `data:` URIs. The size limit is a little above what the tool's
+schema allows, so that the tool itself refuses an image that is slightly too large. While too many
+bodies are in memory, a request waits unread. A request without an image never waits.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MAX_BODY_BYTES: Final = MAX_IMAGES_IN * MAX_SOURCE_CHARACTERS + 4_000_000
 """The images, and 4 MB for the rest of the call and for slashes that a client escapes."""
 
 MAX_HELD_BYTES: Final = 2 * MAX_BODY_BYTES
-"""Limit for all bodies in work; parsing takes about five times the memory of each."""
+"""Limit for all bodies in progress; parsing takes about five times the memory of each."""
 
 SMALL_BYTES: Final = 64 * 1024
 ROOM_SECONDS: Final = 20.0
 RETRY_AFTER_SECONDS: Final = 5
 
 HANDED_OVER_SECONDS: Final = 4.0
-"""After a 202 the message is still in work; `edit_image` takes at most this long."""
+"""Seconds for which a message is still in progress after a 202, as `edit_image` takes at most."""
 
 
 class BodyBudget:
@@ -59,10 +59,10 @@ class BodyBudget:
             await _no_room()(scope, receive, send)
 
     async def _size_of(self, scope: Scope, receive: Receive) -> tuple[int, Receive]:
-        """The size of a body; the maximum if it is not announced and not small."""
+        """The size of a body; the maximum if it is neither announced nor small."""
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "")
-        if "transfer-encoding" not in headers:  # which takes precedence where both are given
+        if "transfer-encoding" not in headers:  # which takes precedence if both are given
             is_size = announced.isascii() and announced.isdigit()
             return int(announced) if is_size else 0, receive
         read: deque[Message] = deque()
@@ -92,7 +92,7 @@ class BodyBudget:
         async def note_status(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
-            if status != 413:  # for a body that was not announced; the text below says more
+            if status != 413:  # of a body of unknown size; the text below is more helpful
                 await send(message)
 
         try:
@@ -118,7 +118,7 @@ def _no_room() -> Response:
         503,
         INTERNAL_ERROR,
         "The server is busy with other requests that carry images. Call again in "
-        f"{RETRY_AFTER_SECONDS} seconds, or give a public https:// link in place of a data: URI. "
+        f"{RETRY_AFTER_SECONDS} seconds, or give a public https:// link instead of a data: URI. "
         "Nothing was sent or charged.",
         {"retry-after": str(RETRY_AFTER_SECONDS)},
     )

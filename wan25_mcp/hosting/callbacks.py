@@ -1,10 +1,10 @@
-"""Receives the provider's callbacks when a task is settled. Nothing they say is trusted.
+"""Receives the provider's callbacks when a task is settled. Their content is not trusted.
 
 A POST to `{path}/{handle}/{secret}` passes the handle, the secret and at most a task id to
-`notify`, which checks the secret. Every answer takes less than a second. A caller without a secret
-learns nothing, and can only use up the rate limit for strangers.
+`notify`, which checks the secret. Every request is answered in less than a second. A caller without
+a secret learns nothing, and can only use up the rate limit for strangers.
 
-The provider sends no token and uses the server's public name, so the gates do not apply here.
+The provider sends no token and uses the server's public name, so these requests bypass the gates.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from wan25_mcp.provider.client import read_callback
 MAX_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 0.4
 NOTIFY_SECONDS: Final = 0.5
-"""Together with BODY_SECONDS less than the second in which every callback is answered."""
+"""Together with BODY_SECONDS less than the second within which every callback is answered."""
 
 MAX_AT_ONCE: Final = 64
-"""Bodies read, and secrets checked, at the same time."""
+"""Limit of bodies read, and of secrets checked, at the same time."""
 
 PER_SECOND: Final = 30.0
 BURST: Final = 60.0
 RETRY_AFTER_SECONDS: Final = 2
 
 Knows = Callable[[str, str], bool]
-"""Whether a handle and its secret belong to this process; False where only `notify` can tell."""
+"""Whether a handle and its secret are known to this process; False if only `notify` can tell."""
 
 Notify = Callable[[str, str, str | None], Awaitable[bool]]
-"""Receives a handle, a secret and perhaps a task id; returns whether the secret is right."""
+"""Receives a handle, a secret and possibly a task id; returns whether the secret is right."""
 
 _TAIL: Final = re.compile(rb"/(?P<handle>edit-[0-9a-f]{16})/(?P<secret>[A-Za-z0-9_-]{43})")
 _LOG: Final = logging.getLogger(__name__)
 
 
 class TokenBucket:
-    """Allows `per_second` in the long run, and `burst` at once.
+    """Allows `per_second` on average, and `burst` at once.
 
     Args:
-        clock: Seconds that only rise.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float]) -> None:
@@ -61,7 +61,7 @@ class TokenBucket:
         self._left, self._filled_at = burst, clock()
 
     def take(self) -> float:
-        """Take one: 0, or the seconds until there is one."""
+        """Take a token. Returns 0, or the seconds until there is one."""
         now = self._clock()
         self._left += max(now - self._filled_at, 0.0) * self._per_second
         self._left, self._filled_at = min(self._left, self._burst), now
@@ -77,22 +77,23 @@ class _TooLarge(Exception):
 
 @dataclass
 class _Reply:
-    """What `notify` returned, once it has."""
+    """The result of `notify`, once there is one."""
 
     is_right: bool | None = None
-    """None: it could not tell."""
+    """Whether the secret is right; None if `notify` could not tell."""
     given: anyio.Event = field(default_factory=anyio.Event)
 
 
 class CallbackReceiver:
-    """An ASGI app that answers callbacks below `path`. Make one with `open_receiver`.
+    """An ASGI app that answers callbacks below `path`. Create it with `open_receiver`.
 
     Args:
         path: Begins with a slash and does not end with one.
-        notify: May hang or raise; the provider is answered in time all the same.
-        tasks: Where `notify` runs, so that one that cannot be cancelled delays no answer.
-        knows: Whose callbacks have a rate limit of their own, which strangers cannot use up.
-        clock: Seconds that only rise.
+        notify: May hang or raise; the provider is still answered in time.
+        tasks: The task group that `notify` runs in, so that it delays no answer if it cannot be
+            cancelled.
+        knows: Says which callbacks have their own rate limit, which strangers cannot use up.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -115,18 +116,17 @@ class CallbackReceiver:
         self._warned = False
 
     def is_below(self, scope: Scope) -> bool:
-        """Whether a request is for this receiver, by its path as it was sent."""
+        """Whether a request is for this receiver, by its path exactly as sent."""
         return scope["type"] == "http" and _raw_path(scope).startswith(self._path + b"/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answer(scope, receive)
-        # No connection outlives its answer: nobody needs an idle one, and the rest of a body is
-        # not read.
+        # The connection is closed: nobody needs it idle, and the rest of a body is not read.
         answer.headers["connection"] = "close"
         await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        # The raw path: an address that is spelled differently was not made here.
+        # The raw path is matched: this server makes no address with another spelling.
         path = _raw_path(scope)
         found = _TAIL.fullmatch(path[len(self._path) :]) if path.startswith(self._path) else None
         if found is None:
@@ -145,10 +145,10 @@ class CallbackReceiver:
             return _too_large()
         return await self._notified(handle, secret, hint)
 
-    # --- the body, of which only a task id is read ------------------------------------------
+    # --- the task id in the body ------------------------------------------------------------
 
     async def _hint(self, receive: Receive) -> str | None:
-        """The task id in a body; None without one, or when it does not come in time.
+        """The task id in a body; None if there is none, or if it does not arrive in time.
 
         Raises:
             _TooLarge: The body is too long to be a callback.
@@ -187,8 +187,8 @@ class CallbackReceiver:
                 reply.is_right = await self._notify(handle, secret, hint)
         except Wan25Error as error:
             _LOG.debug("A callback for %s: %s", handle, error.message)
-        except Exception as error:  # noqa: BLE001  a stranger's request must not end the server
-            # Without its text: a database error quotes the query, which holds the secret.
+        except Exception as error:  # noqa: BLE001  a stranger's request must not stop the server
+            # Without the error's text: a database error quotes the query, which has the secret.
             trace = "".join(traceback.format_tb(error.__traceback__))
             _LOG.error("A callback for %s: %s\n%s", handle, type(error).__name__, trace)
         finally:
@@ -196,10 +196,10 @@ class CallbackReceiver:
             reply.given.set()
 
     def _warn(self, handle: str) -> None:
-        """Warn once until a callback succeeds again, however many come meanwhile."""
+        """Warn once until a callback succeeds again, however many arrive in the meantime."""
         if not self._warned:
             self._warned = True
-            _LOG.warning("A callback for %s could not be checked; polling goes on.", handle)
+            _LOG.warning("A callback for %s could not be checked; polling continues.", handle)
 
 
 @asynccontextmanager
@@ -229,12 +229,12 @@ async def _body(receive: Receive) -> bytes:
         found += message.get("body", b"")
         if len(found) > MAX_BYTES:
             raise _TooLarge
-        if not message.get("more_body", False):  # the end, or the caller has gone
+        if not message.get("more_body", False):  # the end, or the caller has disconnected
             return bytes(found)
 
 
 def _not_found() -> Response:
-    """The same answer whatever was wrong, so that a stranger learns nothing."""
+    """The same answer for every reason, so that a stranger learns nothing."""
     return PlainTextResponse("Not Found", 404)
 
 
@@ -243,4 +243,4 @@ def _too_large() -> Response:
 
 
 def _later(status: int, seconds: int) -> Response:
-    return PlainTextResponse("Not now; please call again.", status, {"retry-after": str(seconds)})
+    return PlainTextResponse("Try again later.", status, {"retry-after": str(seconds)})

@@ -1,8 +1,8 @@
-"""Limits on connections to the MCP port: how many, and how long a request may take to arrive.
+"""Limits on connections to the MCP port: their number, and the time a request may take to arrive.
 
 Above the limit, the connection that has waited longest without a request that passed the gates is
-closed. Strangers who hold connections open displace each other, and never a caller who is being
-answered. How long an answer takes is not limited: streams stay open for hours.
+closed. So strangers who hold connections open displace each other, but never a caller who is being
+answered. The duration of an answer is not limited, because streams stay open for hours.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS: Final = 10.0
-"""From the start of a connection, or the end of an answer, to the end of the next request's head.
-uvicorn closes an idle one after 5 seconds."""
+"""Time limit from the start of a connection, or the end of an answer, to the end of the next
+request's head. uvicorn closes an idle connection after 5 seconds."""
 
 BODY_SECONDS: Final = 30.0
 BODY_BYTES_PER_SECOND: Final = 32_768
-"""A body may take BODY_SECONDS, and one second more for each of these bytes."""
+"""A body may take BODY_SECONDS, and one more second for each BODY_BYTES_PER_SECOND bytes."""
 
 MAX_CONNECTIONS: Final = 512
-"""Each client has one or two."""
+"""Each client has one or two connections."""
 
 WARNING_SECONDS: Final = 60.0
-"""Between two log lines with the same cause: strangers must not fill a disk."""
+"""Seconds between two log lines with the same cause, so that strangers cannot fill the disk."""
 
 _ADMIT: Final = "admit_connection"
 _LOG: Final = logging.getLogger(__name__)
 
 
 def descriptors() -> int:
-    """The limit of files and sockets that this process may have open."""
+    """The limit on open files and sockets of this process."""
     if sys.platform == "win32":  # sockets are not file descriptors there
         return 8192
     import resource
@@ -64,7 +64,7 @@ class OncePerMinute:
 
 
 class Lobby:
-    """The connections of a port that wait for a request, the longest waiting first."""
+    """The connections of a port that wait for a request, the longest-waiting first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -72,10 +72,10 @@ class Lobby:
         self._warning = OncePerMinute(asyncio.get_running_loop().time)
 
     def enter(self, connection: Connection, count: int) -> None:
-        """Add a connection that waits for a request, and close another above the limit.
+        """Add a connection that waits for a request. Above the limit, close another one.
 
         Args:
-            count: How many are open, this one included.
+            count: The number of open connections, including this one.
         """
         self._waiting[connection] = None
         if count > self.limit:
@@ -88,12 +88,12 @@ class Lobby:
             longest.transport.abort()
 
     def leave(self, connection: Connection) -> None:
-        """Its request is being answered, or it is gone."""
+        """Remove a connection whose request is being answered, or that is closed."""
         self._waiting.pop(connection, None)
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with deadlines and a limit; uvicorn itself waits forever for a request."""
+    """uvicorn's connection, with deadlines and a limit. Its own waits forever for a request."""
 
     def __init__(self, *args: Any, lobby: Lobby, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -127,7 +127,7 @@ class Connection(H11Protocol):
         try:
             await app(scope, self._in_time(receive), send)
         finally:
-            self._answering -= 1  # another request may have come in the same packet
+            self._answering -= 1  # another request may have arrived in the same packet
             if not self._answering and not self.transport.is_closing():
                 self._await_request()
 
@@ -136,7 +136,7 @@ class Connection(H11Protocol):
 
         async def receive_in_time() -> Message:
             nonlocal seconds, is_coming
-            if not is_coming:  # all of it is here: the app waits for the client to leave
+            if not is_coming:  # the body is complete: the app waits for the client to disconnect
                 return await receive()
             began = self.loop.time()
             deadline = self.loop.call_later(seconds, self.transport.abort)
@@ -153,7 +153,7 @@ class Connection(H11Protocol):
 
 
 class Admission:
-    """Stands behind the gates: a request that gets here keeps its connection."""
+    """Runs behind the gates. The connection of a request that gets here is not closed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -165,7 +165,7 @@ class Admission:
 
 
 def report_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Log once a minute, not 2,000 times a second, that no connection can be accepted.
+    """Log at most once a minute that no connection can be accepted, not 2,000 times a second.
 
     asyncio retries every second, once for each place in the backlog.
     """

@@ -1,4 +1,4 @@
-"""How often the garbage collector runs in a server with many waiting calls."""
+"""Tunes the garbage collector for a server with many waiting calls."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 _YOUNG: Final = 5_000
 """Allocations before the youngest generation is collected; Python's default is 700."""
 _MIDDLE: Final = 5
-"""Such collections before the middle generation is collected; Python's default is 10."""
+"""Young collections before the middle generation is collected; Python's default is 10."""
 _WHOLE: Final = 100
-"""Those of the middle one before all is collected, if it grew by a quarter; the default is 10."""
+"""Middle collections before a full one, which also needs growth by a quarter; the default is 10."""
 
 
 def collect_less_often() -> None:
     """Make full collections rare. For a process that only serves, not for a library.
 
     Ten thousand waiting calls are a million objects, and a full collection stops the process for a
-    second. With the defaults one runs every eight seconds: a full collection follows from how many
-    objects outlive two small ones, which with a hundred polls a second includes short-lived ones.
-    This package creates no cycles that need it: reference counting frees its objects.
+    second. With the defaults one runs every eight seconds: it is triggered by objects that survive
+    two younger collections, and at a hundred polls a second these include short-lived ones. This
+    package creates no cycles that need it, because reference counting frees its objects.
     """
     gc.set_threshold(_YOUNG, _MIDDLE, _WHOLE)

@@ -14,20 +14,20 @@ from starlette.types import ASGIApp
 from wan25_mcp.hosting.connections import Connection, Lobby
 
 GRACE_SECONDS: Final = 2
-"""How long open streams may go on after a signal."""
+"""Seconds for which open streams may continue after a signal."""
 
 ACCEPT_BACKLOG: Final = 1024
 """Beyond this, a client's system retries the connection after a second or more."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, without its signal handling: it raises a signal again when it stops, which would
-    end the process before submits on the wire have their task ids."""
+    """uvicorn's server without its signal handling, which raises the signal again at the end: that
+    would end the process before submits on the wire have their task ids."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         for listener in sockets or ():
-            # asyncio uses one number for the backlog and for how many it accepts at once.
+            # asyncio uses one number for the backlog and for the connections it accepts at once.
             listener.listen(ACCEPT_BACKLOG)
 
     @contextmanager
@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
 
 
 def main_server(app: ASGIApp, log_level: str, lobby: Lobby) -> Server:
-    """The server of the port where MCP is served; the paths asked for are never logged."""
+    """The server of the MCP port. It never logs the requested paths."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -45,21 +45,21 @@ def main_server(app: ASGIApp, log_level: str, lobby: Lobby) -> Server:
         ws="none",
         timeout_graceful_shutdown=GRACE_SECONDS,
         http=partial(Connection, lobby=lobby),  # type: ignore[arg-type]  # called as a class is
-        # How many are accepted at once, before the first of them can be closed again.
+        # The number of connections accepted at once, before the first of them can be closed.
         backlog=max(8, lobby.limit // 4),
     )
     return Server(config)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Open a listening socket.
 
     Raises:
         OSError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY on accepted sockets only where the protocol is named. Without it,
-    # every answer on a kept connection waits 40 ms for an acknowledgement.
+    # asyncio sets TCP_NODELAY on accepted sockets only if the protocol is given. Without it, every
+    # answer on a kept-alive connection waits 40 ms for an acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -40,14 +40,14 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
     """
     collect_less_often()
     host = host.strip("[]")
-    # HTTP callers may be on other machines: they may name local files only if that is configured.
+    # HTTP callers may be on other machines, so local files are read only if that is configured.
     settings = replace(settings, input_dirs=settings.input_dirs or ())
     async with open_configured_editor(settings) as editor:
         server = configured_server(editor, settings)
         async with _callbacks(settings, editor) as mounted:
             app = create_app(server, transport, host=host, settings=settings, callbacks=mounted)
             with _bound(host, port) as listener:
-                # Unlike over stdio, no host starts this only to see whether it starts.
+                # Unlike over stdio, no host starts this server only to see whether it starts.
                 editor.wake()
                 announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
                 report_accept_errors(asyncio.get_running_loop())
@@ -57,11 +57,11 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
 
 @asynccontextmanager
 async def _callbacks(settings: Settings, editor: Editor) -> AsyncIterator[CallbackReceiver | None]:
-    """The receiver of callbacks to mount in the app, where the settings ask for one."""
+    """The receiver of callbacks to mount in the app, if one is configured."""
     if settings.callback_url is None:
         yield None
         return
-    # Whatever stands between the provider and this server must leave the path as it is.
+    # A proxy between the provider and this server must leave the path unchanged.
     path = urlsplit(settings.callback_url).path
     async with open_receiver(path, editor.called_back, editor.knows_callback) as receiver:
         yield receiver
@@ -84,7 +84,7 @@ async def _run(
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(stop_on_signal)
-        announce()  # only now: whoever reads it may connect, or send a signal, at once
+        announce()  # only now, because its reader may connect or send a signal at once
         await server.serve(sockets=[listener])
         tasks.cancel_scope.cancel()
     return status

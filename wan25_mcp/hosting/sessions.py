@@ -1,8 +1,9 @@
-"""Limits sessions of the older protocol: how many are kept, and which one makes room for another.
+"""Limits the number of sessions of the older protocol.
 
 A client of that protocol opens a session and may leave without closing it. The SDK keeps it for
-half an hour, and refuses new clients once there are 10,000. Here the session idle longest ends
-instead. If its client returns, it gets a 404 and opens another, as the specification says.
+half an hour, and refuses new clients once there are 10,000. Here the session that has been idle
+longest is ended instead. If its client returns, it gets a 404 and opens another session, as the
+specification says.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ MAX_SESSIONS: Final = 1000
 """Each takes about 40 kB."""
 
 IDLE_SECONDS: Final = 1800.0
-"""Life of a session without a request or an open stream."""
+"""Lifetime of a session without a request or an open stream."""
 
 _SESSION: Final = "mcp-session-id"
 
 
 class SessionLimit:
-    """Wraps the SDK's app and ends sessions, with a DELETE request, above the limit.
+    """Wraps the SDK's app. Above the limit, ends sessions with a DELETE request.
 
     Args:
-        clock: Seconds that only rise.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class SessionLimit:
         self._limit = limit
         self._clock = clock
         self._endings: dict[str, Scope] = {}
-        """The request that ends each session, with the rights of the one that opened it."""
+        """The request that ends each session, authorized like the one that opened it."""
         self._idle: dict[str, float] = {}
-        """When each became idle, the longest idle first."""
+        """When each session became idle, the longest idle first."""
         self._busy: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +81,7 @@ class SessionLimit:
                 self._idle[name] = self._clock()
 
     async def _make_room(self) -> None:
-        expired = self._clock() - IDLE_SECONDS  # the SDK has ended those
+        expired = self._clock() - IDLE_SECONDS  # the SDK has already ended sessions idle since then
         while self._idle:
             name, since = next(iter(self._idle.items()))
             if since > expired and len(self._endings) <= self._limit:

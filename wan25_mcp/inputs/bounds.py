@@ -1,9 +1,9 @@
 """Checks by an image's headers whether it can be used, and bounds the memory of decoding it.
 
-Memory is bounded before anything is decoded. At most 50 million pixels are ever decoded, at four
-bytes each; a larger JPEG (a telephone's 108 or 200 megapixels) is decoded at a half, quarter or
-eighth of its size, which its format allows. The decoder follows
-from the first bytes, so no other is tried, and Pillow's process-wide limits stay as they were set.
+Memory is bounded before anything is decoded. At most 50 million pixels are decoded, at four bytes
+each. A larger JPEG (a phone's 108 or 200 megapixels) is decoded at a half, quarter or eighth of its
+size, which its format allows. The first bytes determine the decoder, so no other is tried, and
+Pillow's process-wide limits are not changed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 MAX_DECODED: Final = 50_000_000
 MAX_JPEG_PIXELS: Final = 200_000_000
-"""Of a JPEG that is decoded as it is read; the largest telephone camera makes 199.8 million."""
+"""Limit of a JPEG that is decoded as it is read; the largest phone camera makes 199.8 million."""
 _MAX_WEBP_PIXELS: Final = 25_000_000  # its decoder holds the image four times
-_MAX_BUFFERED: Final = 25_000_000  # of a JPEG in several scans, before it is decoded at a half
+_MAX_BUFFERED: Final = 25_000_000  # a larger JPEG in several scans is decoded at half its size
 _MAX_RAW_BYTES: Final = 4 * MAX_DECODED
 
 _SUBFILE_TYPE, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_LENGTH = 254, 258, 277, 322, 323
@@ -47,13 +47,13 @@ class Given:
 
 
 def check(given: Given, file: BinaryIO | None = None) -> int:
-    """Refuse what its headers alone show to be of no use. Decodes nothing: milliseconds.
+    """Refuse an image that is unusable according to its headers. Decodes nothing.
 
     Args:
-        file: The whole, where the picture is only its first kilobyte.
+        file: The whole file, if the picture is only its first kilobyte.
 
     Returns:
-        How many pixels it has, or may have.
+        The number of pixels it has, or may have.
 
     Raises:
         InvalidRequest: `image_unusable` or `image_unreadable`.
@@ -62,27 +62,27 @@ def check(given: Given, file: BinaryIO | None = None) -> int:
         if given.kind == "WebP":
             return math.prod(check_webp(given))
         with decoder_of(given)(file or io.BytesIO(given.picture.content)) as image:
-            if given.kind == "JPEG":  # its segments are read when it is decoded: there may be many
+            if given.kind == "JPEG":  # its many segments are read only when it is decoded
                 _check_size(given, image.size, MAX_JPEG_PIXELS)
             else:
                 bound(image, given)
-            # Of an AVIF only its decoder learns the size: room is kept for the largest.
+            # Only the decoder of an AVIF finds out its size, so the maximum is assumed.
             return MAX_DECODED if given.kind == "AVIF" else math.prod(image.size)
     except InvalidRequest:
         raise
-    except Exception:  # noqa: BLE001 - a decoder that is fed a hostile file may raise anything
+    except Exception:  # noqa: BLE001 - for a hostile file a decoder may raise anything
         raise damaged(given.picture) from None
 
 
 def check_webp(given: Given) -> Size:
-    """The size of a WebP, whose decoder takes its memory as soon as it is opened."""
+    """Check the size of a WebP first: its decoder allocates memory as soon as it is opened."""
     size = webp_size(given.picture.content)
     _check_size(given, size, _MAX_WEBP_PIXELS)
     return size
 
 
 def bound(image: Any, given: Given) -> None:
-    """Refuse what would take too much memory; have a large JPEG decoded small."""
+    """Refuse an image that would take too much memory. Have a large JPEG decoded smaller."""
     if given.kind == "JPEG":
         _bound_jpeg(image, given)
         return
@@ -101,7 +101,7 @@ def _bound_jpeg(image: Any, given: Given) -> None:
     if layout.is_hollow:
         raise Malformed
     width, height = image.size
-    # As small as nothing is lost by, and smaller where memory demands it.
+    # The smallest size that loses nothing, or a smaller one if memory requires it.
     steps = (1, 2, 4, 8)
     lossless = [step for step in steps if max(image.size) >= step * given.model.max_side]
     bounded = [step for step in steps if width * height <= step * step * limit_decoded]
@@ -132,7 +132,7 @@ def _check_size(given: Given, size: Size, limit: int) -> None:
 
 def _check_tiff(tags: Any, given: Given, size: Size) -> None:
     if _DNG_VERSION in tags or int(tags.get(_SUBFILE_TYPE, 0)) & 1:
-        # What it shows first is a thumbnail, not the photo.
+        # Its first image is a thumbnail, not the photo.
         raise unusable(
             given.picture,
             "is a camera raw file, which cannot be used",
@@ -154,7 +154,7 @@ _DECODERS: Final[dict[Format, tuple[str, str]]] = {
     "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
     "HEIC": ("pillow_heif", "HeifImageFile"),
 }
-# What reads them comes with Pillow's own wheels, which is not every Pillow, and with an extra.
+# AVIF needs a Pillow with its decoder, as in Pillow's own wheels; HEIC needs the extra.
 _OPTIONAL: Final[dict[Format, tuple[str, str]]] = {
     "AVIF": ("an AVIF image", "--force-reinstall pillow"),
     "HEIC": ("a HEIC photo", "'wan25-mcp[heic]'"),
@@ -176,8 +176,8 @@ def decoder_of(given: Given) -> Callable[[BinaryIO], ImageFile]:
         what, package = _OPTIONAL[given.kind]
         raise unusable(
             given.picture,
-            f"is {what}, and what reads those is not installed",
-            f"Export it as JPEG and give that file. To have such images read, run "
+            f"is {what}, and the decoder for those is not installed",
+            f"Export it as JPEG and give that file. To support such images, run "
             f"`pip install {package}` where this server is installed, then restart it.",
         )
     return cast("Callable[[BinaryIO], ImageFile]", getattr(plugin, name))

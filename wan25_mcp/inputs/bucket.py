@@ -1,8 +1,8 @@
 """The user's own bucket (S3, Google Cloud Storage, Azure), with signed links that expire.
 
 Objects are named by their content, so an identical image is the same object. Nothing is listed or
-deleted; a life-cycle rule of the bucket can do that. obstore reads credentials and endpoints from
-the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+deleted; a life-cycle rule of the bucket can delete old objects. obstore reads credentials and
+endpoints from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, RetryConfig, S3Store
 
 LIFE_SECONDS: Final = 24 * 3600.0
-"""Of a signed link. The provider downloads within minutes. A longer life saves uploads of the same
-image, a shorter one limits the use of a leaked link; the links of results live as long."""
+"""Lifetime of a signed link, the same as that of result links. The provider downloads within
+minutes. A longer life saves uploads of the same image, a shorter one limits the use of a leak."""
 
 SCHEMES: Final = ("s3", "gs", "az")
 _RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
@@ -40,7 +40,7 @@ class Bucket:
         clock: Epoch seconds.
 
     Raises:
-        SettingsError: The URL cannot be a bucket's.
+        SettingsError: The URL is not a bucket's.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float]) -> None:
@@ -56,18 +56,18 @@ class Bucket:
     async def publish(self, image: Conformed, name: str) -> Published:
         """See `Publisher`."""
         began = self._clock()
-        # In a thread, because obstore's own async functions know asyncio only. An abandoned upload
-        # may finish.
+        # In a thread, because obstore's own async functions support asyncio only. An abandoned
+        # upload may still finish.
         link = await anyio.to_thread.run_sync(
             partial(self._put, image, name), abandon_on_cancel=True
         )
         return Published(link, began + LIFE_SECONDS - MARGIN_SECONDS)
 
     async def check(self) -> None:
-        """See that the `buckets` extra is installed and finds credentials to sign links with.
+        """Check that the `buckets` extra is installed and finds credentials to sign links with.
 
-        The bucket itself is not used: reading may be forbidden where writing is not, and writing
-        would leave an object. A cloud's service for credentials may be asked.
+        The bucket itself is not used: reading may be forbidden where writing is allowed, and
+        writing would leave an object. The cloud's service for credentials may be queried.
 
         Raises:
             NotPublished: With what to install or set.
@@ -79,7 +79,7 @@ class Bucket:
         try:
             store = _opened(self._url, _ONE_QUICK_TRY)
             obstore.sign(store, "GET", "no-such-object", timedelta(seconds=60))
-        except Exception:  # noqa: BLE001 - whatever it is, no link can be signed
+        except Exception:  # noqa: BLE001 - whatever failed, no link can be signed
             raise NotPublished(code="missing_credentials") from None
 
     def _put(self, image: Conformed, name: str) -> str:
@@ -90,7 +90,7 @@ class Bucket:
             kind = {"Content-Type": image.mime_type}
             obstore.put(store, path, image.content, attributes=kind, use_multipart=False)
             link: str = obstore.sign(store, "GET", path, timedelta(seconds=LIFE_SECONDS))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the upload failed
+        except Exception as error:  # noqa: BLE001 - whatever failed, there is no upload
             raise _failed(name, type(error).__name__) from None
         return link
 
@@ -140,7 +140,7 @@ _CAUSES: Final = {
 
 
 def _failed(name: str, kind: str) -> NotPublished:
-    """By the kind of error alone: a cloud's own text holds addresses and key ids."""
+    """Describe an error by its kind alone: a cloud's own text contains addresses and key ids."""
     why = _CAUSES.get(kind, "it could not be reached, or its credentials are not set")
     return NotPublished(
         f'The image "{name}" was not uploaded to the bucket: {why}.',

@@ -1,12 +1,12 @@
-"""Makes an image conform to its model, changed as little as possible, or says why it cannot.
+"""Makes an image conform to its model with as few changes as possible, or says why it cannot.
 
-An image that already conforms stays as it is, byte for byte, unless its file holds more: metadata
-(where a photo was taken, by whom, a preview of what was cropped away) or anything after its end.
-Then it is written again, PNG without loss and JPEG at its own quality, because for a while an image
-is at a public address.
+An image that already conforms is used unchanged, byte for byte, unless its file contains more than
+the picture: metadata (where a photo was taken, by whom, a preview of what was cropped away) or
+anything after its end. Then it is re-encoded, PNG without loss and JPEG at its own quality, because
+the image will be at a public address for a while.
 
-Memory: below 640 MB for the largest image allowed, measured by the tests (24 megapixels of a phone
-take about 300). `prepare` converts one large image at a time, or two small ones.
+Memory: below 640 MB for the largest image allowed, measured by the tests (a phone's 24 megapixels
+take about 300 MB). `prepare` converts one large image at a time, or two small ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPES: Final[dict[Format, tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class Conformed:
-    """An image the provider takes. `changes` are in words; empty when it is byte for byte."""
+    """An image that the provider accepts. `changes` are in words; empty if there were none."""
 
     content: bytes
     mime_type: str
@@ -40,10 +40,10 @@ class Conformed:
 
 
 def conform(picture: Picture, model: Model = DEFAULT) -> Conformed:
-    """Make an image conform to a model. Blocks, for seconds when it is large.
+    """Make an image conform to a model. Blocks, for seconds if the image is large.
 
     Raises:
-        InvalidRequest: `image_unusable` or `image_unreadable`, naming the fault and the remedy.
+        InvalidRequest: `image_unusable` or `image_unreadable`, with the reason and the remedy.
     """
     given = Given(picture, recognise(picture), model)
     decoded = decode.decode(given)
@@ -58,15 +58,15 @@ def conform(picture: Picture, model: Model = DEFAULT) -> Conformed:
 
 
 def check(picture: Picture, file: BinaryIO | None = None, model: Model = DEFAULT) -> int:
-    """Refuse, in milliseconds, what its headers show to be of no use.
+    """Refuse an image that is unusable according to its headers. Takes milliseconds.
 
-    What passes may still turn out damaged in `conform`.
+    An image that passes may still turn out damaged in `conform`.
 
     Args:
-        file: The whole, where the picture is only its first kilobyte.
+        file: The whole file, if the picture is only its first kilobyte.
 
     Returns:
-        How many pixels it has.
+        Its number of pixels.
 
     Raises:
         InvalidRequest: As `conform` would.
@@ -78,11 +78,11 @@ def _encoded(given: Given, decoded: decode.Decoded) -> Conformed:
     try:
         image = decode.in_srgb(decoded)
         made = encode.encode(image, given.model, is_lossy=decoded.is_lossy, tables=decoded.tables)
-    except Exception:  # noqa: BLE001 - an encoder has no reason to fail; memory may run out
+    except Exception:  # noqa: BLE001 - encoding should not fail, but memory may run out
         raise damaged(given.picture, "could not be converted") from None
     changes = [*decoded.changes, made.how]
     if made.size != image.size:
-        most = given.model.max_bytes // 1_000_000
+        limit = given.model.max_bytes // 1_000_000
         scaled = "scaled from {}×{} to {}×{}".format(*image.size, *made.size)
-        changes.insert(-1, f"{scaled} to stay below {most} MB")
+        changes.insert(-1, f"{scaled} to stay below {limit} MB")
     return Conformed(made.content, made.mime_type, made.extension, *made.size, tuple(changes))

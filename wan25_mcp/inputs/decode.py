@@ -1,4 +1,4 @@
-"""Turns an image of any kind into upright, opaque 8-bit RGB of a size its model takes."""
+"""Turns an image of any kind into upright, opaque 8-bit RGB of a size that its model accepts."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _MODES: Final = {"L": "grey"}
 
 @dataclass
 class Decoded:
-    """An image of the right size, upright and opaque; its colours are still its own."""
+    """An image of the right size, upright and opaque, in its own colour space."""
 
     image: Image
     profile: bytes | None
     is_lossy: bool
     tables: dict[str, Any]
-    """How to write a JPEG of the same quality; empty when it was none, or is another size now."""
+    """How to write a JPEG of the same quality; empty if it was not a JPEG or was scaled."""
     changes: list[str] = field(default_factory=list)
 
 
@@ -50,18 +50,18 @@ def decode(given: Given) -> Decoded:
 
     Raises:
         InvalidRequest: `image_unusable` for too many pixels or too narrow a shape,
-            `image_unreadable` for a file that is not whole.
+            `image_unreadable` for an incomplete file.
     """
     try:
         return _decode(given)
     except InvalidRequest:
         raise
-    except Exception:  # noqa: BLE001 - a decoder that is fed a hostile file may raise anything
+    except Exception:  # noqa: BLE001 - for a hostile file a decoder may raise anything
         raise damaged(given.picture) from None
 
 
 def fitting(size: Size, model: Model) -> Size:
-    """The size nearest to the given one that the model takes, in the same aspect."""
+    """The nearest size that the model accepts, with the same aspect ratio."""
     low, high, long = model.min_side, model.max_side, max(size)
     factor = high / long if long > high else max(1.0, low / min(size))
     width, height = (min(high, max(low, round(side * factor))) for side in size)
@@ -69,7 +69,7 @@ def fitting(size: Size, model: Model) -> Size:
 
 
 def in_srgb(decoded: Decoded) -> Image:
-    """The image in sRGB, which a file without a profile means; adds what changed to `changes`."""
+    """Convert to sRGB, which a file without a profile implies; add what changed to `changes`."""
     image, changes = decoded.image, decoded.changes
     if image.mode != "RGB":
         changes.append(f"converted from {_MODES.get(image.mode, image.mode)} to RGB")
@@ -91,7 +91,7 @@ def _decode(given: Given) -> Decoded:
     changes = ["first frame kept"] if _is_animated(given) else []
     turn = _orientation(image)
     image.load()
-    if kind == "TIFF":  # which Pillow turns upright when it is loaded
+    if kind == "TIFF":  # Pillow turns a TIFF upright when it loads it
         upright, turns_left = image.size, 1
     else:
         upright, turns_left = (stored[::-1] if turn >= 5 else stored), turn
@@ -111,7 +111,7 @@ def _decode(given: Given) -> Decoded:
 
 
 def _tables(image: Any) -> dict[str, Any]:
-    """The quantisation and the sampling of a JPEG, as Pillow writes one with."""
+    """The quantisation tables and the sampling of a JPEG, as arguments for Pillow's encoder."""
     from PIL.JpegImagePlugin import get_sampling
 
     found: dict[int, list[int]] = image.quantization
@@ -130,7 +130,7 @@ def _opened(given: Given) -> ImageFile:
 
 
 def _is_animated(given: Given) -> bool:
-    """Checked with a second decoder: a broken second frame must not affect the first."""
+    """Checked with a second decoder, because a broken second frame must not affect the first."""
     try:
         return bool(getattr(_opened(given), "is_animated", False))
     except Exception:  # noqa: BLE001 - as in `decode`; the first frame decides
@@ -138,7 +138,7 @@ def _is_animated(given: Given) -> bool:
 
 
 def _orientation(image: Image) -> int:
-    """The orientation, 1 to 8 as in EXIF."""
+    """The orientation in EXIF, 1 to 8."""
     try:
         turn = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - broken metadata is no reason to refuse the picture
@@ -150,7 +150,7 @@ def _orientation(image: Image) -> int:
 
 
 def _in_eight_bits(image: Image, given: Given, changes: list[str]) -> Image:
-    """With at most 8 bits per channel; a transparent colour is scaled alike."""
+    """Reduce to at most 8 bits per channel. A transparent colour is scaled likewise."""
     depth = given.picture.content[24] if given.kind == "PNG" else 8
     key = image.info.get("transparency")
     if image.mode.startswith(("I", "F")):
@@ -169,7 +169,7 @@ def _in_eight_bits(image: Image, given: Given, changes: list[str]) -> Image:
 
 
 def _range(image: Image) -> tuple[float, float]:
-    """The values of black and white in 32 bits, which files do not state."""
+    """The values of black and white in 32 bits, which the file does not state."""
     low, high = (float(level) for level in image.getextrema())  # type: ignore[arg-type]
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Malformed
@@ -181,7 +181,7 @@ def _range(image: Image) -> tuple[float, float]:
 
 
 def _narrowed(image: Image, low: float, high: float) -> Image:
-    """Grey in 8 bits, in bands: a whole copy in 32 bits would take the most memory."""
+    """Reduce to 8-bit grey, in bands: a whole copy in 32 bits would take too much memory."""
     import PIL.Image
 
     width, height = image.size
@@ -196,7 +196,7 @@ def _narrowed(image: Image, low: float, high: float) -> Image:
 
 
 def _opaque(image: Image, changes: list[str]) -> Image:
-    """Without an alpha channel, a palette or a transparent colour."""
+    """Remove an alpha channel, a palette or a transparent colour."""
     import PIL.Image
 
     has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
@@ -234,7 +234,7 @@ def _turned(image: Image, turn: int) -> Image:
 
 
 def _colour_managed(image: Image, profile: bytes | None) -> Image | None:
-    """In sRGB by the embedded profile; None without a usable one."""
+    """Convert to sRGB by the embedded profile; None without a usable one."""
     if not profile:
         return None
     from PIL import ImageCms
@@ -245,5 +245,5 @@ def _colour_managed(image: Image, profile: bytes | None) -> Image | None:
             return None
         target = ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    except Exception:  # noqa: BLE001 - a profile is a program by a stranger; do without it
+    except Exception:  # noqa: BLE001 - a broken profile is ignored
         return None

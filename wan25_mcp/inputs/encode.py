@@ -1,4 +1,4 @@
-"""Writes an image in a file the provider and its file service take, small enough for both."""
+"""Encodes an image in a format and size that the provider and its file service accept."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ class Encoded:
 def encode(
     image: Image, model: Model, *, is_lossy: bool, tables: Mapping[str, Any] | None = None
 ) -> Encoded:
-    """PNG where nothing was lost so far, if it fits; else JPEG, coarser and then smaller.
+    """Encode as PNG if nothing was lost so far and it fits, else as JPEG.
 
-    No side becomes smaller than the model takes; an image so small always fits.
+    A JPEG that does not fit is encoded with lower quality, then with fewer pixels. No side becomes
+    smaller than the model's minimum; an image of that size always fits.
 
     Args:
         image: RGB. Only its pixels are written.
-        tables: How the JPEG it was decoded from was written; writing it the same way loses little.
+        tables: The encoding of the JPEG that it was decoded from; using the same loses little.
     """
-    image.info.clear()  # or Pillow would write a comment and a colour profile again
+    image.info.clear()  # otherwise Pillow would write the comment and the colour profile again
     write = partial(_written, image, model.max_bytes)
     if not is_lossy and "PNG" in model.formats and (content := write("PNG", compress_level=6)):
         return Encoded(content, "image/png", ".png", image.size, "re-encoded as PNG")

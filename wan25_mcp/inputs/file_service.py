@@ -1,7 +1,7 @@
-"""The provider's file service (provider-api.md §5): takes an image, gives a link for 72 hours.
+"""The provider's file service (provider-api.md §5): accepts an image, returns a link for 72 hours.
 
-The key goes to the configured address only. Answers are not trusted: an error may have status 200,
-a moment may lack its time zone, and a link may lead anywhere.
+The key is sent to the configured address only. Answers are not trusted: an error may have status
+200, a time may lack its time zone, and a link may point anywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from wan25_mcp.errors import NotPublished
 from wan25_mcp.inputs.conform import Conformed
 from wan25_mcp.inputs.publisher import MARGIN_SECONDS, Published, published_name
-from wan25_mcp.provider.exchange import Exchange, send, wait_asked
+from wan25_mcp.provider.exchange import Exchange, requested_wait, send
 from wan25_mcp.redaction import Redactor, one_line
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 
@@ -39,8 +39,8 @@ class FileService:
         url: The service's address, such as `https://files.example.com`.
         key: The API key.
         clock: Epoch seconds.
-        lives: Distinguishes one run of a service from others, if it forgets everything at its end.
-        secrets: More texts to hide in what the service says.
+        instance: Distinguishes runs of a service that loses its uploads when it ends.
+        secrets: More texts to hide in the service's answers.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class FileService:
         url: str,
         key: SecretStr,
         clock: Callable[[], float],
-        lives: str = "",
+        instance: str = "",
         secrets: Collection[str] = (),
     ) -> None:
         self._http = http
-        self._lives = lives
+        self._instance = instance
         self._url = url.rstrip("/")
         self._key = key
         self._clock = clock
@@ -63,7 +63,7 @@ class FileService:
     @property
     def place(self) -> str:
         """See `Publisher`."""
-        return f"file service {self._url} {self._lives}".rstrip()
+        return f"file service {self._url} {self._instance}".rstrip()
 
     async def publish(self, image: Conformed, name: str) -> Published:
         """See `Publisher`."""
@@ -79,7 +79,7 @@ class FileService:
                 if answer.status == 200 and _body_of(answer).get("success") is True:
                     return self._published(answer, name, began)
                 failure = _refused(name, answer)
-                again = None if pause is None else max(pause, wait_asked(answer.headers) or 0.0)
+                again = None if pause is None else max(pause, requested_wait(answer.headers) or 0.0)
             if again is None or again > _MAX_PAUSE or not failure.retryable:
                 raise failure
             await anyio.sleep(again)
@@ -107,7 +107,7 @@ class FileService:
             check_public(link, trusted=frozenset(filter(None, [origin_of(self._url)])))
         except NotPublic as reason:
             raise NotPublished(
-                f'The file service took the image "{name}", but the link it returned {reason}.',
+                f'The file service accepted the image "{name}", but its link {reason}.',
                 code="upload_unreadable",
                 request_id=answer.request_id,
             ) from None
@@ -122,7 +122,7 @@ def _body_of(answer: Exchange) -> dict[str, Any]:
 def _end(stated: object, began: float) -> float:
     """When a link expires (epoch seconds): at most the documented 72 hours from now.
 
-    A moment without a time zone may be Beijing's: read as UTC, it would be eight hours too late.
+    A time without a time zone may be Beijing's. Read as UTC, it is then eight hours too late.
     """
     return min(_moment(stated) or math.inf, began + LIFE_SECONDS)
 
@@ -157,13 +157,13 @@ def _refused(name: str, answer: Exchange) -> NotPublished:
     if status == 200 and isinstance(code_in_body, int) and code_in_body > 299:
         status = code_in_body  # an error under a 200
     words = one_line(answer.redact(words), 200).rstrip(".") if isinstance(words, str) else ""
-    message = f'The file service did not take the image "{name}" (HTTP {status})'
+    message = f'The file service did not accept the image "{name}" (HTTP {status})'
     message = f"{message}: {words}." if words else f"{message}."
     if status in _TRANSIENT:
         return NotPublished(
             message,
             code="upload_failed",
-            retry_after_seconds=wait_asked(answer.headers),
+            retry_after_seconds=requested_wait(answer.headers),
             request_id=answer.request_id,
         )
     code, fix = "upload_refused", "Check WAN25_FILES_URL, or give a public https:// link."

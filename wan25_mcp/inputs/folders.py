@@ -1,7 +1,7 @@
-"""The folders that local images may be read from, and whether a path lies in one.
+"""The folders that local images may be read from, and whether a path is in one of them.
 
-A path is checked twice: by its text before the file system is touched, so that an answer does not
-reveal whether a file elsewhere exists, and by its real path, with symlinks resolved.
+A path is checked twice. First its text, before the file system is accessed, so that an answer does
+not reveal whether a file elsewhere exists. Then its real path, with symlinks resolved.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AllowedFolders:
         return cls(tuple(one for one, _ in found), tuple(real for _, real in found))
 
     def check_text(self, path: str) -> None:
-        """Refuse a path whose text begins in none of them.
+        """Refuse a path whose text is in none of them.
 
         Raises:
             InvalidRequest: `image_not_allowed`.
@@ -46,19 +46,19 @@ class AllowedFolders:
             raise self.not_allowed(path)
 
     def check(self, real: str, path: str) -> None:
-        """Refuse a real path that is in none of them, or hidden below it.
+        """Refuse a real path that is in none of them, or is hidden inside one.
 
         Raises:
             InvalidRequest: `image_not_allowed`.
         """
-        # Files of the kernel are not images, even where everything is allowed.
+        # Files of the kernel are not images, even if every folder is allowed.
         inside = [one for one in self.real if _is_below(_folded(one), _folded(real))]
         if not inside or real.startswith(_KERNEL):
             raise self.not_allowed(path)
         if all(_is_hidden(one, real) for one in inside):
             raise refused(
-                f'The image "{display_name(path)}" is hidden or in a hidden folder, and those are '
-                "never read.",
+                f'The image "{display_name(path)}" is hidden or in a hidden folder. Hidden files '
+                "are never read.",
                 code="image_not_allowed",
             )
 
@@ -66,7 +66,7 @@ class AllowedFolders:
         """The same error whether or not the file exists."""
         places = ", ".join(dict.fromkeys(self.configured)) or "a folder it may read (none exists)"
         return refused(
-            f'The image "{display_name(path)}" is not in a folder this server may read.',
+            f'The image "{display_name(path)}" is not in a folder that this server may read.',
             code="image_not_allowed",
             fix=f"Copy it into one of these: {places}. Or add its folder to WAN25_INPUT_DIRS, or "
             "give a public https:// link.",
@@ -97,7 +97,7 @@ def _is_hidden(folder: str, path: str) -> bool:
 
 
 def _real_folder(path: str) -> str | None:
-    """The real path of a folder; None when there is none."""
+    """The real path of a folder; None if it does not exist."""
     with suppress(OSError, ValueError):
         real = os.path.realpath(path, strict=True)
         return real if os.path.isdir(real) else None  # noqa: PTH112 - text
@@ -105,7 +105,7 @@ def _real_folder(path: str) -> str | None:
 
 
 def _is_marked_hidden(path: str) -> bool:
-    """Whether Windows or macOS hides it without a dot in its name, like `AppData`, `Library`."""
+    """Whether Windows or macOS hides it by an attribute, like `AppData` or `Library`."""
     try:
         status = os.lstat(path)
     except OSError:

@@ -1,7 +1,7 @@
 """The format of a file by its first bytes, and what its container holds, before any decoder runs.
 
-The file's name does not matter. A format that cannot be used is named in the refusal, because "not
-an image" does not help somebody with a photograph.
+The file's name does not matter. The error for an unusable format names the format, because "not an
+image" does not help somebody who gave a photograph.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def recognise(picture: Picture) -> Format:
     """The format of an image.
 
     Raises:
-        InvalidRequest: `image_unusable`, naming what it is instead.
+        InvalidRequest: `image_unusable`, naming the format of the file.
     """
     head = picture.content[:1024]
     for signature, found in _READABLE:
@@ -65,7 +65,7 @@ def recognise(picture: Picture) -> Format:
             return found
     if head[4:8] == b"ftyp":
         brands = _brands(head)
-        if brands & _AVIF:  # first: some that are AVIF name the general mif1 before
+        if brands & _AVIF:  # first, because some AVIF files also name the general brand mif1
             return "AVIF"
         if brands & _HEIC:
             return "HEIC"
@@ -93,14 +93,14 @@ def _named(head: bytes) -> str:
 
 
 def unusable(picture: Picture, why: str, fix: str) -> InvalidRequest:
-    """For an image that is whole, and not fit."""
+    """The error for an intact image that the model cannot use."""
     return refused(f'The image "{picture.name}" {why}.', code="image_unusable", fix=fix)
 
 
 def damaged(
     picture: Picture, why: str = "is damaged or cut short, so it cannot be read"
 ) -> InvalidRequest:
-    """For an image that is not whole."""
+    """The error for a damaged or incomplete image."""
     return refused(
         f'The image "{picture.name}" {why}.',
         code="image_unreadable",
@@ -112,7 +112,7 @@ def damaged(
 
 
 class Malformed(ValueError):
-    """A container that no honest program wrote."""
+    """A container that is damaged or hostile."""
 
 
 Part = tuple[int, int, int]
@@ -131,19 +131,23 @@ _FRAME_SIZE, _SCAN, _END = 0xC0, 0xDA, 0xD9
 
 @dataclass(frozen=True)
 class Jpeg:
-    """The segments of a JPEG file, in libjpeg's reading."""
+    """The segments of a JPEG file, as libjpeg reads them."""
 
     parts: tuple[Part, ...]
     end: int | None
-    """Behind the end marker; None when there is none."""
+    """The position after the end marker; None if there is none."""
     is_buffered: bool
     """Whether a decoder must hold the coefficients of the whole image: several scans."""
     is_hollow: bool
-    """Whether it holds less than an image of the size it claims can be written in."""
+    """Whether it contains less data than an image of the declared size needs."""
 
 
 def read_jpeg(content: bytes) -> Jpeg:
-    """Raises: Malformed - also for more scans than any encoder makes; each costs a pass."""
+    """Read the segments of a JPEG.
+
+    Raises:
+        Malformed: Also for more scans than any encoder writes, because each costs a pass.
+    """
     parts: list[Part] = []
     frame: _Frame | None = None
     scans, coded, is_buffered = 0, 0, False
@@ -167,10 +171,10 @@ def read_jpeg(content: bytes) -> Jpeg:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Marker, where it begins, where its body ends, and where the coded picture after it ends.
+    """Marker, its start, the end of its body, and the end of the coded data after it.
 
-    As libjpeg goes from one to the next: over garbage, over filling, and through a scan to
-    the next marker that is no restart.
+    Advances as libjpeg does: skips garbage and fill bytes, and after a scan continues at the next
+    marker that is not a restart.
     """
     position, pattern = 2, _MARKER
     while (found := pattern.search(content, position)) is not None:
@@ -210,9 +214,10 @@ class _Frame:
 
     @property
     def min_bits(self) -> int:
-        """A block costs a bit for its mean and one to say that it ends; progressive, the first.
+        """The minimum number of bits that an image of this size needs.
 
-        Decoders fill what is missing with grey, silently.
+        A block needs one bit for its mean and one for its end; in a progressive JPEG only the
+        first. Decoders silently fill missing data with grey.
         """
         across, down = (max(factors) for factors in zip(*self._sampling, strict=True))
         blocks: int = sum(
@@ -223,7 +228,7 @@ class _Frame:
 
 
 def webp_size(content: bytes) -> tuple[int, int]:
-    """Width and height; the decoder takes its memory when it is opened, so they are read before."""
+    """Width and height, read before the decoder is opened, which already allocates memory."""
     kind, body = content[12:16], content[20:30]
     if len(body) < 10:
         raise Malformed
@@ -249,9 +254,9 @@ _PNG_PICTURE: Final = frozenset(
 
 
 def is_bare(content: bytes, kind: Format) -> bool:
-    """Whether a file holds nothing but its picture and the profile of its colours.
+    """Whether a file contains nothing but its picture and its colour profile.
 
-    Anything unknown counts as more: places and names, previews, bytes after the end.
+    Anything unknown counts as more, and so do places, names, previews and bytes after the end.
     """
     match kind:
         case "JPEG":

@@ -1,8 +1,8 @@
-"""Opens a file so that what was checked is what is read.
+"""Opens a file so that the file that is read is the one that was checked.
 
 The caller resolves and checks the path first. That real path is opened without following a symlink
-in its last part, and the opened file is checked again: its kind, and where it is now. A device or a
-FIFO is recognised before it is opened, so no driver and no writer notices.
+in its last part, and the opened file is checked again: its kind, and its path now. A device or a
+FIFO is recognised before it is opened, because opening it can have side effects.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class NotAFile(OSError):
 
 
 class Replaced(OSError):
-    """Another file, or a symlink, took its place meanwhile."""
+    """Another file or a symlink took its place in the meantime."""
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,26 @@ class OpenFile:
 
     file: BinaryIO
     path: str
-    """Where it really is, symlinks resolved, as seen after it was opened."""
+    """Its real path, symlinks resolved, determined after it was opened."""
     size: int
-    """When it was opened."""
+    """Its size when it was opened."""
 
 
 @contextmanager
 def open_real(real: str) -> Iterator[OpenFile]:
-    """Open an ordinary file by its real path, as `os.path.realpath` gives it.
+    """Open an ordinary file by its real path, as `os.path.realpath` returns it.
 
     Raises:
-        IsADirectoryError, NotAFile: It is something else.
-        Replaced: It changed while it was opened.
+        IsADirectoryError, NotAFile: It is not an ordinary file.
+        Replaced: It was replaced while it was opened.
         OSError: There is no such file, or it cannot be read.
     """
     _check_kind(os.lstat(real))
     with os.fdopen(_open(real), "rb") as file:
         status = os.fstat(file.fileno())
         _check_kind(status)
-        if status.st_nlink == 0:  # its path would only be where it used to be
-            raise FileNotFoundError(errno.ENOENT, "deleted meanwhile")
+        if status.st_nlink == 0:  # it no longer has a path that could be checked
+            raise FileNotFoundError(errno.ENOENT, "deleted in the meantime")
         yield OpenFile(file, _path_of(file.fileno(), real), status.st_size)
 
 
@@ -62,7 +62,7 @@ def _open(real: str) -> int:
     try:
         return os.open(real, _FLAGS)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):  # BSD says the latter
+        if error.errno in (errno.ELOOP, errno.EMLINK):  # the latter on BSD
             raise Replaced from None
         raise
 
@@ -77,7 +77,7 @@ def _check_kind(status: os.stat_result) -> None:
 
 
 def _path_of(descriptor: int, real: str) -> str:
-    """Where an open file is: a folder on the way may have been swapped for a symlink."""
+    """The path of an open file. A folder on its path may have been replaced by a symlink."""
     with suppress(OSError):  # Linux only
         path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - text
         if path.startswith("/"):
@@ -86,7 +86,7 @@ def _path_of(descriptor: int, real: str) -> str:
 
 
 def _path_again(descriptor: int, real: str) -> str:
-    """Where its path leads now, if that is the open file."""
+    """The real path now, if it still leads to the open file."""
     again = os.path.realpath(real, strict=True)
     if not os.path.samestat(os.lstat(again), os.fstat(descriptor)):
         raise Replaced

@@ -1,11 +1,11 @@
-"""Turns what a caller named into links that the provider can download: read, convert, upload.
+"""Turns the images of a call into links that the provider can download: read, convert, upload.
 
-Images are read and checked before an intent is journaled. They are converted and uploaded while it
-waits, before the submit is sent. An identical image is uploaded once until its link expires.
+Images are read and checked before an intent is journaled. They are converted and uploaded after
+that, before the submit is sent. An identical image is uploaded only once until its link expires.
 
-Memory is bounded however many calls come at once: a file is read in pieces, and whole only when it
-is converted; one large image is converted at a time; images inside calls are counted while they are
-referenced.
+Memory is bounded however many calls arrive at once. A file is read in pieces, and as a whole only
+to convert it. One large image is converted at a time. Images in `data:` URIs are counted as long as
+they are referenced.
 """
 
 from __future__ import annotations
@@ -33,24 +33,25 @@ from wan25_mcp.provider.catalogue import DEFAULT, MODEL, MODELS, Model, ModelNam
 from wan25_mcp.provider.models import EditRequest
 
 MAX_CONVERTED: Final = 2
-"""Images converted at one time; a large one may take a few hundred megabytes, and goes alone."""
+"""Limit of concurrent conversions. A large image may take a few hundred megabytes, so it is
+converted alone."""
 
 LARGE_PIXELS: Final = 12_000_000
 MAX_READ: Final = 2
-"""Files that are read for their hash at one time."""
+"""Limit of files that are hashed at the same time."""
 
 MAX_UPLOADED: Final = 4
-"""At one time, with at most 10 MB each."""
+"""Limit of concurrent uploads, of at most 10 MB each."""
 
 MAX_MEMORY_BYTES: Final = 200_000_000
-"""Of images that came inside calls and are not uploaded yet."""
+"""Limit of the images in `data:` URIs that are not uploaded yet."""
 
 MEMORY_PATIENCE: Final = 2.0
-"""Seconds that such an image waits for room. The call is answered within 4."""
+"""Seconds that such an image waits for free memory. The call is answered within 4."""
 
 Run = Callable[..., Awaitable[Any]]
 Local = Picture | LocalFile
-"""An image of this machine: what came inside a call is in memory, a file is not."""
+"""A local image. One from a `data:` URI is in memory, a file is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class EditInput:
     """An `EditRequest` whose images may be local.
 
     Args:
-        images: Links for the provider to download, and images of this machine.
+        images: Links for the provider to download, and local images.
     """
 
     prompt: str
@@ -79,15 +80,15 @@ class EditInput:
         )
 
     def content(self) -> dict[str, Any]:
-        """What identical edits share: of an image its content, not its name or address."""
+        """What identical edits have in common: the content of an image, not its name or path."""
         images = [
             image if isinstance(image, str) else f"sha256:{image.sha256}" for image in self.images
         ]
         return self.request(images).wire()
 
     def request(self, links: Sequence[str]) -> EditRequest:
-        """The request to send, once every image has an address."""
-        # Every link was checked before: the caller's by the models, the others by the publisher.
+        """The request to send, once every image has a link."""
+        # Every link has been checked: the caller's by the models, the others by the publisher.
         return EditRequest.model_construct(
             prompt=self.prompt,
             image_urls=tuple(links),
@@ -102,7 +103,7 @@ class PreparedRequest:
     """A request ready to be sent.
 
     Args:
-        changes: What was changed about the images to make them conform, in sentences.
+        changes: Sentences about what was changed to make the images conform.
     """
 
     request: EditRequest
@@ -122,7 +123,7 @@ class PicturesInMemory:
         """Count a picture until it is no longer referenced.
 
         Raises:
-            Wan25Error: There was no room for it for some seconds.
+            Wan25Error: There was not enough free memory for some seconds.
         """
         size = len(picture.content)
         with anyio.move_on_after(MEMORY_PATIENCE):
@@ -135,18 +136,18 @@ class PicturesInMemory:
 
     @property
     def bytes(self) -> int:
-        """How many are in memory now."""
+        """The number of bytes in memory now."""
         while self._freed:
             self._bytes -= self._freed.popleft()
         return self._bytes
 
 
 class ImagePreparer:
-    """Reads and publishes the images of this machine.
+    """Reads and uploads local images.
 
     Args:
-        allowed: The folders local images may be read from.
-        run: Where blocking work runs.
+        allowed: The folders that local images may be read from.
+        run: Runs blocking work.
     """
 
     def __init__(self, allowed: Sequence[Path], *, run: Run = anyio.to_thread.run_sync) -> None:
@@ -161,11 +162,11 @@ class ImagePreparer:
     async def read(
         self, sources: Sequence[str], model: ModelName = MODEL
     ) -> tuple[str | Local, ...]:
-        """What a caller named: links as they are, local images as they were found.
+        """Read the images of a call. Links are returned as they are.
 
         Raises:
-            Wan25Error: There are too many images inside calls already.
-            InvalidRequest: An image cannot be read, or shows at once that it is of no use;
+            Wan25Error: The limit of `data:` images in memory is reached.
+            InvalidRequest: An image cannot be read, or is unusable according to its headers;
                 nothing was uploaded.
         """
         return tuple([await self._read(source, MODELS[model]) for source in sources])
@@ -173,11 +174,11 @@ class ImagePreparer:
     async def _read(self, source: str, model: Model) -> str | Local:
         if is_link(source):
             return source
-        # Checked here, so that an edit refused for so plain a reason never enters the journal.
+        # Checked here, so that an edit with an unusable image never enters the journal.
         if not is_data(source):
             async with self._readers:
-                judge = partial(check, model=model)
-                file: LocalFile = await self._run(find_file, source, self._allowed, judge)
+                check_it = partial(check, model=model)
+                file: LocalFile = await self._run(find_file, source, self._allowed, check_it)
                 return file
         async with self._parser:
             picture: Picture = await self._run(read_source, source, ())
@@ -197,11 +198,11 @@ class ImagePreparer:
         """Upload every local image, and return the request to send.
 
         Args:
-            owner: The account whose earlier uploads may be used again.
+            owner: The account whose earlier uploads may be reused.
 
         Raises:
-            InvalidRequest: An image cannot be made to conform.
-            Wan25Error: An image could not be given an address.
+            InvalidRequest: An image cannot be converted.
+            Wan25Error: An image could not be uploaded.
         """
         links: list[str] = []
         changes: list[str] = []
@@ -232,7 +233,7 @@ class ImagePreparer:
         try:
             known = await journal.uploaded(owner, image.sha256, place, now=now)
         except JournalUnusable:
-            known = None  # a cache; the submit itself will say that nothing can be sent
+            known = None  # only a cache; the submit itself reports that nothing can be sent
         if known is not None:
             return known
         async with self._uploads:
@@ -261,9 +262,9 @@ class ImagePreparer:
 
 
 def _return_free_memory() -> None:
-    """Have the allocator give the system what a conversion has freed.
+    """Make the allocator return freed memory to the system.
 
-    glibc keeps it, for each thread that ever converted one: a gigabyte after sixteen large ones.
+    glibc keeps it for each thread that ever converted an image: a gigabyte after 16 large ones.
     """
     with suppress(OSError, AttributeError, TypeError):  # another system, or another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""Gives an image an address the provider can download it from: what that promises, for any place.
+"""The interface of a place that local images are uploaded to, for the provider to download.
 
-The provider's file service is in `file_service`, buckets are in `bucket`. An upload costs nothing,
-so unlike a submit it may be sent again.
+`file_service` implements it for the provider's file service, `bucket` for buckets. An upload costs
+nothing, so unlike a submit it may be sent again.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Final, Protocol
 from wan25_mcp.inputs.conform import Conformed
 
 MARGIN_SECONDS: Final = 3600.0
-"""A link is not handed out in the last hour of its life: a task may wait before it is begun."""
+"""A link is not used in the last hour before it expires: a task may wait before it starts."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A link to an image, and until when (epoch seconds) it may be given to a new task."""
+    """A link to an image. `expires_at` (epoch seconds) ends its use for new tasks."""
 
     url: str
     expires_at: float
 
 
 class Publisher(Protocol):
-    """A place that images can be put to."""
+    """A place that images can be uploaded to."""
 
     @property
     def place(self) -> str:
-        """Distinguishes this place from others, without secrets: part of a cache's key."""
+        """Identifies this place, without secrets. It is part of a cache's key."""
 
     async def publish(self, image: Conformed, name: str) -> Published:
-        """Put an image there. `name` is for error messages: it never appears in the link.
+        """Upload an image. `name` is for error messages: it never appears in the link.
 
         Raises:
             NotPublished: Nothing was charged.
@@ -40,5 +40,5 @@ class Publisher(Protocol):
 
 
 def published_name(image: Conformed) -> str:
-    """A name by content: the user's own ("passport-jane.jpg") must not be in a public link."""
+    """A name by content. The user's own ("passport-jane.jpg") must not be in a public link."""
     return f"{hashlib.sha256(image.content).hexdigest()[:40]}{image.extension}"

@@ -1,4 +1,4 @@
-"""Reads what a caller named: a local file in an allowed folder, or a `data:` URI. No Pillow.
+"""Reads an image of a call: a local file in an allowed folder, or a `data:` URI. No Pillow.
 
 The real path of a file is checked before and after it is opened. A hard link in an allowed folder
 is a file in that folder: its two names cannot be distinguished.
@@ -24,7 +24,7 @@ from wan25_mcp.inputs.open_safely import NotAFile, OpenFile, Replaced, open_real
 from wan25_mcp.inputs.sources import data_of, display_name, path_of, refused
 
 MAX_FILE_BYTES: Final = 100_000_000
-"""Far above the provider's limit: a large photograph is made smaller, not refused."""
+"""Far above the provider's limit, because a large photograph is scaled down, not refused."""
 
 _BEGINNING: Final = 1024
 _PIECE: Final = 1 << 20
@@ -33,7 +33,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Picture:
-    """An image's file. `name` is for people: no folders, no control characters."""
+    """An image's file. `name` is for messages: no folders, no control characters."""
 
     content: bytes
     name: str
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class LocalFile:
-    """An image file as it was when a call named it; its bytes are not kept in memory."""
+    """An image file as it was when a call named it. Its bytes are not held in memory."""
 
     source: str
     name: str
@@ -57,20 +57,20 @@ class LocalFile:
         """Read it again. Blocks: call it in a worker thread.
 
         Raises:
-            InvalidRequest: As `read_source`; `image_unreadable` when it was changed meanwhile.
+            InvalidRequest: As `read_source`; `image_unreadable` if it was changed since.
         """
         picture = read_source(self.source, allowed)
         if picture.sha256 != self.sha256:
             raise refused(
                 f'The image "{self.name}" was changed before it was uploaded.',
                 code="image_unreadable",
-                fix="Call again when no program writes to it.",
+                fix="Call again when no program is writing to it.",
             )
         return picture
 
 
 def is_link(source: str) -> bool:
-    """Whether it is for the provider to download; `url_safety` judges those."""
+    """Whether it is a link for the provider to download. `url_safety` checks those."""
     return source[:8].lower().startswith(("http://", "https://"))
 
 
@@ -80,9 +80,9 @@ def is_data(source: str) -> bool:
 
 
 def default_input_dirs(output_dir: Path | None) -> tuple[Path, ...]:
-    """Where people keep images: their pictures, downloads, desktop, documents, and the output.
+    """The usual folders of images: pictures, downloads, desktop, documents, and the output.
 
-    Missing folders are skipped when a file is read, so one that is created later works.
+    Missing folders are skipped when a file is read, so one that is created later is used.
     """
     candidates = (
         platformdirs.user_pictures_path(),
@@ -95,17 +95,17 @@ def default_input_dirs(output_dir: Path | None) -> tuple[Path, ...]:
 
 
 def _holds_home(path: Path) -> bool:
-    """On Linux a folder that the user does not have is configured as the home directory."""
+    """Whether the home directory is in it: on Linux it stands for a folder that does not exist."""
     home = Path(os.path.realpath(Path.home()))
     return home.is_relative_to(os.path.realpath(path))
 
 
 def read_source(source: str, allowed: Sequence[Path]) -> Picture:
-    """Read what a caller named. Blocks: call it in a worker thread.
+    """Read an image that a caller gave. Blocks: call it in a worker thread.
 
     Args:
         source: A path, a `file:` URI or a `data:` URI.
-        allowed: The folders local files may lie in; empty when there are none.
+        allowed: The folders that local files may be in; empty if there are none.
 
     Raises:
         InvalidRequest: With the code `image_not_found`, `image_not_allowed`, `image_unreadable`
@@ -120,10 +120,10 @@ def read_source(source: str, allowed: Sequence[Path]) -> Picture:
 def find_file(
     source: str, allowed: Sequence[Path], check: Callable[[Picture, BinaryIO], int]
 ) -> LocalFile:
-    """Check a local file and its content, a piece at a time. Blocks, like `read_source`.
+    """Check a local file and its content, reading it in pieces. Blocks, like `read_source`.
 
     Args:
-        check: Given the beginning of the image, and the open file; returns its number of pixels.
+        check: Gets the beginning of the image and the open file; returns its number of pixels.
 
     Raises:
         InvalidRequest: As `read_source`, or as `check`.
@@ -152,10 +152,10 @@ def _sha256(found: OpenFile, path: str) -> str:
 def _path_of(source: str, allowed: Sequence[Path]) -> str:
     if not allowed:
         raise refused(
-            "This server reads no local files.",
+            "This server does not read local files.",
             code="image_not_allowed",
-            fix="Set WAN25_INPUT_DIRS in the server's environment to the folders it may read, or "
-            "give a public https:// link or a data: URI.",
+            fix="Set WAN25_INPUT_DIRS in the server's environment to the folders that it may read, "
+            "or give a public https:// link or a data: URI.",
         )
     return path_of(source)
 
@@ -164,7 +164,7 @@ def _path_of(source: str, allowed: Sequence[Path]) -> str:
 
 
 def _found(path: str, allowed: Sequence[Path], use: Callable[[OpenFile, str], Found]) -> Found:
-    """Open the file at a path, if it may be read, and return what `use` makes of it."""
+    """Open the file at a path, if it may be read, and return the result of `use`."""
     folders = AllowedFolders.at(allowed)
     folders.check_text(path)
     try:
@@ -176,7 +176,7 @@ def _found(path: str, allowed: Sequence[Path], use: Callable[[OpenFile, str], Fo
                 raise _too_large(path, found.size)
             return use(found, path)
     except (OSError, ValueError) as error:
-        # Only of an allowed place may the error tell more: a symlink may lead anywhere.
+        # The reason may be given only for an allowed place: a symlink can lead anywhere.
         folders.check(_would_be(path), path)
         raise _not_read(path, error) from None
 
@@ -215,7 +215,7 @@ def _refused_file(
 
 
 def _too_large(path: str, size: int) -> InvalidRequest:
-    # Rounded up, or a file just above the limit would seem to be at it.
+    # Rounded up, because a file just above the limit must not appear to be at the limit.
     megabytes = math.ceil(size / 100_000) / 10
     return _refused_file(
         path,

@@ -1,7 +1,7 @@
-"""How a caller may spell a local image: a path, a `file:` URI, a `data:` URI. No files.
+"""The forms in which a caller may give a local image: a path, a `file:` URI, a `data:` URI. No I/O.
 
-A spelling becomes one absolute path, or is refused with the reason. Dots are resolved in the text,
-so that `/a/b/../c` does not reveal whether `/a/b` exists.
+A path or URI becomes one absolute path, or is refused with the reason. Dots are resolved in the
+text, so that `/a/b/../c` does not reveal whether `/a/b` exists.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.errors.codes import CODES
 
 MAX_DATA_BYTES: Final = 20_000_000
-"""Of an image given as text: any photograph fits. A message is held in memory whole, several times
-while it is parsed, on every transport; a larger image is given as a file or a link."""
+"""Limit of an image given as text. Any photograph fits. On every transport a whole message is held
+in memory, several times while it is parsed. A larger image must be given as a file or a link."""
 
 MAX_PATH_CHARACTERS: Final = 32_000
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
@@ -33,12 +33,12 @@ _FORMS: Final = CODES["image_not_found"].fix
 
 
 def refused(message: str, *, code: str, fix: str = _FORMS) -> InvalidRequest:
-    """The refusal of an image. Each says that it cost nothing."""
+    """The error for a refused image. It always says that nothing was charged."""
     return InvalidRequest(message, code=code, fix=f"{fix} Nothing was sent or charged.")
 
 
 def display_name(path: str) -> str:
-    """A file's own name, fit for a sentence."""
+    """A file's own name, printable and short, for use in a sentence."""
     plain = path.replace("\\", "/") if os.sep == "\\" else path
     name = plain.rstrip("/").rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
     printable = "".join(letter if letter.isprintable() else "?" for letter in name) or "(no name)"
@@ -49,11 +49,11 @@ def display_name(path: str) -> str:
 
 
 def path_of(source: str, *, home: str | None = None, windows: bool = os.name == "nt") -> str:
-    """The absolute path that a text names, for the system it runs on.
+    """The absolute path that a text stands for on this system.
 
     Raises:
         InvalidRequest: `image_not_allowed` for a form that is never read, `image_not_found` for
-            one that cannot be a path here.
+            one that cannot be a path on this system.
     """
     text = _from_uri(source, windows) if source[:5].lower() == "file:" else source
     if text[:1] == "~" and text[1:2] in ("", "/", "\\"):
@@ -89,9 +89,10 @@ def _posix_path(text: str) -> str:
         return "/" + posixpath.normpath(text).lstrip("/")
     if _DRIVE.match(text) or text.startswith("\\\\"):
         raise refused(
-            "The image is a Windows path, and this server does not run on Windows.",
+            "The image is a Windows path, but this server does not run on Windows.",
             code="image_not_found",
-            fix="Give the path as this server's computer sees it, or a public https:// link.",
+            fix="Give its path on the computer that this server runs on, or a public https:// "
+            "link.",
         )
     raise _not_absolute(text)
 
@@ -112,7 +113,7 @@ def _windows_path(text: str) -> str:
 
 
 def _is_device(path: str) -> bool:
-    """CON, NUL, COM1 and their like, in any folder and with any ending."""
+    """Whether it is a device such as CON, NUL or COM1, in any folder and with any extension."""
     if sys.version_info >= (3, 13):
         return ntpath.isreserved(path)
     return any(PureWindowsPath(part).is_reserved() for part in path[3:].split("\\"))
@@ -137,14 +138,14 @@ def data_of(uri: str) -> bytes:
     """The bytes in a `data:` URI, of either form. Its media type is ignored.
 
     Raises:
-        InvalidRequest: `image_unusable` when they are too many, `image_unreadable` when the text
-            is not base64.
+        InvalidRequest: `image_unusable` if there are too many, `image_unreadable` if the text is
+            not base64.
     """
     head, comma, body = uri[5:].partition(",") if "," in uri[:1000] else ("", "", "")
     if not comma:
         raise refused("The data: URI has no comma before its content.", code="image_unreadable")
     is_base64 = _BASE64.match(head) is not None
-    # Checked on the text: decoding a large one with many escapes takes minutes.
+    # Checked before decoding: decoding a large text with many escapes takes minutes.
     if len(body) > MAX_DATA_BYTES * (4 / 3 if is_base64 else 1) + 1000 and _too_large(
         body, is_base64
     ):
@@ -158,7 +159,7 @@ def data_of(uri: str) -> bytes:
 
 
 def _too_large(body: str, is_base64: bool) -> bool:
-    """Whether it is too large even when every escape and line break is taken for what it is."""
+    """Whether it is too large even after every escape and line break is decoded."""
     longest = MAX_DATA_BYTES * 4 // 3 + 4 if is_base64 else MAX_DATA_BYTES
     if len(body) > 3 * longest + 1000:
         return True
@@ -169,7 +170,7 @@ def _too_large(body: str, is_base64: bool) -> bool:
 
 
 def _from_base64(text: bytes) -> bytes:
-    """Standard or URL-safe letters, with or without padding and line breaks."""
+    """Decode base64, standard or URL-safe, with or without padding and line breaks."""
     letters = text.translate(bytes.maketrans(b"-_", b"+/"), _BLANK).rstrip(b"=")
     try:
         return binascii.a2b_base64(letters + b"=" * (-len(letters) % 4), strict_mode=True)

@@ -1,4 +1,4 @@
-"""A semaphore of weights, served in turn."""
+"""A weighted semaphore that serves requests in order of arrival."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import anyio
 
 
 class WeightedSemaphore:
-    """A semaphore where a large request is not overtaken by small ones."""
+    """A weighted semaphore. A large request is not overtaken by small ones."""
 
     def __init__(self, size: int) -> None:
         self._left = size
         self._queue: deque[tuple[int, anyio.Event]] = deque()
 
     async def take(self, size: int) -> None:
-        """Wait until `size` is free; return it with `give`."""
+        """Wait until `size` is free, and take it. Return it with `give`."""
         if not self._queue and size <= self._left:
             self._left -= size
             return

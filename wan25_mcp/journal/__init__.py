@@ -5,7 +5,7 @@
     unknown ─→ accepted
 
 The editor writes each step durably before it takes the next. `Journal` is the interface,
-`SqlJournal` implements it on SQLite or PostgreSQL, and `DegradedJournal` decides what goes on
+`SqlJournal` implements it on SQLite or PostgreSQL, and `DegradedJournal` decides what continues
 while the journal is unavailable.
 """
 

@@ -62,7 +62,7 @@ def known_key(connection: Connection, key: str, *, address: str | None) -> Known
 
 
 def current(connection: Connection, owner: str) -> str:
-    """The current name of an owner: another process may have joined it to another owner."""
+    """The current name of an owner: another process may have merged it into another owner."""
     return connection.execute(_OWNER, {"key": owner}).scalar() or owner
 
 

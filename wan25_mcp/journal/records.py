@@ -264,11 +264,11 @@ _EARLIER_KINDS: Final = {
     "Unreachable": "unreachable",
     "Withheld": "withheld",
 }
-"""What rows of earlier versions hold: the class's name of then, whatever it is called today."""
+"""Rows of earlier versions hold the name that the class had then."""
 
 
 def error_to_json(error: Wan25Error) -> dict[str, Any]:
-    """An error as the journal keeps it: its code and its words, not its class."""
+    """An error as the journal stores it: its code and its texts, not its class."""
     return {
         "code": error.code,
         "message": error.message,
@@ -280,13 +280,13 @@ def error_to_json(error: Wan25Error) -> dict[str, Any]:
     }
 
 
-def error_from_json(kept: Mapping[str, Any]) -> Wan25Error:
-    """An error as it was kept, of the class that its code's row names."""
-    words = dict(kept)
-    row = CODES.get(kept["code"])
-    kind = _EARLIER_KINDS.get(words.pop("kind")) if "kind" in words else row and row.kind
+def error_from_json(stored: Mapping[str, Any]) -> Wan25Error:
+    """A stored error, of the class that its code's row names."""
+    fields = dict(stored)
+    row = CODES.get(stored["code"])
+    kind = _EARLIER_KINDS.get(fields.pop("kind")) if "kind" in fields else row and row.kind
     family = _CLASSES.get(kind or "", Wan25Error)
     error = family.__new__(family)
-    # Not the class's own constructor: that would say again what the kept words say already.
-    Wan25Error.__init__(error, words.pop("message"), **words)
+    # Not the class's own constructor, which would add sentences that the stored texts have already.
+    Wan25Error.__init__(error, fields.pop("message"), **fields)
     return error

@@ -183,7 +183,7 @@ def _move_older_tables(connection: Connection) -> None:
     """Move rows of versions before 5 into tables that have the owner, and drop the old tables.
 
     An older program that still has the journal open then finds no tables, and so sends nothing.
-    With its tables it would go on to show one account's tasks to another.
+    With its tables it would continue to show one account's tasks to another.
     """
     existing = set(inspect(connection).get_table_names())
     for table in (intents, tasks, files, unsaved, uploads):  # intents first: they have the owner
@@ -199,13 +199,13 @@ def _copy(connection: Connection, older: str, table: Table) -> None:
     """Copy rows. A task without an intent goes to `NOBODY`, as its owner is unknown."""
     known = [described["name"] for described in inspect(connection).get_columns(older)]
     source = older_table(older, *(column(name) for name in known))
-    kept = [source.c[name] for name in known if name in table.c]
-    rows = select(*kept)
+    columns = [source.c[name] for name in known if name in table.c]
+    rows = select(*columns)
     if "owner" not in known:
         made = source.outerjoin(intents, intents.c.task_id == source.c.task_id)
         owner = func.coalesce(intents.c.owner, NOBODY).label("owner")
-        rows = select(*kept, owner).select_from(made)
-    names = [kept_column.name for kept_column in rows.selected_columns]
+        rows = select(*columns, owner).select_from(made)
+    names = [selected.name for selected in rows.selected_columns]
     connection.execute(insert(table).from_select(names, rows))
 
 

@@ -133,8 +133,8 @@ def _check_price_is_known(
     """
     if allowance.credit_limit is None:
         return
-    asked = {"owner": request.owner, "address": request.address, "since": now - _OVERDUE}
-    if (found := connection.execute(_UNPRICED, asked).first()) is not None:
+    values = {"owner": request.owner, "address": request.address, "since": now - _OVERDUE}
+    if (found := connection.execute(_UNPRICED, values).first()) is not None:
         if found.stage != "unknown":
             raise Withheld(code="price_unknown")
         ends_in = found.created_at + _OVERDUE - now

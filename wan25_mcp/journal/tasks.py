@@ -104,9 +104,9 @@ def settle_credits(connection: Connection, owner: str, task: Task) -> None:
 
 
 def _answer(task: Task) -> dict[str, Any]:
-    kept = task.model_dump(mode="json", exclude_none=True)
-    kept["results"] = kept.pop("image_urls")  # the provider's name, which `Task` reads
-    return kept
+    answer = task.model_dump(mode="json", exclude_none=True)
+    answer["results"] = answer.pop("image_urls")  # the provider's name, which `Task` reads
+    return answer
 
 
 def last_seen(connection: Connection, owner: str, task_id: str) -> Snapshot | None:

@@ -1,10 +1,10 @@
-"""Saves the images of completed tasks before their links expire, whether anybody asks or not.
+"""Saves the images of completed tasks before their links expire, whether or not anybody asks.
 
-Runs beside the calls: an answer waits a little for it, and has the files or the reason why there
-are none. One process at a time saves a task, by a lease in the journal. An image that could not be
-saved is tried again after growing pauses while its link is valid, and when somebody asks for it.
-One that failed for good is not downloaded again. All of this is in the journal, so a restart does
-not begin again.
+Saving runs outside the calls. An answer waits a few seconds for it, and has the files or the reason
+why there are none. A lease in the journal ensures that one process at a time saves a task. A failed
+image is retried after growing pauses while its link is valid, and when a call asks for it. One that
+failed permanently is not downloaded again. All of this is in the journal, so a restart continues
+where the last process stopped.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ from wan25_mcp.outputs.save import output_directory, save_image
 logger = logging.getLogger(__name__)
 
 PATIENCE: Final = 8.0
-"""Seconds an answer waits for the images to be saved."""
+"""Seconds that an answer waits for the images to be saved."""
 
 LEASE_SECONDS: Final = 12.0
-"""A process that has not renewed its lease for this long is dead; another saves the images then."""
+"""A process that has not renewed its lease for this long counts as dead: another saves the images.
+"""
 
 IMAGES_AT_ONCE: Final = 8
-"""Images that a process downloads at one time. Each is held in memory, up to 64 MB."""
+"""Limit of concurrent downloads of a process. Each is held in memory, up to 64 MB."""
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
-"""Seconds between two tries to acquire a task that another process is saving; usually short."""
+"""Seconds between two tries to acquire a task that another process is saving."""
 
 _FIRST_TRY_SECONDS: Final = 30.0
-"""How long a download may take at the first try while nobody waits; doubled at each later one. A
-slow server must not hold up the images of other tasks."""
+"""Time limit of the first download in the background, doubled for each later one. A slow server
+must not delay the images of other tasks."""
 
 MAX_PROBLEMS: Final = 1000
-"""Tasks for which this process remembers why they are not saved, where the journal cannot."""
+"""Number of tasks for which this process remembers problems that the journal could not record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,9 @@ class SaveRequest:
     """The images of a completed task that are to be saved.
 
     Args:
-        links: Where they are, in their order.
+        links: Their links, in order.
         expires_at: When the links expire, in epoch seconds.
-        is_asked_for: Whether somebody asks for them: then they are tried at once.
+        is_asked_for: Whether a call asks for them: then they are tried at once.
     """
 
     task_id: str
@@ -71,10 +72,10 @@ class Saving:
     """How images are saved.
 
     Args:
-        directory: Where to; None for the default folder.
-        slots: One for each image that the process downloads at one time; each is held in memory.
+        directory: The folder; None for the default folder.
+        slots: Limits the concurrent downloads of the process, each of which is held in memory.
         clock: Epoch seconds.
-        run: Where blocking work runs.
+        run: Runs blocking work.
     """
 
     directory: Path | None
@@ -87,10 +88,10 @@ class Archiver:
     """Saves the images of one account in one process.
 
     Args:
-        fetch: Downloads the image of a link, within so many seconds.
+        fetch: Downloads the image of a link within a number of seconds.
         journal: Where the path of each image is written.
-        owner: The account as the journal names it.
-        tasks: The task group the saving runs in.
+        owner: Returns the account's name in the journal.
+        tasks: The task group that saving runs in.
     """
 
     def __init__(
@@ -111,10 +112,11 @@ class Archiver:
         self._run = saving.run
         self._saving: dict[str, anyio.Event] = {}
         self._problems: dict[str, str] = {}
-        """Why a task's images are not saved, where the journal does not say it; the latest ones."""
+        """Why a task's images are not saved, if the journal could not record it; the latest ones.
+        """
 
     async def saved(self, task_id: str, count: int) -> tuple[str, ...]:
-        """The paths of those of the first `count` images of a task that are saved, in order."""
+        """The paths of the saved ones among the first `count` images of a task, in order."""
         places = await self._places(task_id)
         return tuple(path for number, path in places.items() if number <= count)
 
@@ -137,16 +139,16 @@ class Archiver:
             return {}
 
     async def problem(self, task_id: str) -> tuple[str, bool] | None:
-        """Why an image of a task is not saved, and whether it will be tried again."""
+        """Why an image of a task is not saved, and whether this will be retried."""
         if (known := self._problems.get(task_id)) is not None:
             return known, True
         for why in (await self._unsaved(task_id)).values():
             return why.problem, why.retry_at is not None
-        saving = "It is being saved at this moment. Ask again to learn where."
+        saving = "It is being saved now. Call again to get its path."
         return (saving, True) if task_id in self._saving else None
 
     async def save(self, request: SaveRequest, *, patience: float = PATIENCE) -> None:
-        """Start saving a completed task's images, if they are not, and wait `patience` seconds."""
+        """Save the missing images of a completed task; wait at most `patience` seconds for it."""
         if not await self._missing(request):
             return
         done = self._saving.get(request.task_id)
@@ -157,7 +159,7 @@ class Archiver:
             await done.wait()
 
     async def _missing(self, request: SaveRequest) -> dict[int, int]:
-        """The numbers of the images to save now, and how often each has failed."""
+        """The numbers of the images to save now, each with its number of failures."""
         places, unsaved = await self._places(request.task_id), await self._unsaved(request.task_id)
         return {
             number: unsaved[number].failures if number in unsaved else 0
@@ -190,7 +192,7 @@ class Archiver:
             done.set()
 
     async def _acquired(self, request: SaveRequest) -> bool:
-        """Acquire the lease of a task. If somebody waits, retry while another process holds it."""
+        """Acquire the lease of a task. If a call waits, retry while another process holds it."""
         pause, task_id = _FIRST_PAUSE, request.task_id
         owner = await self._owner()
         while not await self._journal.acquire_save(
@@ -198,18 +200,18 @@ class Archiver:
         ):
             if not request.is_asked_for:
                 return False
-            self._remember(task_id, "Another process is saving it. Ask again in a minute.")
+            self._remember(task_id, "Another process is saving it. Call again in a minute.")
             await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         self._problems.pop(task_id, None)
         return True
 
     async def _save_leased(self, request: SaveRequest) -> None:
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._keep_lease, request.task_id)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_lease, request.task_id)
             for number, failures in (await self._missing(request)).items():
                 await self._try(request, number, failures)
-            beside.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
 
     async def _keep_lease(self, task_id: str) -> None:
         while True:
@@ -225,7 +227,7 @@ class Archiver:
     # --- one image --------------------------------------------------------------------------
 
     async def _try(self, request: SaveRequest, number: int, failures: int) -> None:
-        """Save an image, or note why it is not saved."""
+        """Save an image, or record why it could not be saved."""
         try:
             async with self._slots:
                 await self._save_one(request, number, failures)
@@ -278,7 +280,7 @@ def _text(error: Wan25Error) -> str:
     return error.state if isinstance(error, JournalUnusable) else error.message
 
 
-_UNEXPECTED: Final = "Something unexpected kept the image from being saved."
+_UNEXPECTED: Final = "The image was not saved because of an unexpected error."
 
 
 def _existing(places: Mapping[int, str]) -> dict[int, str]:

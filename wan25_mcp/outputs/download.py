@@ -1,12 +1,12 @@
-"""Downloads result images: only public addresses (or the operator's own) are connected to, whatever
-a link, its host's DNS or its server says, and only a complete image is returned.
+"""Downloads result images: connects only to public addresses (or the operator's own), whatever a
+link, its host's DNS or its server says, and returns only a complete image.
 
-A result link comes from the provider, so it is treated as untrusted. Which addresses are connected
-to is `pinned_transport`'s; where the bytes go is `save`'s.
+A result link comes from the provider, so it is treated as untrusted. `pinned_transport` decides
+which addresses are connected to; `save` writes the file.
 
-Proxies of the environment are not used (`trust_env=False`): a proxy resolves names itself, so the
-address that was checked would not be the one that is reached. SSL_CERT_FILE and SSL_CERT_DIR are
-honoured.
+Proxies from the environment are not used (`trust_env=False`): a proxy resolves names itself, so the
+address that was checked would not be the one that is connected to. SSL_CERT_FILE and SSL_CERT_DIR
+are honoured.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import httpx2
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.pinned_transport import TRUSTED_ORIGIN, Internal, PinnedTransport
-from wan25_mcp.provider.exchange import USER_AGENT, TooLarge, cause_of, read_bounded, wait_asked
+from wan25_mcp.provider.exchange import USER_AGENT, TooLarge, cause_of, read_bounded, requested_wait
 from wan25_mcp.url_safety import NotPublic, check_public, origin_of
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
 MAX_REDIRECTS: Final = 4
 DOWNLOAD_SECONDS: Final = 120.0
 TIMEOUTS: Final = httpx2.Timeout(connect=10, write=10, read=20, pool=None)
-"""Seconds by phase. `read` limits each silence, `DOWNLOAD_SECONDS` a server that drips."""
+"""Seconds by phase. `read` limits each pause of a server, `DOWNLOAD_SECONDS` the whole download."""
 
 _HEADERS: Final = {
     "User-Agent": USER_AGENT,
@@ -44,8 +44,8 @@ class NotDownloaded(Wan25Error):
     """An image could not be downloaded.
 
     Args:
-        is_lasting: Whether no later try can succeed, because it is known what the link leads to. A
-            server that refuses may change its mind, so that is neither retryable nor lasting.
+        is_lasting: Whether no later try can succeed, because it is known what the link returns. A
+            server's refusal may be temporary, so it is neither retryable nor lasting.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class NotDownloaded(Wan25Error):
 
 
 def open_downloads(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
-    """The HTTP client to download with. It has no key and no cookies; the caller closes it.
+    """The HTTP client for downloads. It has no key and no cookies. The caller closes it.
 
     Args:
-        transport: Carries the requests in place of real connections to checked addresses.
+        transport: Replaces the real connections to checked addresses.
     """
     return httpx2.AsyncClient(
         transport=transport or PinnedTransport(),
@@ -92,15 +92,15 @@ async def download(
     seconds: float = DOWNLOAD_SECONDS,
     max_bytes: int = MAX_IMAGE_BYTES,
 ) -> bytes:
-    """The complete image behind a link: PNG, JPEG, WebP or BMP.
+    """Download the complete image of a link: PNG, JPEG, WebP or BMP.
 
     Args:
-        http: A client as `open_downloads` makes it.
+        http: A client made by `open_downloads`.
         trusted: Origins (as `url_safety.origin_of` writes them) whose addresses need not be public.
-        seconds: The time limit for all of it.
+        seconds: The time limit for the whole download.
 
     Raises:
-        NotDownloaded: With `retryable`.
+        NotDownloaded: The image could not be downloaded; `retryable` says whether to try again.
     """
     with _as_not_downloaded():
         with anyio.fail_after(seconds):
@@ -111,13 +111,13 @@ async def download(
 
 @contextmanager
 def _as_not_downloaded() -> Iterator[None]:
-    """Turns every failure on the way into one error that says whether to try again."""
+    """Turn every failure of a download into one error that says whether to try again."""
     try:
         yield
     except TimeoutError:
         raise NotDownloaded("Downloading the image took too long.", retryable=True) from None
     except Internal as reason:
-        # A captive portal answers every name like this; on the next network the link may work.
+        # A captive portal resolves every name like this. On another network the link may work.
         raise NotDownloaded(f"The image was not downloaded: {reason}.", retryable=True) from None
     except NotPublic as reason:
         raise _never(f"its link {reason}") from None
@@ -142,10 +142,10 @@ async def _follow(
     was_secure = False
     for _hop in range(MAX_REDIRECTS + 1):
         url = httpx2.URL(link)
-        # Checked as the HTTP library reads it: a second parser could read it otherwise.
+        # Checked as the HTTP library parses it: another parser could read it differently.
         link = str(url)
-        # Trust is for the link itself and ends where a redirect leaves its origin: neither a public
-        # server nor another trusted one may choose what is requested of an internal one.
+        # Trust applies to the link itself and ends when a redirect leaves its origin: no other
+        # server, public or trusted, may choose what is requested from an internal one.
         trusted &= {origin_of(link) or ""}
         check_public(link, trusted=trusted)
         if was_secure and url.scheme != "https":
@@ -182,7 +182,7 @@ async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
 
 
 def _declared_length(response: httpx2.Response) -> int | None:
-    """The length that the server promises; None when the body is delimited otherwise."""
+    """The length that the server declares; None if the body is delimited in another way."""
     length = response.headers.get("content-length", "")
     if "transfer-encoding" in response.headers or not (length.isascii() and length.isdigit()):
         return None
@@ -201,7 +201,7 @@ def _check_status(response: httpx2.Response) -> None:
     raise NotDownloaded(
         f"The image could not be downloaded: its server answered HTTP {status}.",
         retryable=status >= 500 or status in (408, 425, 429),
-        retry_after_seconds=wait_asked(response.headers),
+        retry_after_seconds=requested_wait(response.headers),
     )
 
 
@@ -209,14 +209,14 @@ def _incomplete() -> NotDownloaded:
     return NotDownloaded("The image arrived incomplete: its end is missing.", retryable=True)
 
 
-# --- what is an image ------------------------------------------------------------------------
+# --- image formats ---------------------------------------------------------------------------
 
 
 def extension_of(body: bytes) -> str:
     """The file extension of a complete image, by its bytes alone: `.png`, `.jpg`, `.webp`, `.bmp`.
 
     Raises:
-        NotDownloaded: It is no such image, or its end is missing.
+        NotDownloaded: It is not such an image, or its end is missing.
     """
     for extension, begins, is_complete in _FORMATS:
         if begins(body):
@@ -241,7 +241,7 @@ _FORMATS: Final[tuple[tuple[str, Callable[[bytes], bool], Callable[[bytes], bool
     (
         ".jpg",
         lambda b: b.startswith(b"\xff\xd8\xff"),
-        # After the last start of scan, FF D9 can only be the end: coded bytes never hold it.
+        # After the last start of scan, FF D9 can only be the end: coded data never contains it.
         lambda b: 0 <= b.rfind(b"\xff\xda") < b.rfind(b"\xff\xd9"),
     ),
     (
@@ -250,16 +250,16 @@ _FORMATS: Final[tuple[tuple[str, Callable[[bytes], bool], Callable[[bytes], bool
         lambda b: _little_endian(b, 4) + 8 <= len(b),
     ),
     (
-        ".bmp",  # "BM" alone is too little: the size of its second header is one of seven
+        ".bmp",  # "BM" alone is not enough: the size of its second header is one of seven
         lambda b: b.startswith(b"BM") and _little_endian(b, 14) in (12, 40, 52, 56, 64, 108, 124),
         lambda b: _little_endian(b, 2) <= len(b),
     ),
 )
-"""Extension, how it begins, whether it is complete."""
+"""Extension, test of the first bytes, test of completeness."""
 
 
 def _what_else(body: bytes) -> tuple[str, bool]:
-    """What the body is in place of an image, and whether another try may return the image."""
+    """What the body is instead of an image, and whether another try may return the image."""
     text = body[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not body:
         return "an empty body", True
@@ -269,4 +269,4 @@ def _what_else(body: bytes) -> tuple[str, bool]:
         return "an error message", True
     if text.startswith(b"gif8") or body[4:8] == b"ftyp":
         return "a GIF, AVIF, HEIC or video", False
-    return "bytes of no known image format", False
+    return "data of an unknown format", False

@@ -1,6 +1,6 @@
-"""Names image files for people: the date, words of the prompt, the task's short id, a number.
+"""Names image files: the date, words of the prompt, the task's short id, a number.
 
-A prompt can be any text, so a name has only what is safe on every file system. No I/O.
+A prompt can be any text, so a name contains only what is safe on every file system. No I/O.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from datetime import date
 from typing import Final
 
 MAX_WORD_BYTES: Final = 60
-"""Of the prompt, in UTF-8. The whole name then stays below the 143 bytes of eCryptfs, the shortest
-limit in use, and a path below the 260 characters of Windows."""
+"""Limit of the words of the prompt, in UTF-8. The whole name then stays below the 143 bytes of
+eCryptfs, the shortest limit in use, and a path below the 260 characters of Windows."""
 
 MAX_WORDS: Final = 6
 
@@ -20,8 +20,8 @@ MAX_WORDS: Final = 6
 def stem_of(prompt: str, task_id: str, number: int, day: date) -> str:
     """A file name without its extension: date, words of the prompt, short id, number.
 
-    It begins and ends with a digit, so it is no Windows device, no hidden file and no option of a
-    command, and has no trailing dot or space.
+    It begins and ends with a digit, so it cannot be a Windows device, a hidden file or a command's
+    option, and it has no trailing dot or space.
     """
     short = re.sub(r"[^A-Za-z0-9]", "", task_id)[-6:]
     return "-".join([day.isoformat(), _words(prompt) or "edit", short or "task", str(number)])
@@ -30,20 +30,20 @@ def stem_of(prompt: str, task_id: str, number: int, day: date) -> str:
 def _words(prompt: str) -> str:
     """The first words, in their own script: every file system in use accepts that.
 
-    Only letters, digits and their marks, in one normal form (NFKC); nothing that is invisible or
-    changes the direction of writing.
+    Only letters, digits and their marks, in one normal form (NFKC). No character that is invisible
+    or changes the direction of writing.
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", prompt[:400]).lower())
     spaced = "".join(one if _is_letter_or_digit(one) else " " for one in plain)
-    kept = ""
+    name = ""
     words = [word for word in spaced.split() if unicodedata.category(word[0])[0] != "M"]
     for word in words[:MAX_WORDS]:
-        longer = f"{kept}-{word}" if kept else word
+        longer = f"{name}-{word}" if name else word
         if len(longer.encode()) > MAX_WORD_BYTES:
             # A script without spaces is cut at the limit.
-            return kept or word.encode()[:MAX_WORD_BYTES].decode(errors="ignore")
-        kept = longer
-    return kept
+            return name or word.encode()[:MAX_WORD_BYTES].decode(errors="ignore")
+        name = longer
+    return name
 
 
 _INVISIBLE: Final = re.compile(
@@ -53,6 +53,6 @@ _INVISIBLE: Final = re.compile(
 
 
 def _is_letter_or_digit(one: str) -> bool:
-    """Or a mark that belongs to one."""
+    """Whether a character is a letter, a digit or a mark that belongs to one."""
     category = unicodedata.category(one)
     return (category[0] == "L" or category in ("Mn", "Mc", "Nd")) and not _INVISIBLE.match(one)

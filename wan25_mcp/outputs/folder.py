@@ -1,7 +1,7 @@
-"""A folder that files are written into: complete or not at all, never over a file or by a link.
+"""A folder that files are written into: whole or not at all, never over a file or through a link.
 
-Where the system allows it (not on Windows), the folder is opened once and every file operation is
-relative to its descriptor, so that nobody can replace it by a link meanwhile.
+Where the system supports it (not on Windows), the folder is opened once and every file operation is
+relative to its descriptor. So nobody can replace the folder by a link in the meantime.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 STALE_SECONDS: Final = 3600.0
-"""A write takes seconds: a temporary file this old belongs to a process that died."""
+"""A write takes seconds, so a temporary file this old belongs to a process that died."""
 
 _TEMPORARY: Final = re.compile(r"\.wan25-[0-9a-f]{16}\.part")
 _CAN_HOLD_FOLDERS: Final = {
@@ -43,7 +43,7 @@ class Folder:
         return name if self._descriptor is not None else str(self.path / name)
 
     def write(self, name: str, body: bytes) -> None:
-        """Write a new file; it is on the disk when this returns."""
+        """Write a new file. It is on the disk when this returns."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         file = os.open(self._place(name), flags, 0o666, dir_fd=self._descriptor)
         with open(file, "wb", buffering=0) as opened:  # noqa: PTH123  a descriptor, not a path
@@ -78,8 +78,11 @@ class Folder:
             self.remove(old)
 
     def _claim(self, old: str, new: str) -> None:
-        """Rename where there are no hard links (exFAT, some network shares): an empty file claims
-        the name first. A process killed in between leaves that, never half an image."""
+        """Rename on a file system without hard links (exFAT, some network shares).
+
+        An empty file claims the name first. A process killed in between leaves the empty file,
+        never half an image.
+        """
         where = self._descriptor
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         os.close(os.open(self._place(new), flags, 0o666, dir_fd=where))
@@ -94,7 +97,7 @@ class Folder:
             os.unlink(self._place(name), dir_fd=self._descriptor)
 
     def sync(self) -> None:
-        """Force the names to the disk too, where the file system can."""
+        """Force the names to the disk too, if the file system supports that."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.fsync(self._descriptor)
@@ -139,21 +142,21 @@ def _is_stale(entry: os.DirEntry[str], oldest: float) -> bool:
 
 @contextlib.contextmanager
 def opened(directory: Path) -> Iterator[Folder]:
-    """The folder, created if needed and kept open while the block runs.
+    """Open a folder, created if needed, while the block runs.
 
     Raises:
         OSError: It cannot be created or opened, or is a link.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not _CAN_HOLD_FOLDERS:
-        # A link or a junction leads elsewhere; a folder kept in a cloud does not.
+        # A link or a junction resolves to another path; a folder of a cloud drive does not.
         real, expected = os.path.realpath(directory), os.path.realpath(directory.parent)
         if os.path.normcase(real) != os.path.normcase(os.path.join(expected, directory.name)):  # noqa: PTH118  of texts
             raise OSError(errno.ELOOP, "is a link")
         yield Folder(directory, None)
         return
-    # The folders above may be links (pictures on another disk). The folder itself must not be one,
-    # or whoever may write there decides where images go.
+    # The parent folders may be links (pictures on another disk). The folder itself must not be one:
+    # whoever can write to its parent could redirect the images.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield Folder(directory, descriptor)

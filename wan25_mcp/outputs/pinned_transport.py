@@ -1,8 +1,8 @@
-"""Connects to checked addresses only, so that the address that was checked is the one reached.
+"""Connects to checked addresses only, so that the address that was checked is the one connected to.
 
-A name is resolved once, every address it has is checked, and the connection is made to one of those
-very addresses: an answer of DNS that changes in between changes nothing. TLS still checks the
-certificate against the name. Knows nothing of images, links or redirects.
+A name is resolved once, all its addresses are checked, and the connection is made to one of these
+addresses. A DNS answer that changes in between has no effect. TLS still checks the certificate
+against the name. This module does not deal with images, links or redirects.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_ADDRESSES: Final = 4
 NEXT_ADDRESS_SECONDS: Final = 3.0
-"""The connect timeout of every address but the last, which has the request's own."""
+"""The connect timeout of every address except the last, which has the request's own timeout."""
 
 TRUSTED_ORIGIN: Final = "wan25_trusted_origin"
 """The request extension that names the origin (as `url_safety.origin_of` writes it) whose addresses
@@ -39,7 +39,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Internal(NotPublic):
-    """The name is public; an address that it resolved to is not."""
+    """The name is public, but an address that it resolved to is not."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -49,11 +49,11 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class PinnedTransport(httpx2.AsyncBaseTransport):
-    """Connects to checked addresses, and to a trusted origin wherever it is.
+    """Connects to checked addresses, and to a trusted origin at any address.
 
     Args:
         dial: Opens connections to addresses, and to trusted hosts by name.
-        tls: What certificates are checked with.
+        tls: The context that checks certificates.
         next_after: Seconds to wait for an address before trying the next one.
     """
 
@@ -65,7 +65,7 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
         tls: ssl.SSLContext | None = None,
         next_after: float = NEXT_ADDRESS_SECONDS,
     ) -> None:
-        import httpcore2  # imports trio where it is installed: too slow for start-up
+        import httpcore2  # imports trio if it is installed, which is too slow for start-up
 
         self._resolve = resolve
         self._next_after = next_after
@@ -73,7 +73,7 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
             ssl_context=tls or httpx2.create_ssl_context(),
             network_backend=dial,
             max_connections=20,
-            max_keepalive_connections=0,  # every download is checked again
+            max_keepalive_connections=0,  # so that each download checks its address
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -90,7 +90,7 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
     async def _send_to(
         self, host: bytes, request: httpx2.Request, connect_limit: float = math.inf
     ) -> httpx2.Response:
-        """Send to one host; the `Host` header and the certificate's name stay the link's."""
+        """Send to one host. The `Host` header and the certificate's name stay those of the link."""
         import httpcore2
 
         url, timeout = request.url, dict(request.extensions.get("timeout", {}))
@@ -114,10 +114,10 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
         )
 
     async def _addresses(self, request: httpx2.Request, port: int) -> list[str]:
-        """Up to `MAX_ADDRESSES`, both families in turn.
+        """Up to `MAX_ADDRESSES` addresses, alternating between IPv4 and IPv6.
 
-        None is returned if one is not public: a name that is public and internal at once is how an
-        internal address is smuggled in. No storage provider's is.
+        If one of them is not public, all are refused. A name with both public and internal
+        addresses is an attempt to reach the internal one; no storage provider has such names.
         """
         host = request.url.raw_host.decode("ascii")
         try:
@@ -130,7 +130,7 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
         if not found:
             raise httpx2.ConnectError("the name has no address")
         if not all(is_public(ip_address(address)) for address in found):
-            raise Internal("its host's name leads to an internal or reserved address")
+            raise Internal("its host's name resolves to an internal or reserved address")
         families = [
             [one for one in dict.fromkeys(found) if (":" in one) is is_new]
             for is_new in (":" in found[0], ":" not in found[0])
@@ -143,7 +143,7 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
 
 
 class _Stream(httpx2.AsyncByteStream):
-    """Closes what it iterates over; httpx2's own stream leaves that to the garbage collector."""
+    """Closes what it iterates over. httpx2's own stream leaves that to the garbage collector."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -160,7 +160,7 @@ class _Stream(httpx2.AsyncByteStream):
 
 @contextlib.contextmanager
 def _as_httpx2() -> Iterator[None]:
-    """Raises the pool's errors as those of httpx2, which have the same names."""
+    """Raise the pool's errors as those of httpx2, which have the same names."""
     import httpcore2
 
     try:

@@ -1,7 +1,6 @@
 """Small previews of results for a chat, and the table of clients that can show them.
 
-A preview is optional: one that cannot be made is left out, and never fails a result that was paid
-for.
+A preview is optional. If one cannot be made it is left out, and the result is returned without it.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ if TYPE_CHECKING:
 
 MAX_PREVIEW_BYTES: Final = 100_000
 MAX_TOGETHER_BYTES: Final = 400_000
-"""In base64 a third more: well below the megabyte at which clients refuse a result."""
+"""A third more in base64: well below the megabyte at which clients refuse a result."""
 
 MAX_PIXELS: Final = 40_000_000
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP")
 _STEPS: Final = ((768, 82), (768, 65), (640, 60), (512, 50), (384, 40), (256, 30))
-"""Longest side and JPEG quality. The first that fits is used; the last fits even for noise."""
+"""Longest side and JPEG quality. The first that fits is used. The last fits even for noise."""
 
 Run = Callable[..., Awaitable[Any]]
-"""Where blocking work runs; `anyio.to_thread.run_sync` unless a test's clock is virtual."""
+"""Runs blocking work; `anyio.to_thread.run_sync` unless a test's clock is virtual."""
 
 
 async def make_previews(
     bodies: Sequence[bytes], *, run: Run = anyio.to_thread.run_sync
 ) -> list[bytes | None]:
-    """A small JPEG of each image, in order; None where none could be made.
+    """A small JPEG of each image, in order; None where it could not be made.
 
-    They are made one after the other, so that one decoded image at a time is in memory.
+    They are made one after another, so that only one decoded image at a time is in memory.
     """
     limit = min(MAX_PREVIEW_BYTES, MAX_TOGETHER_BYTES // max(len(bodies), 1))
     return [cast("bytes | None", await run(partial(_preview, body, limit))) for body in bodies]
 
 
 def _preview(body: bytes, limit: int) -> bytes | None:
-    """A JPEG of at most so many bytes."""
+    """A JPEG of at most `limit` bytes, or None."""
     from PIL import Image
 
     try:
@@ -57,19 +56,19 @@ def _preview(body: bytes, limit: int) -> bytes | None:
                 flat.save(packed, "JPEG", quality=quality)
                 if packed.tell() <= limit:
                     return packed.getvalue()
-    except Exception:  # noqa: BLE001  decoders raise anything at broken bytes
+    except Exception:  # noqa: BLE001  for broken bytes a decoder may raise anything
         return None
     return None
 
 
 def _flat(image: Image) -> Image:
-    """Upright and in RGB, with white where it is transparent."""
+    """The image upright, in RGB, with white in place of transparency."""
     from PIL import Image as Images
     from PIL import ImageOps
 
     if image.mode in ("1", "P"):  # which cannot be scaled smoothly
         image = image.convert("RGBA")
-    image.thumbnail((_STEPS[0][0],) * 2)  # first: the rest is then little work
+    image.thumbnail((_STEPS[0][0],) * 2)  # first, so that the rest is little work
     upright = ImageOps.exif_transpose(image)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
@@ -83,7 +82,7 @@ def _flat(image: Image) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class ClientSupport:
-    """What a client does with an image, by the name the client reports, in lower case."""
+    """What a client does with an image. `name` is what the client reports, in lower case."""
 
     name: str
     shows: bool
@@ -110,18 +109,18 @@ CLIENTS: Final = (
     ClientSupport(
         "mcp",
         False,
-        "the Python SDK's own name, of whatever is built on it: LlamaIndex and ADK give the model "
-        "base64 as text, semantic-kernel and AutoGen break on blocks they do not know",
+        "the Python SDK's default name, reported by whatever is built on it: LlamaIndex and ADK "
+        "give the model base64 as text, semantic-kernel and AutoGen break on unknown blocks",
     ),
 )
-"""With `auto`, only a client that is known to show images gets previews. The others are listed for
-the reason: from reports, and from the code of shipped clients, by November 2026."""
+"""With `auto`, only a client that is known to show images gets previews. The others are listed to
+record why not. From reports and from the code of released clients, as of November 2026."""
 
 
 def shows_images(client_name: str | None) -> bool:
-    """Whether a client is known to show image blocks; an unknown one is not.
+    """Whether a client is known to show image blocks.
 
-    Some add to their name: `gemini-cli-mcp-client-v1`, `claude-ai (via mcp-remote 0.1.16)`.
+    Some clients add to their name: `gemini-cli-mcp-client-v1`, `claude-ai (via mcp-remote 0.1.16)`.
     """
     name = (client_name or "").strip().lower()
     known = [

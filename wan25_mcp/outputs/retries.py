@@ -1,4 +1,4 @@
-"""When an image that could not be saved is tried again."""
+"""When saving an image is retried after a failure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wan25_mcp.outputs.download import NotDownloaded
 
 FIRST_RETRY_SECONDS: Final = 30.0
 LONGEST_RETRY_SECONDS: Final = 3600.0
-"""The pause after a failed try; it doubles. It is short enough for three more tries before the link
-expires."""
+"""The pause after a failed try doubles each time. It stays short enough for three more tries before
+the link expires."""
 
 _LASTING_PAUSE: Final = 3600.0
-"""Seconds after which an image that failed for good is tried again for somebody who asks."""
+"""Seconds after which an image that failed permanently is tried again if a call asks for it."""
 
 
 def is_lasting(error: Wan25Error | None) -> bool:
@@ -24,7 +24,7 @@ def is_lasting(error: Wan25Error | None) -> bool:
 
 
 def may_be_tried(unsaved: Unsaved, now: float, is_asked_for: bool) -> bool:
-    """Whether an image that could not be saved may be tried again now."""
+    """Whether saving an image may be retried now."""
     if unsaved.retry_at is None:
         return is_asked_for and now - unsaved.tried_at >= _LASTING_PAUSE
     return is_asked_for or unsaved.retry_at <= now
@@ -34,5 +34,5 @@ def retry_pause(error: Wan25Error | None, failures: int, left: float) -> float:
     """Seconds until the next try, after `failures` of them and `left` seconds before expiry."""
     doubled = math.ldexp(FIRST_RETRY_SECONDS, min(failures, 20) - 1)
     allowed = min(LONGEST_RETRY_SECONDS, left / 4)
-    asked = min((error.retry_after_seconds if error else None) or 0.0, LONGEST_RETRY_SECONDS)
-    return max(min(doubled, allowed), asked, FIRST_RETRY_SECONDS)
+    requested = min((error.retry_after_seconds if error else None) or 0.0, LONGEST_RETRY_SECONDS)
+    return max(min(doubled, allowed), requested, FIRST_RETRY_SECONDS)

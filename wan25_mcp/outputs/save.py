@@ -1,9 +1,9 @@
-"""Saves images on this machine: under names made here, complete or not at all, never over a file.
+"""Saves images on this machine: under names made here, whole or not at all, never over a file.
 
 An image is written under a temporary name, forced to the disk, and then given its final name, which
-no other file may have. Whenever the process dies, a final name stands for a complete image; a
-temporary file left behind is removed by a later save. Names are made in `filenames`; the folder is
-kept open by `folder`.
+no other file may have. So even if the process dies, a file with a final name is a complete image. A
+later save removes temporary files left behind. `filenames` makes the names; `folder` opens the
+folder.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NotSaved(Wan25Error):
 
 
 def default_directory() -> Path:
-    """The folder `wan25` in the user's pictures folder; never the working directory."""
+    """The folder `wan25` in the user's pictures folder."""
     return platformdirs.user_pictures_path() / "wan25"
 
 
@@ -65,7 +65,7 @@ async def save_image(
         prompt: Its first words become part of the name.
         task_id: Its end becomes part of the name.
         number: Which of the task's images it is, from 1.
-        day: The date in the name; today when not given.
+        day: The date in the name; today by default.
 
     Raises:
         NotSaved: It could not be written; no part of it is left.
@@ -73,7 +73,7 @@ async def save_image(
     """
     day = day or datetime.now(UTC).astimezone().date()
     stem, extension = stem_of(prompt, task_id, number, day), extension_of(body)
-    # Not abandoned when cancelled: the caller then still learns where the image is.
+    # Not abandoned on cancellation, so that the caller always gets the path of a saved image.
     return cast("Path", await run(partial(_save, body, directory, stem, extension)))
 
 
@@ -81,7 +81,7 @@ async def save_image(
 
 
 def check_directory(directory: Path) -> None:
-    """Refuse what is no folder for images: a relative path, a root, the home directory itself.
+    """Refuse an unsuitable folder: a relative path, a root directory, the home directory itself.
 
     Raises:
         NotSaved: With what to do.
@@ -107,14 +107,14 @@ def check_directory(directory: Path) -> None:
 # --- one save --------------------------------------------------------------------------------
 
 _DECODING: Final = threading.Lock()
-"""Held while an image is decoded, so that one at a time is in memory."""
+"""Held while an image is decoded, so that only one at a time is in memory."""
 
 
 def check_complete(body: bytes) -> None:
-    """Check that an image can be decoded to its last pixel: a proper end alone does not prove it.
+    """Check that an image can be decoded to its last pixel. An intact end is not proof enough.
 
     Raises:
-        NotDownloaded: It cannot; another download may return it complete.
+        NotDownloaded: It cannot be decoded. Another download may return it complete.
     """
     from PIL import Image
 
@@ -123,7 +123,7 @@ def check_complete(body: bytes) -> None:
             is_complete = image.width * image.height <= MAX_PIXELS  # before anything is decoded
             if is_complete:
                 image.load()
-    except Exception:  # noqa: BLE001  decoders raise anything at broken bytes
+    except Exception:  # noqa: BLE001  for broken bytes a decoder may raise anything
         is_complete = False
     if not is_complete:
         raise NotDownloaded("The image arrived damaged: it cannot be decoded.", retryable=True)
@@ -153,7 +153,7 @@ def _save_in(folder: Folder, body: bytes, stem: str, extension: str) -> str:
         raise
     folder.sync()
     if not folder.is_in_place():
-        # The image is in the folder that was opened, wherever that is now: its path is unknown.
+        # The image is in the folder that was opened, but the path of that folder is now unknown.
         folder.remove(name)
         raise OSError(errno.ESTALE, "was replaced")
     return name
@@ -176,8 +176,8 @@ _FAULTS: Final[dict[int, tuple[str, bool]]] = {
     errno.EACCES: ("you may not write there", False),
     errno.EPERM: ("you may not write there", False),
     errno.ENOTDIR: ("it is not a folder, or is a link to one", False),
-    errno.EEXIST: ("a file is in the way", False),
-    errno.ELOOP: ("it is a link; name the folder it leads to", False),
+    errno.EEXIST: ("a file of that name exists", False),
+    errno.ELOOP: ("it is a link; give the folder that it leads to", False),
     errno.ENAMETOOLONG: ("the path is too long", False),
     errno.ENOENT: ("the folder disappeared", True),
     errno.ESTALE: ("the folder was replaced at the same time", True),

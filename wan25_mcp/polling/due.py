@@ -1,4 +1,4 @@
-"""The moment a watched task is polled next."""
+"""The moment at which a watched task is polled next."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from wan25_mcp.polling.schedule import (
 from wan25_mcp.polling.watch import Watch
 
 _MAX_MISSED_CALLBACKS: Final = 2
-"""After this many callbacks in a row did not come, tasks are polled as if there were none."""
+"""After this many missing callbacks in a row, tasks are polled as if there were none."""
 
 _FIRST_REFUSED_PAUSE: Final = 60.0
 _LONGEST_REFUSED_PAUSE: Final = 900.0
-"""Seconds after which a followed task is polled again although the provider refused to show it: a
-key is renewed, a gateway recovers, and the image's links may still be valid."""
+"""Seconds after which a followed task is polled again although the provider refused to show it. The
+key may be renewed or a gateway may recover while the image's links are still valid."""
 _REFUSED_JITTER: Final = 0.06
 
 
 def pauses_for(watch: Watch, missed_callbacks: int) -> Pauses:
-    """The pauses between polls of a task, after so many callbacks in a row did not come."""
+    """The pauses between polls of a task, after `missed_callbacks` missing callbacks in a row."""
     if not watch.waiters:
         return NOBODY_WAITS
     if watch.is_called_back and missed_callbacks < _MAX_MISSED_CALLBACKS:
@@ -39,7 +39,7 @@ def due_at(watch: Watch, pauses: Pauses, random: float) -> float:
     """The moment of the next poll, on the clock of `anyio.current_time`.
 
     Args:
-        random: In [0, 1), another for each poll.
+        random: In [0, 1), a new one for each poll.
     """
     now = anyio.current_time()
     not_before = watch.not_before if watch.failures else -math.inf

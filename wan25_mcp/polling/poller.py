@@ -1,8 +1,8 @@
 """One poller for the tasks of an account in this process, however many calls wait for each.
 
-A task is polled while somebody is interested in it: a call that waits for it, or the server itself,
-which follows it so that its images are saved. What was learnt of it is kept for a while longer,
-because agents come back. Knows nothing of money, of MCP, or of how a poll is made.
+A task is polled while a call waits for it, or while the server itself follows it so that its images
+are saved. Its state is kept for a while longer, because agents ask again. This module does not know
+how a poll is made.
 """
 
 from __future__ import annotations
@@ -29,31 +29,32 @@ FRESH_SECONDS: Final = 2.0
 """A task with a snapshot this recent is not polled again."""
 
 POLL_PATIENCE: Final = 10.0
-"""Seconds a call waits for a poll; the poll itself goes on."""
+"""Seconds that a call waits for a poll. The poll itself continues."""
 
 _ELSEWHERE_PAUSE: Final = 1.0
-"""Seconds until another try while another process is polling."""
+"""Seconds until the next try while another process is polling."""
 
 _UNEXPECTED_PAUSE: Final = 5.0
-"""Seconds until polling goes on after an unexpected exception."""
+"""Seconds until polling continues after an unexpected exception."""
 
-_KEPT_SECONDS: Final = 600.0
-"""How long a watch is kept after the last interest in it."""
+_IDLE_SECONDS: Final = 600.0
+"""Seconds for which an idle watch is kept."""
 
-_MAX_WAIT_ASKED: Final = 900.0
+_MAX_REQUESTED_WAIT: Final = 900.0
 """Cap on Retry-After for polls, in seconds: one bad header must not outlast the links."""
 
 _URGENT_TRIES: Final = 6
-"""Failed polls in a row after which a callback is no reason for another."""
+"""Failed polls in a row after which a callback causes no further urgent poll."""
 
 _NOT_FOUND_TRIES: Final = 3
-"""Polls in a row that say a known task does not exist, before that is believed."""
+"""Polls in a row that must say that a known task does not exist before this is accepted."""
 
 _LONGEST_FOLLOWED: Final = 24 * 3600.0
-"""An older task is polled only while somebody waits: some never settle. In seconds."""
+"""Age in seconds from which a task is polled only while a call waits: some tasks never settle."""
 
 ReadTask = Callable[[Watch, bool], Awaitable[Snapshot | None]]
-"""Polls a task. The flag: even if another process has just polled it. None: one is polling it."""
+"""Polls a task. The flag forces the poll even if another process has just polled the task. Returns
+None while another process is polling it."""
 
 
 class Poller:
@@ -61,10 +62,10 @@ class Poller:
 
     Args:
         read: Makes one poll.
-        tasks: The task group the polls run in; it outlives every call that waits.
-        slots: One for each poll of the process under way.
+        tasks: The task group that polls run in; it outlives every call that waits.
+        slots: Limits the concurrent polls of the process.
         random: Random numbers in [0, 1).
-        settled: Called with each task that is seen to be settled.
+        settled: Called with each task that is observed to be settled.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Poller:
         while True:
             try:
                 watch = await self._queue.next()
-            except Exception:  # later tasks are polled all the same
+            except Exception:  # later tasks must still be polled
                 logger.exception("Finding the task to poll next ended unexpectedly")
                 await anyio.sleep(_UNEXPECTED_PAUSE)
                 continue
@@ -108,7 +109,7 @@ class Poller:
         return [watch for watch in self._watches.values() if watch.waiters and not watch.over]
 
     def open(self, task_id: str, *, began: float, expected: Estimate, speed: float = 1.0) -> Watch:
-        """The watch of a task, made if there is none. Does not poll."""
+        """The watch of a task, created if there is none. Does not poll."""
         if task_id not in self._watches:
             self._forget()
             self._watches[task_id] = Watch(task_id, began, expected, speed)
@@ -116,7 +117,7 @@ class Poller:
 
     @contextmanager
     def waiting(self, watch: Watch) -> Iterator[None]:
-        """Poll a task for somebody who waits, while the block runs."""
+        """Poll a task for a waiting call while the block runs."""
         is_refused = watch.over and watch.failure is not None
         if is_refused and anyio.current_time() - watch.refused_at >= FRESH_SECONDS:
             watch.over, watch.failure = watch.is_settled, None  # for a new caller, try again
@@ -132,7 +133,7 @@ class Poller:
                 self._drop_or_slow(watch)
 
     def follow(self, watch: Watch, *, at_once: bool = False) -> None:
-        """Poll a task now and then until it is settled, even while nobody waits."""
+        """Poll a task at intervals until it is settled, even if nobody waits."""
         if not watch.is_followed and not watch.is_settled and not watch.never_existed:
             watch.is_followed = True
             self._schedule(watch)
@@ -148,7 +149,7 @@ class Poller:
     def _forget(self) -> None:
         if len(self._watches) < self._forget_at:
             return
-        long_ago = anyio.current_time() - _KEPT_SECONDS
+        long_ago = anyio.current_time() - _IDLE_SECONDS
         for task_id, watch in list(self._watches.items()):
             is_idle = not watch.is_of_interest and not watch.waiters and not watch.is_polling
             if is_idle and max(watch.left_at, watch.updated_at) < long_ago:
@@ -158,14 +159,14 @@ class Poller:
     # --- updates ----------------------------------------------------------------------------
 
     def receive(self, watch: Watch, snapshot: Snapshot, *, ago: float) -> None:
-        """Take over a snapshot `ago` seconds old, from any process, unless a newer one is known."""
+        """Use a snapshot of any process, `ago` seconds old, unless a newer one is known."""
         known = watch.snapshot
         if known is None or (known.seen_at < snapshot.seen_at and not watch.is_settled):
             self._update(watch, snapshot, ago=ago)
             watch.notify()
 
     async def refresh(self, watch: Watch) -> Snapshot:
-        """Poll a task now, unless its snapshot is fresh. To be called within `waiting`.
+        """Poll a task now, unless its snapshot is fresh. Call this within `waiting`.
 
         Raises:
             Wan25Error: The poll failed, or the provider is limiting requests.
@@ -196,7 +197,7 @@ class Poller:
             )
 
     def wake(self, watch: Watch) -> None:
-        """A callback says that a task is settled: poll it now, unless the last one was just now."""
+        """A callback says that a task is settled: poll it now, or soon after the last callback."""
         self._missed_callbacks = 0
         if not watch.is_settled and not watch.is_urgent:
             watch.wake()
@@ -205,7 +206,7 @@ class Poller:
     # --- polls ------------------------------------------------------------------------------
 
     async def _poll(self, watch: Watch) -> None:
-        """Poll once. Whatever goes wrong, later polls of this and other tasks are made."""
+        """Poll once. Whatever fails, later polls of this and other tasks are still made."""
         try:
             await self._poll_once(watch)
         except Exception:
@@ -215,25 +216,25 @@ class Poller:
             watch.notify()
 
     async def _poll_once(self, watch: Watch) -> None:
-        anyway, watch.is_urgent = watch.is_urgent, False
+        is_forced, watch.is_urgent = watch.is_urgent, False
         try:
-            snapshot = await self._read(watch, anyway)
+            snapshot = await self._read(watch, is_forced)
         except (ReadFailed, Unreachable) as error:
-            self._failed(watch, error, anyway=anyway)
+            self._failed(watch, error, is_forced=is_forced)
         except Wan25Error as error:
-            # A task that was seen before is not believed to be gone at once.
-            is_doubted = watch.snapshot is not None and watch.failures < _NOT_FOUND_TRIES - 1
-            if error.code == "not_found" and is_doubted:
-                self._failed(watch, error, anyway=anyway)
+            # One "not found" is not enough to give up a task that was seen before.
+            is_retried = watch.snapshot is not None and watch.failures < _NOT_FOUND_TRIES - 1
+            if error.code == "not_found" and is_retried:
+                self._failed(watch, error, is_forced=is_forced)
             else:
                 self._refused(watch, error)
         except Exception:
             logger.exception("Polling %s ended unexpectedly", watch.task_id)
-            self._failed(watch, ReadFailed(code="internal_error"), anyway=anyway)
+            self._failed(watch, ReadFailed(code="internal_error"), is_forced=is_forced)
         else:
             watch.is_polling = False
-            if snapshot is None:  # another process is polling, and will journal what it sees
-                watch.is_urgent = watch.is_urgent or anyway
+            if snapshot is None:  # another process is polling, and will journal its snapshot
+                watch.is_urgent = watch.is_urgent or is_forced
                 self._queue.put(watch, anyio.current_time() + _ELSEWHERE_PAUSE)
                 return
             self._queue.answered()
@@ -257,22 +258,22 @@ class Poller:
             self._drop_or_slow(watch)
 
     def _count_callbacks(self, watch: Watch) -> None:
-        # Not for snapshots of another process: the callback may have come to that one.
+        # Not for a snapshot of another process, which may have received the callback.
         if watch.over and watch.is_called_back and not watch.wakes:
             self._missed_callbacks += 1
 
-    def _failed(self, watch: Watch, error: Wan25Error, *, anyway: bool) -> None:
+    def _failed(self, watch: Watch, error: Wan25Error, *, is_forced: bool) -> None:
         now = anyio.current_time()
-        asked = min(error.retry_after_seconds or 0.0, _MAX_WAIT_ASKED)
+        requested = min(error.retry_after_seconds or 0.0, _MAX_REQUESTED_WAIT)
         watch.failure = error
         watch.failures += 1
-        # One failed poll is no reason to forget a callback.
-        watch.is_urgent = watch.is_urgent or (anyway and watch.failures < _URGENT_TRIES)
-        watch.not_before = now + pause_after_failure(watch.failures, asked, self._random())
-        if asked:
-            watch.limited_until = now + asked
+        # The urgent poll for a callback is repeated if it fails.
+        watch.is_urgent = watch.is_urgent or (is_forced and watch.failures < _URGENT_TRIES)
+        watch.not_before = now + pause_after_failure(watch.failures, requested, self._random())
+        if requested:
+            watch.limited_until = now + requested
         if error.code == "rate_limit":
-            self._queue.limited(asked)
+            self._queue.limited(requested)
         watch.is_polling = False
         self._schedule(watch)
 
@@ -290,7 +291,7 @@ class Poller:
 
     def _schedule(self, watch: Watch) -> None:
         if watch.is_polling:
-            return  # its result will decide
+            return  # it is scheduled after the poll
         when = math.inf
         if watch.is_of_interest:
             pauses = pauses_for(watch, self._missed_callbacks)

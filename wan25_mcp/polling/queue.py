@@ -1,4 +1,4 @@
-"""The order in which an account's tasks are polled: by due time, few at once, rate limited."""
+"""The order in which an account's tasks are polled: by due time, rate limited, few at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from wan25_mcp.polling.rate_limit import RateLimit
 from wan25_mcp.polling.watch import Watch
 
 POLLS_AT_ONCE: Final = 80
-"""How many polls of one process are under way at the same time. Ten thousand waits want some 800 a
-second, each as long as the provider's answer and the journal take: with 20 they fell behind. Fewer
-waits never come near it, a provider that minds slows us by refusing, and of the client's 100
-connections some are left for submits."""
+"""Limit of concurrent polls of one process. Ten thousand waiting calls need about 800 polls a
+second, and each takes as long as the provider's answer and the journal do: with a limit of 20,
+polls were late. Fewer waiting calls never reach the limit. A provider that wants fewer polls
+refuses some. Some of the client's 100 connections remain for submits."""
 
 _MIN_COMPACTED: Final = 256
 """Outdated entries are not removed from a shorter queue."""
@@ -26,7 +26,7 @@ class DueQueue:
     """Which task is polled next.
 
     Args:
-        slots: One for each poll of the process under way.
+        slots: Limits the concurrent polls of the process.
     """
 
     def __init__(self, slots: anyio.Semaphore) -> None:
@@ -38,7 +38,7 @@ class DueQueue:
         self._rate_limit = RateLimit()
 
     def put(self, watch: Watch, when: float) -> None:
-        """Have a task polled at that moment, instead of when it was to be before."""
+        """Schedule the next poll of a task, in place of the one scheduled before."""
         watch.next_poll_at = when
         if when == math.inf:
             return
@@ -50,7 +50,7 @@ class DueQueue:
             self._changed.set()
 
     def _compact(self) -> None:
-        """Remove the entries of tasks that were given another moment since."""
+        """Remove the entries of tasks that were rescheduled since."""
         due = {id(entry[2]): entry for entry in self._waiting if entry[0] == entry[2].next_poll_at}
         self._waiting = list(due.values())
         heapq.heapify(self._waiting)
@@ -62,7 +62,7 @@ class DueQueue:
             await self._until_due()
             when, _, watch = heapq.heappop(self._waiting)
             if when != watch.next_poll_at:
-                continue  # it was given another moment since
+                continue  # it was rescheduled since
             watch.next_poll_at = math.inf
             is_wanted = watch.is_of_interest and not watch.is_polling
             if is_wanted and self._admits(watch):
@@ -77,7 +77,7 @@ class DueQueue:
                 await self._changed.wait()
 
     def _admits(self, watch: Watch) -> bool:
-        """Whether the rate limit allows the poll now; if not, the task is put back for later."""
+        """Whether the rate limit allows the poll now. If not, the task is rescheduled."""
         now = anyio.current_time()
         if watch.reserved_at > -math.inf and self._rate_limit.closed_until <= now:
             watch.reserved_at = -math.inf
@@ -97,9 +97,9 @@ class DueQueue:
         """The provider answered a poll."""
         self._rate_limit = self._rate_limit.answered()
 
-    def limited(self, asked: float | None) -> None:
-        """The provider refused a poll with a 429, asking for `asked` seconds without another."""
-        self._rate_limit = self._rate_limit.limited(anyio.current_time(), asked)
+    def limited(self, requested: float | None) -> None:
+        """The provider refused a poll with a 429 and asked for a pause of `requested` seconds."""
+        self._rate_limit = self._rate_limit.limited(anyio.current_time(), requested)
 
     @property
     def closed_until(self) -> float:

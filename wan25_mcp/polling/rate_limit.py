@@ -1,4 +1,4 @@
-"""How fast all tasks of an account together may be polled."""
+"""The rate at which all tasks of an account together may be polled."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 _MIN_GAP: Final = 0.005
-"""Seconds; a shorter gap between polls is none, and the rate is free again."""
+"""Seconds. A shorter gap between polls counts as none: the rate is unlimited again."""
 _MAX_GAP: Final = 10.0
 _MIN_CLOSING: Final = 1.0
 _RECOVERY: Final = 0.2
-"""How many polls a second the rate rises by in each second of answers."""
+"""How much the rate, in polls per second, rises in each second of answers."""
 _SMOOTHING: Final = 0.05
 
 
@@ -18,15 +18,15 @@ _SMOOTHING: Final = 0.05
 class RateLimit:
     """Gaps between polls, doubled by each refusal and shortened by each answer.
 
-    A value: every method returns the next one. There are no gaps until the provider first refuses;
-    from then on polls are evenly spaced, whichever tasks they are for. Times are moments on the
-    caller's clock, none of them before 0.
+    A value: every method returns the next one. There are no gaps until the provider first refuses a
+    poll. From then on polls are evenly spaced, whichever tasks they are for. Times are moments on
+    the caller's clock, and never negative.
 
     Args:
-        gap: Seconds between two polls; 0 is free.
-        next_free: The next moment that is not reserved for a poll yet.
+        gap: Seconds between two polls; 0 for no limit.
+        next_free: The next moment that is not yet reserved for a poll.
         closed_until: The moment until which the provider wants no polls.
-        usual: Seconds between two polls lately, smoothed: what the first refusal doubles.
+        usual: Seconds between two recent polls, smoothed. The first refusal doubles it.
     """
 
     gap: float = 0.0
@@ -37,8 +37,8 @@ class RateLimit:
     def admit(self, wanted: float) -> tuple[RateLimit, float]:
         """Reserve the moment of one poll.
 
-        Returns the limit for later polls, and the moment: `wanted` or later. If polls are refused
-        until after that moment meanwhile, reserve another.
+        Returns the limit for later polls, and the moment: `wanted` or later. If `closed_until` is
+        moved past that moment in the meantime, reserve another.
         """
         when = max(wanted, self.next_free if self.gap else 0.0, self.closed_until)
         passed = min(max(when - self.next_free + self.gap, 0.0), _MAX_GAP)
@@ -46,16 +46,16 @@ class RateLimit:
         after = max(when + self.gap, self.next_free)
         return replace(self, next_free=after, usual=usual), when
 
-    def limited(self, now: float, asked: float | None = None) -> RateLimit:
+    def limited(self, now: float, requested: float | None = None) -> RateLimit:
         """The provider refused a poll with a 429.
 
-        Polls that were under way together are refused together: further refusals before
-        `closed_until` move that moment, but do not widen the gap.
+        Concurrent polls are refused together, so further refusals before `closed_until` move that
+        moment but do not widen the gap.
         """
         gap = self.gap
         if now >= self.closed_until:
             gap = min(max(2 * (self.gap or self.usual), 4 * _MIN_GAP), _MAX_GAP)
-        until = max(self.closed_until, now + max(asked or 0.0, gap, _MIN_CLOSING))
+        until = max(self.closed_until, now + max(requested or 0.0, gap, _MIN_CLOSING))
         return replace(self, gap=gap, closed_until=until, next_free=max(self.next_free, until))
 
     def answered(self) -> RateLimit:

@@ -1,4 +1,4 @@
-"""When a task is polled next. `benchmarks/waiting.py` judges the numbers."""
+"""When a task is polled next. `benchmarks/waiting.py` measures the effect of the numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from wan25_mcp.provider.catalogue import DEFAULT
 
 ESTIMATED_TIME: Final = DEFAULT.estimated_seconds
-"""Seconds that the provider estimates for every run. Optimistic: most take longer."""
+"""Seconds that the provider estimates for every run. Optimistic: most runs take longer."""
 
 _EARLY, _LIKELY = 0.4, 1.17
-"""The first two polls where there are too few past runs, as shares of the estimated time. The
-early one is for short runs and early failures."""
+"""The first two polls if there are too few past runs, as shares of the estimated time. The early
+one is for short runs and early failures."""
 _ENOUGH_RUNS: Final = 10
 
 _LEFT: Final = 0.8
@@ -22,7 +22,7 @@ _RISING_SHARE: Final = 0.22
 """The longest pause while progress rises, as a share of the age: progress may be wrong."""
 
 _JITTER: Final = 0.06
-"""The most that is added to a pause, as a share of it, so that tasks are not polled in step."""
+"""The maximum added to a pause, as a share of it, so that tasks are not polled in lockstep."""
 
 _FIRST_BACKOFF: Final = 4.0
 _LONGEST_BACKOFF: Final = 60.0
@@ -38,33 +38,33 @@ class Pauses:
     follows_progress: bool = False
 
     def within(self, seconds: float) -> float:
-        """The pause closest to so many seconds."""
+        """The allowed pause that is closest to `seconds`."""
         return min(max(seconds, self.shortest), self.longest)
 
 
 SOMEBODY_WAITS: Final = Pauses(share=0.08, shortest=2.0, longest=60.0, follows_progress=True)
 CALLBACK_EXPECTED: Final = Pauses(share=0.7, shortest=60.0, longest=300.0)
 NOBODY_WAITS: Final = Pauses(share=1.0, shortest=60.0, longest=900.0)
-"""While nobody waits, the image must only be saved, and its link is valid for a day."""
+"""If nobody waits, the image only has to be saved, and its link is valid for a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The ages of the first two polls: when a run may be done, and when one is likely to be."""
+    """The ages of the first two polls: when a run may be done, and when it is likely to be."""
 
     early: float
     likely: float
 
 
 def estimate(past: Sequence[float] = (), estimated_time: float | None = None) -> Estimate:
-    """When a new run is polled first: when one in ten past runs was done.
+    """When a new run is polled first: at the age by which one in ten past runs was done.
 
     Args:
-        past: Seconds that runs took before, in any order.
-        estimated_time: The provider's estimate in seconds. Only makes polls earlier.
+        past: Durations of past runs in seconds, in any order.
+        estimated_time: The provider's estimate in seconds. It can only make polls earlier.
     """
     seconds = min(estimated_time or ESTIMATED_TIME, ESTIMATED_TIME)
-    # Two runs of the usual length are added, so that one past run alone decides nothing.
+    # Two runs of the usual length are added, so that a single past run has little weight.
     runs = sorted((*past, seconds * _LIKELY, seconds * _LIKELY))
     likely = runs[max(len(past) // 10, 1)]
     return Estimate(likely if len(past) >= _ENOUGH_RUNS else min(seconds * _EARLY, likely), likely)
@@ -76,8 +76,8 @@ class Polled:
 
     Args:
         age: How old the task was; 0 before the first poll.
-        progress: Percent; the last that was reported.
-        is_rising: Whether it was more than at the poll before.
+        progress: The last reported progress, in percent.
+        is_rising: Whether it had risen since the poll before.
     """
 
     age: float = 0.0
@@ -85,7 +85,7 @@ class Polled:
     is_rising: bool = False
 
     def then(self, age: float, progress: int | None) -> Polled:
-        """What is known after one more poll."""
+        """The state after one more poll."""
         known = self.progress if progress is None else progress
         return Polled(age, known, known > self.progress)
 
@@ -105,7 +105,7 @@ def next_poll(
         age: Seconds since the submit, on this machine's clock: the provider's `created` has whole
             seconds, and its clock may be off.
         not_before: The age until which the provider asked not to be polled.
-        random: In [0, 1), another for each poll.
+        random: In [0, 1), a new one for each poll.
     """
     first = expected.early if last.age < expected.early else expected.likely
     if last.is_rising and pauses.follows_progress:
@@ -117,12 +117,12 @@ def next_poll(
     return max(due + _JITTER * random * max(due - age, 0.0), age, not_before)
 
 
-def pause_after_failure(failures: int, asked: float | None, random: float) -> float:
-    """Seconds until the next poll after `failures` polls in a row that failed.
+def pause_after_failure(failures: int, requested: float | None, random: float) -> float:
+    """Seconds until the next poll, after `failures` failed polls in a row.
 
     Args:
-        asked: Seconds that the provider asked for; the pause is never shorter.
+        requested: Seconds that the provider asked for; the pause is never shorter.
         random: In [0, 1).
     """
     backoff = min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), _LONGEST_BACKOFF)
-    return max(backoff, asked or 0.0) * (1 + _JITTER * random)
+    return max(backoff, requested or 0.0) * (1 + _JITTER * random)

@@ -1,9 +1,10 @@
-"""Polls through the client, journals what was seen, and takes turns with other processes.
+"""Polls through the client, journals the snapshots, and takes turns with other processes.
 
-Processes that share a journal share snapshots. A poll's lease is acquired in the journal first, and
-only by a process that knows the latest snapshot: of two that would poll at the same time one does,
-and both know the result within a second. If a process dies during a poll, another one polls 15
-seconds after it began; if it dies between two polls, the others are not held up at all.
+Processes that share a journal share snapshots. Before a poll, a process acquires a lease in the
+journal, and gets it only if it knows the latest snapshot. So of two processes that would poll at
+the same time, one does, and both have the result within a second. If a process dies during a poll,
+another one polls 15 seconds after that poll began. If it dies between two polls, the others are not
+delayed at all.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ from wan25_mcp.provider.protocol import Provider
 logger = logging.getLogger(__name__)
 
 POLL_LEASE_SECONDS: Final = 15.0
-"""A poll that takes longer is made by another process too: the first may have died."""
+"""If a poll takes longer, another process may poll too: the first may have died."""
 
 REFRESH_SECONDS: Final = 1.0
-"""How often a process in which calls wait reads the snapshots of other processes."""
+"""Interval at which a process with waiting calls reads the snapshots of other processes."""
 _SKEW: Final = 10.0
 """Seconds by which the clocks of machines that share a journal may differ."""
 
 _RELEASE_SECONDS: Final = 1.0
 _PAST_RUNS_FRESH: Final = 60.0
 _MIN_RUNS: Final = 3
-"""With fewer past runs, nothing is said about how long an edit typically takes."""
+"""With fewer past runs, no typical duration is reported."""
 
 
 @dataclass(slots=True)
 class _Past:
-    """How long earlier edits of one kind took, in seconds, and the moment this was read."""
+    """Durations in seconds of past edits of one kind, and the moment at which they were read."""
 
     runs: tuple[float, ...]
     read_at: float
@@ -53,14 +54,14 @@ class _Past:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollingOptions:
-    """How a process polls, whatever the account.
+    """How a process polls, for all accounts.
 
     Args:
-        tasks: The task group the polls run in; it outlives every call.
-        slots: One for each poll of the process under way.
+        tasks: The task group that polls run in; it outlives every call.
+        slots: Limits the concurrent polls of the process.
         clock: Epoch seconds.
         random: Random numbers in [0, 1).
-        is_emulator: Whether edits may be faster than the provider's, as the estimate tells.
+        is_emulator: Whether the provider is an emulator, whose estimate shows how fast it runs.
     """
 
     tasks: TaskGroup
@@ -75,8 +76,8 @@ class SharedPoller:
 
     Args:
         client: The provider's API.
-        journal: Where every snapshot is written.
-        settled: Called with each task that is seen to be settled.
+        journal: The journal that every snapshot is written to.
+        settled: Called with each task that is observed to be settled.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class SharedPoller:
         self._waited_for = anyio.Event()
 
     async def run(self) -> None:
-        """Poll tasks when they are due, and follow the polls of others, until cancelled."""
+        """Poll tasks when they are due, and read the polls of other processes, until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._poller.run)
             await self._follow_others()
@@ -106,14 +107,14 @@ class SharedPoller:
 
     @asynccontextmanager
     async def watching(self, task_id: str, intent: Intent | None = None) -> AsyncIterator[Watch]:
-        """Wait for a task while the block runs, together with all other calls that do."""
+        """Wait for a task while the block runs. All waiting calls share the same watch."""
         watch = await self._open(task_id, intent)
         self._waited_for.set()
         with self._poller.waiting(watch):
             yield watch
 
     async def refresh(self, task_id: str, intent: Intent | None = None) -> Snapshot:
-        """A snapshot of a task, at most a moment old.
+        """A snapshot of a task that is at most 2 seconds old.
 
         Raises:
             Wan25Error: The poll failed.
@@ -124,10 +125,10 @@ class SharedPoller:
     async def follow(
         self, task_id: str, intent: Intent | None = None, *, at_once: bool = False
     ) -> None:
-        """Poll a task now and then until it is settled, even while nobody waits.
+        """Poll a task at intervals until it is settled, even if nobody waits.
 
         Args:
-            at_once: Poll it now as well, whenever it was polled last.
+            at_once: Also poll it now, whenever it was polled last.
         """
         self._poller.follow(await self._open(task_id, intent), at_once=at_once)
 
@@ -141,7 +142,7 @@ class SharedPoller:
         self._poller.wake(await self._open(task_id, intent))
 
     async def typical(self, intent: Intent | None) -> float | None:
-        """How many seconds such edits typically take, if a few are known."""
+        """How many seconds such edits typically take, if enough are known."""
         runs = (await self._past_runs(intent)).runs
         return statistics.median(runs) if len(runs) >= _MIN_RUNS else None
 
@@ -158,7 +159,7 @@ class SharedPoller:
         return watch
 
     def _age(self, intent: Intent | None, snapshot: Snapshot | None) -> float:
-        """Seconds since the task began, on this machine's clock: the provider's may be off."""
+        """Seconds since the task began, by this machine's clock: the provider's may be off."""
         now = self._clock()
         earliest = intent.created_at if intent else 0.0
         latest = snapshot.seen_at if snapshot else now
@@ -167,7 +168,7 @@ class SharedPoller:
         return max(now - began, 0.0)
 
     async def _expected(self, intent: Intent | None, snapshot: Snapshot | None) -> Estimate:
-        """When such an edit is polled first."""
+        """The ages of the first polls of such an edit."""
         if self._is_emulator:
             return estimate()
         return estimate((await self._past_runs(intent)).runs, _estimated(snapshot))
@@ -177,14 +178,14 @@ class SharedPoller:
         return ESTIMATED_TIME / estimated if estimated else 1.0
 
     async def _past_runs(self, intent: Intent | None) -> _Past:
-        """Runs of the same model with as many images; without an intent, with any number."""
+        """Past runs of a model with the same number of images; without an intent, with any."""
         kind = (intent.n, intent.model) if intent else (None, MODEL)
         now = anyio.current_time()
         past = self._past.get(kind)
         if past is not None and now - past.read_at <= _PAST_RUNS_FRESH:
             return past
         if past is not None:
-            past.read_at = now  # one call reads it; others meanwhile use the earlier one
+            past.read_at = now  # one call reads them anew; until then the others use the old ones
         n, model = kind
         runs = await self._journal.past_runs(n=n, model=model)
         past = self._past[kind] = _Past(tuple(runs), now)
@@ -192,9 +193,9 @@ class SharedPoller:
 
     # --- polls ------------------------------------------------------------------------------
 
-    async def _read(self, watch: Watch, anyway: bool) -> Snapshot | None:
+    async def _read(self, watch: Watch, is_forced: bool) -> Snapshot | None:
         task_id, seen = watch.task_id, watch.snapshot
-        known = None if anyway or seen is None else seen.seen_at
+        known = None if is_forced or seen is None else seen.seen_at
         is_acquired = await self._journal.acquire_poll(
             task_id, seen_at=known, now=self._clock(), lease=POLL_LEASE_SECONDS
         )
@@ -214,16 +215,16 @@ class SharedPoller:
         return snapshot
 
     async def _query(self, task_id: str) -> Task:
-        """Ask the provider, for as long as the lease lasts."""
+        """Query the provider, for at most as long as the lease lasts."""
         with anyio.move_on_after(POLL_LEASE_SECONDS):
             return await self._client.query(task_id)
         raise ReadFailed(
-            f"The provider has not answered within {POLL_LEASE_SECONDS:.0f} seconds.",
+            f"The provider did not answer within {POLL_LEASE_SECONDS:.0f} seconds.",
             code="read_failed",
         )
 
     def _set_began(self, watch: Watch, snapshot: Snapshot) -> None:
-        """Set when a task began that another process submitted, from its first snapshot."""
+        """For a task that another process submitted: derive its start from its first snapshot."""
         if watch.snapshot is None:
             watch.began = anyio.current_time() - self._age(None, snapshot)
 
@@ -241,7 +242,7 @@ class SharedPoller:
                 seen = await self._journal.seen_since(self._clock() - _SKEW)
                 newer = [name for name, watch in watches.items() if _is_news(watch, seen.get(name))]
                 await self._update_all(newer)
-            except Exception:  # this process polls too, and may read it next time
+            except Exception:  # the next round may succeed, and this process polls as well
                 logger.exception("Reading the snapshots of other processes ended unexpectedly")
 
     async def _update_all(self, task_ids: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""What all calls that wait for one task share."""
+"""The state that all calls waiting for one task share."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from wan25_mcp.polling.schedule import Estimate, Polled
 from wan25_mcp.provider.statuses import is_settled
 
 _MIN_AGE: Final = 1.0
-"""What is known of a younger task is the answer to its submit, not a poll."""
+"""Seconds. The snapshot of a younger task is the answer to its submit, not a poll."""
 
 _WAKE_GAP: Final = 2.0
 _LONGEST_WAKE_GAP: Final = 60.0
-"""Seconds between polls because of callbacks; each untrue callback doubles it."""
+"""Seconds between polls caused by callbacks. Each false callback doubles the gap."""
 
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """What is known of one task, and when it is polled next. Only `Poller` and its queue write it.
+    """The state of one task, and when it is polled next. Only `Poller` and its queue write it.
 
     Moments are those of `anyio.current_time`.
 
     Args:
-        began: The moment the task began.
-        expected: When it is polled first.
-        speed: How much faster than the provider an emulator runs; 1 for the provider.
+        began: The moment at which the task began.
+        expected: The ages of its first polls.
+        speed: How many times faster than the provider an emulator runs; 1 for the provider.
     """
 
     task_id: str
@@ -45,14 +45,14 @@ class Watch:
     failure: Wan25Error | None = None
     """Why the last poll failed, if it did."""
     over: bool = False
-    """Whether there is nothing to wait for: the task is settled, or the provider refuses to show
-    it. In the second case a task that is followed is polled again all the same."""
+    """Whether waiting is over: the task is settled, or the provider refuses to show it. In the
+    second case a task that is followed is still polled again."""
     polled: Polled = field(default_factory=Polled)
     """What the last poll of the running task showed; its age is multiplied by `speed`."""
 
     waiters: int = 0
     is_followed: bool = False
-    """Whether it is polled while nobody waits."""
+    """Whether it is polled even if nobody waits."""
     is_called_back: bool = False
     """Whether the provider was given an address to call when the task is settled."""
     left_at: float = -math.inf
@@ -60,7 +60,7 @@ class Watch:
 
     next_poll_at: float = math.inf
     is_urgent: bool = False
-    """Whether the next poll is made however recent the last one was."""
+    """Whether the next poll is made even if the last one was a moment ago."""
     is_polling: bool = False
     failures: int = 0
     """Polls in a row that failed."""
@@ -75,7 +75,7 @@ class Watch:
     reserved_at: float = -math.inf
     """The moment that the rate limit reserved for its next poll, if any."""
     wakes: int = 0
-    """Polls because of callbacks."""
+    """Polls caused by callbacks."""
     woken_at: float = -math.inf
     """The moment of the last of them."""
 
@@ -83,7 +83,7 @@ class Watch:
 
     @property
     def is_of_interest(self) -> bool:
-        """Whether it is to be polled."""
+        """Whether it should be polled."""
         is_waited_for = self.waiters > 0 and not self.over
         return not self.is_settled and (is_waited_for or self.is_followed or self.is_urgent)
 
@@ -94,7 +94,7 @@ class Watch:
 
     @property
     def never_existed(self) -> bool:
-        """Whether the provider does not know it, and never did as far as known here."""
+        """Whether the provider does not know it, and is not known to have ever known it."""
         is_unknown = self.failure is not None and self.failure.code == "not_found"
         return is_unknown and self.snapshot is None
 
@@ -108,12 +108,12 @@ class Watch:
         await self._changed.wait()
 
     def notify(self) -> None:
-        """Wake all who wait for a change."""
+        """Wake all callers of `changed`."""
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
     def wake(self) -> None:
-        """Make the next poll urgent, because of a callback."""
+        """Make the next poll urgent because of a callback."""
         now = anyio.current_time()
         gap = min(_WAKE_GAP * math.ldexp(1.0, min(self.wakes, 10) - 1), _LONGEST_WAKE_GAP)
         self.woken_at = max(now, self.woken_at + gap)

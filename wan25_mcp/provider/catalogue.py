@@ -1,7 +1,7 @@
-"""The models as data: a row for each, from which requests, texts, images and estimates follow.
+"""The models as data. Validation, texts, image conversion and estimates derive from these rows.
 
-To add a model, add its name to `ModelName` and its row to `MODELS`. The emulator keeps rules of its
-own, as a second opinion. Sources: docs/provider-api.md §1.
+To add a model, add its name to `ModelName` and its row to `_ROWS`. The emulator has its own rules,
+as a second opinion. Sources: docs/provider-api.md §1.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ ModelName = Literal["wan2.5-image-to-image"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What a model takes and gives.
+    """What a model accepts and returns.
 
     Args:
-        min_side: Of a given image, in pixels.
-        max_bytes: Of a given image's file.
-        formats: The names of the formats that a given image may have, as Pillow spells them.
-        typical_seconds: The range that most runs fall in.
-        estimated_seconds: What the provider estimates for every run.
-        link_life_seconds: After which the link to a result expires.
+        min_side: Minimum width and height of an input image, in pixels.
+        max_bytes: Maximum size of an input image's file.
+        formats: The accepted formats of an input image, as Pillow spells them.
+        typical_seconds: The range of most run times.
+        estimated_seconds: The provider's estimate for every run.
+        link_life_seconds: The lifetime of a link to a result.
         credits_per_image: The price assumed until the provider has reported one.
     """
 
@@ -42,7 +42,7 @@ class Model:
 
     @property
     def image_rules(self) -> str:
-        """What a linked image must be, in words."""
+        """The requirements for a linked image, in words."""
         formats = ", ".join(self.formats[:-1]) + f" or {self.formats[-1]}"
         if not self.takes_transparency:
             formats = formats.replace("PNG", "PNG without transparency")
@@ -60,11 +60,11 @@ _ROWS: Final = (
         max_images_out=4,
         min_side=384,
         max_side=5000,
-        max_bytes=10_000_000,  # "10 MB", in the smaller of its two meanings
+        max_bytes=10_000_000,  # "10 MB", read as the smaller of its two meanings
         formats=("JPEG", "PNG", "BMP", "WebP"),
         takes_transparency=False,
         typical_seconds=(40, 120),
-        estimated_seconds=30.0,  # hopeful
+        estimated_seconds=30.0,  # optimistic
         link_life_seconds=24 * 3600,
         credits_per_image=1.5,
     ),
@@ -72,11 +72,11 @@ _ROWS: Final = (
 
 MODELS: Final[dict[ModelName, Model]] = {model.name: model for model in _ROWS}
 MODEL: Final[ModelName] = get_args(ModelName)[0]
-"""The one a request is for unless it names another."""
+"""The default model of a request."""
 
 DEFAULT: Final = MODELS[MODEL]
 
 
 def model_named(name: str | None) -> Model:
-    """The row of a model that a task or the journal names; the default's for an unknown name."""
+    """The row of the model with this name; the default model's for an unknown name."""
     return next((model for model in _ROWS if model.name == name), DEFAULT)

@@ -34,9 +34,9 @@ from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, Task
 from wan25_mcp.redaction import Redactor, one_line
 
 Advise = Callable[[int], ErrorCode]
-"""What an HTTP status means, by what was asked for."""
+"""What an HTTP status means, for one kind of request."""
 
-# With these, the request had not begun to leave.
+# With these errors, no byte of the request was sent.
 _NEVER_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -54,7 +54,7 @@ class Client:
         http: The HTTP client to use; the caller opens and closes it.
         base_url: The base of the API, path included, such as `https://ai.odkkk.com/apiv1`.
         key: The API key; sent to `base_url` only.
-        secrets: More texts to hide in what the provider says.
+        secrets: More texts to hide in the provider's texts.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Client:
     async def submit(self, request: EditRequest, *, idempotency_key: str) -> Task:
         """Start an edit. This is the call that costs money.
 
-        `idempotency_key` is sent because the vendor's newest client sends one [C]; nothing
-        documents that it is honoured, so it is no reason to send a submit twice.
+        `idempotency_key` is sent because the vendor's newest client sends one [C]. No documentation
+        says that it is honoured, so it does not make it safe to send a submit twice.
 
         Raises:
             Unreachable: Nothing was sent.
@@ -94,7 +94,7 @@ class Client:
                 json=request.wire(),
             )
         except httpx2.HTTPError as error:
-            # A status line is an answer, even when the body after it breaks off.
+            # A status line is an answer, even if its body is incomplete.
             if exchange.status is None:
                 raise _submit_broke(exchange, error) from error
         if exchange.status is not None and 200 <= exchange.status < 300:
@@ -107,7 +107,7 @@ class Client:
         Raises:
             InvalidRequest: The id cannot be one of the provider's.
             Unreachable: Nothing was sent.
-            Refused: The provider refused to show the task, or does not know it.
+            Refused: The provider refuses to show the task, or does not know it.
             ReadFailed: No usable answer came; the task itself is unaffected.
         """
         if not TASK_ID.fullmatch(task_id):
@@ -122,7 +122,7 @@ class Client:
         if _names_another(body.get("id"), task_id):
             raise _unreadable(exchange)
         try:
-            # With the id that was asked for: an odd echo of it must not lose a result.
+            # With the requested id: a malformed echo of it must not lose a result.
             return Task.model_validate({**body, "id": task_id}, context=exchange.context)
         except ValidationError:
             raise _unreadable(exchange) from None
@@ -160,14 +160,14 @@ class Client:
 def read_callback(body: bytes) -> str | None:
     """The task id in a callback's body. It is a hint, and nothing else in the body is used."""
     try:
-        said: Any = json.loads(body)
+        parsed: Any = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    name = said.get("id") if isinstance(said, dict) else None
+    name = parsed.get("id") if isinstance(parsed, dict) else None
     return name if isinstance(name, str) and TASK_ID.fullmatch(name) else None
 
 
-# --- how an exchange becomes an answer or an error -------------------------------------------
+# --- turning an exchange into an answer or an error ------------------------------------------
 
 
 def _created(exchange: Exchange) -> Task:
@@ -175,7 +175,7 @@ def _created(exchange: Exchange) -> Task:
         return Task.model_validate(exchange.json, context=exchange.context)
     except ValidationError:
         raise OutcomeUnknown(
-            "The provider's answer to the submit holds no task id.",
+            "The provider's answer to the submit contains no task id.",
             code="unreadable_answer",
             request_id=exchange.request_id,
         ) from None
@@ -195,12 +195,12 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
 
 def _submit_answered(exchange: Exchange, advice: ErrorCode) -> Refused | OutcomeUnknown:
     status = exchange.status or 0
-    own_word = charging.is_own_word(status, exchange.json)
-    verdict = charging.verdict(sent=True, status=status, own_word=own_word)
+    own_error = charging.is_own_error(status, exchange.json)
+    verdict = charging.verdict(sent=True, status=status, own_error=own_error)
     if verdict.charged == "no":
         return _refusal(exchange, advice, retryable=verdict.resend)
     return OutcomeUnknown(
-        f"{_what_was_said(exchange, advice)} The edit may or may not have been accepted.",
+        f"{_message(exchange, advice)} The edit may or may not have been accepted.",
         code="outcome_unknown",
         request_id=exchange.request_id,
     )
@@ -220,27 +220,27 @@ def _read_answered(exchange: Exchange, advice: ErrorCode) -> NoReturn:
     status = exchange.status or 0
     if status >= 500 or status in (408, 429):
         raise ReadFailed(
-            _what_was_said(exchange, advice),
+            _message(exchange, advice),
             code=advice.code,
             fix=CODES["read_failed"].fix,
             retryable=True,
-            retry_after_seconds=exchange.wait_asked,
+            retry_after_seconds=exchange.requested_wait,
             request_id=exchange.request_id,
         )
     refusal = _refusal(exchange, advice, retryable=False)
     if status == 404 and exchange.error.type != "not_found_error":
-        refusal.charged = "unknown"  # a gateway's, or a wrong address: the task may exist
+        refusal.charged = "unknown"  # by a gateway or at a wrong address: the task may exist
     raise refusal
 
 
-def _names_another(said: object, task_id: str) -> bool:
-    """Whether an answer is about another task: two answers were mixed up."""
-    return isinstance(said, str) and TASK_ID.fullmatch(said) is not None and said != task_id
+def _names_another(name: object, task_id: str) -> bool:
+    """Whether an answer is about another task, because two answers were mixed up."""
+    return isinstance(name, str) and TASK_ID.fullmatch(name) is not None and name != task_id
 
 
 def _unreadable(exchange: Exchange) -> ReadFailed:
     return ReadFailed(
-        "The provider's answer is not one of its API.",
+        "The answer is not one of the provider's API.",
         code="unreadable_answer",
         fix="Call again. If this repeats, check WAN25_BASE_URL.",
         retryable=True,
@@ -258,19 +258,19 @@ def _unreachable(error: httpx2.HTTPError) -> Unreachable:
 
 def _refusal(exchange: Exchange, advice: ErrorCode, *, retryable: bool) -> Refused:
     return Refused(
-        _what_was_said(exchange, advice),
+        _message(exchange, advice),
         code=advice.code,
         fix=advice.fix,
         retryable=retryable,
-        retry_after_seconds=exchange.wait_asked,
+        retry_after_seconds=exchange.requested_wait,
         request_id=exchange.request_id,
     )
 
 
-def _what_was_said(exchange: Exchange, advice: ErrorCode) -> str:
-    """Our sentence for the status, with the provider's own words where it had any."""
-    said = exchange.error
+def _message(exchange: Exchange, advice: ErrorCode) -> str:
+    """The sentence for the status, with the provider's own message if there is one."""
+    error = exchange.error
     sentence = f"{advice.sentence} (HTTP {exchange.status})"
-    words = one_line(said.message, 300).rstrip(".")
-    about = f" [{one_line(said.param, 40)}]" if said.param else ""
-    return f"{sentence}: {words}{about}." if words else f"{sentence}."
+    message = one_line(error.message, 300).rstrip(".")
+    about = f" [{one_line(error.param, 40)}]" if error.param else ""
+    return f"{sentence}: {message}{about}." if message else f"{sentence}."

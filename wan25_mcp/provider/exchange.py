@@ -1,7 +1,7 @@
 """One HTTP exchange with the vendor: sent once, read within limits, recorded as it happens.
 
-Also what every use of HTTP shares: the deadline, the bounded body, `Retry-After`, the causes of a
-failed connection in words. Nothing is retried here.
+Also has what all HTTP code shares: the deadline, the bounded body, `Retry-After`, and the causes of
+a failed connection in words. Nothing is retried here.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ USER_AGENT: Final = f"wan25-mcp/{version('wan25-mcp')}"
 """The result CDN refuses the default names of HTTP libraries."""
 
 TIMEOUTS: Final = httpx2.Timeout(connect=10, write=30, read=60, pool=10)
-"""Seconds by phase. Reading is long: giving up on a submit's answer loses a paid task's id."""
+"""Seconds by phase. The read timeout is long, because giving up on the answer to a submit loses the
+id of a paid task."""
 
 MAX_EXCHANGE_SECONDS: Final = 120.0
 MAX_BODY_BYTES: Final = 1_000_000
-_MAX_WAIT_ASKED: Final = 24 * 3600.0
+_MAX_REQUESTED_WAIT: Final = 24 * 3600.0
 
 
 def open_http() -> httpx2.AsyncClient:
-    """An HTTP client fit for paid submits. The caller closes it.
+    """An HTTP client that is safe for paid submits. The caller closes it.
 
     Idle connections are not kept. The provider may close one at the moment a submit is written to
     it, and that is indistinguishable from an accepted submit whose answer was lost.
@@ -49,10 +50,10 @@ def open_http() -> httpx2.AsyncClient:
 
 @dataclass(slots=True)
 class Exchange:
-    """What was really sent and read of one request.
+    """What was actually sent and read of one request.
 
     Args:
-        redact: Hides secrets in what the provider says.
+        redact: Hides secrets in the provider's texts.
     """
 
     redact: Redactor
@@ -62,9 +63,9 @@ class Exchange:
     body: bytes = b""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Record when the request begins to leave; the transport reports each phase.
+        """Record when sending the request begins. The transport reports each phase.
 
-        The CONNECT that asks a proxy for a tunnel is not the request.
+        The CONNECT request to a proxy does not count.
         """
         if event.endswith("send_request_headers.started"):
             self.sent = getattr(info.get("request"), "method", None) != b"CONNECT"
@@ -76,7 +77,7 @@ class Exchange:
 
     @property
     def json(self) -> Any:
-        """The body as JSON, or None when it is none."""
+        """The body as JSON, or None if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -84,19 +85,19 @@ class Exchange:
 
     @property
     def error(self) -> ErrorBody:
-        """The body as an error; an empty one when it is none."""
+        """The body as an error; an empty error if it is not one."""
         return ErrorBody.model_validate(self.json, context=self.context)
 
     @property
     def context(self) -> dict[str, Any]:
-        """What the provider's words are validated with."""
+        """The context for validating the provider's answers."""
         return {"redact": self.redact}
 
     @property
-    def wait_asked(self) -> float | None:
-        """Seconds the provider asked to wait: `Retry-After`, else its suggestion in words."""
-        asked = wait_asked(self.headers)
-        return self.error.wait_seconds if asked is None else asked
+    def requested_wait(self) -> float | None:
+        """Seconds that the provider asks to wait: `Retry-After`, else its suggestion in words."""
+        requested = requested_wait(self.headers)
+        return self.error.wait_seconds if requested is None else requested
 
 
 async def send(
@@ -112,10 +113,10 @@ async def send(
 ) -> None:
     """Send and read one request, recording each step in `exchange` as it happens.
 
-    `content` is given as httpx takes it: `json`, `data`, `files`.
+    `content` is passed to httpx: `json`, `data`, `files`.
 
     Raises:
-        httpx2.HTTPError: It failed; `exchange` says how far it came.
+        httpx2.HTTPError: It failed; `exchange` records how much was sent and read.
     """
     usual = {
         "Authorization": f"Bearer {key.get_secret_value()}",
@@ -133,9 +134,9 @@ async def send(
 
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
-    """A limit to the whole exchange: timeouts by phase never end an answer that drips.
+    """Limit the whole exchange: timeouts by phase never end an answer that arrives byte by byte.
 
-    An unusable address becomes an HTTPError too; on trio it is an error of the name's encoding.
+    An unusable address becomes an HTTPError too; on trio it raises a UnicodeError.
     """
     try:
         with anyio.fail_after(MAX_EXCHANGE_SECONDS):
@@ -147,11 +148,11 @@ async def _deadline() -> AsyncIterator[None]:
 
 
 class TooLarge(httpx2.RemoteProtocolError):
-    """A body above its limit."""
+    """A body above its size limit."""
 
 
 async def read_bounded(chunks: AsyncGenerator[bytes, None], max_bytes: int) -> bytes:
-    """A body, given as httpx's `aiter_bytes` or `aiter_raw`.
+    """Read a body from httpx's `aiter_bytes` or `aiter_raw`.
 
     Raises:
         TooLarge: It is above the limit; the rest is not read.
@@ -165,16 +166,16 @@ async def read_bounded(chunks: AsyncGenerator[bytes, None], max_bytes: int) -> b
     return bytes(found)
 
 
-def wait_asked(headers: httpx2.Headers) -> float | None:
+def requested_wait(headers: httpx2.Headers) -> float | None:
     """Seconds that `Retry-After` asks for, in either form, at most a day."""
     header = headers.get("retry-after", "").strip()
     if header.isascii() and header.isdigit() and len(header) < 10:
-        return min(float(header), _MAX_WAIT_ASKED)
+        return min(float(header), _MAX_REQUESTED_WAIT)
     try:
         moment = email.utils.parsedate_to_datetime(header)
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
-    return min(max(moment.timestamp() - time.time(), 0.0), _MAX_WAIT_ASKED)
+    return min(max(moment.timestamp() - time.time(), 0.0), _MAX_REQUESTED_WAIT)
 
 
 _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -192,7 +193,7 @@ _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 def cause_of(error: httpx2.HTTPError) -> str:
-    """Why it failed, in a few words: a library's own text may quote addresses or headers."""
+    """The cause in a few words. A library's own text is not used: it may quote headers."""
     chain: BaseException | None = error
     while chain is not None:
         if type(chain).__name__ == "SSLCertVerificationError":

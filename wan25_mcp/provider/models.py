@@ -1,9 +1,9 @@
-"""What is sent to the provider and what it answers: the request, the task, its usage, the errors.
+"""The provider's requests and answers as types: the request, the task, its usage, the errors.
 
-Tool schemas, validation and the README derive from these types, and they take their numbers from
-the catalogue. Requests are strict, because a wrong one costs money or a round trip. Answers are
-read leniently, because every enum of the provider is open and a paid result must survive a field
-that is missing, new or nonsense. Sources as in docs/provider-api.md: [S] specification, [V] vendor
+Tool schemas, validation and the README derive from these types, which take their numbers from the
+catalogue. Requests are strict, because a wrong one costs money or a round trip. Answers are read
+leniently, because every enum of the provider is open, and a field that is missing, new or invalid
+must not lose a paid result. Sources as in docs/provider-api.md: [S] specification, [V] vendor
 documentation, [R] recorded, [C] vendor client, [I] inferred.
 """
 
@@ -31,7 +31,8 @@ from wan25_mcp.provider.catalogue import MODEL, MODELS, ModelName
 from wan25_mcp.provider.statuses import Status, read_status
 from wan25_mcp.redaction import Redactor, one_line
 
-# Of any model: a schema is read before a model is chosen. A request is held to its own.
+# The maximum of all models, because a schema is read before a model is chosen. A request is checked
+# against the limits of its own model.
 MAX_PROMPT_CHARACTERS: Final = max(model.max_prompt_characters for model in MODELS.values())
 MAX_IMAGES_IN: Final = max(model.max_images_in for model in MODELS.values())
 MAX_IMAGES_OUT: Final = max(model.max_images_out for model in MODELS.values())
@@ -51,7 +52,7 @@ def _public(link: str, info: ValidationInfo, schemes: tuple[str, ...]) -> str:
 
 
 def public_image(link: str, info: ValidationInfo) -> str:
-    """A link the provider may be told to download."""
+    """Check a link that the provider will download."""
     return _public(link, info, ("https", "http"))
 
 
@@ -99,14 +100,14 @@ ImageUrls = Annotated[
 ]
 ImageCount = Annotated[
     int,
-    Field(ge=1, le=MAX_IMAGES_OUT, description="How many results; each is charged."),
+    Field(ge=1, le=MAX_IMAGES_OUT, description="Number of result images; each is charged."),
     BeforeValidator(_whole),
 ]
 CallbackUrl = Annotated[
     str,
     Field(
         max_length=MAX_CALLBACK_CHARACTERS,
-        description="Public https address that the provider posts the settled task to.",
+        description="Public https URL that the provider posts the finished task to.",
         json_schema_extra={"format": "uri"},
     ),
     AfterValidator(_public_callback),
@@ -114,7 +115,7 @@ CallbackUrl = Annotated[
 
 
 class EditRequest(BaseModel):
-    """One edit as the provider's submit endpoint takes it (provider-api.md §1).
+    """One edit as the provider's submit endpoint accepts it (provider-api.md §1).
 
     Validate with `context={"trusted": origins}` to exempt the configured API's own origin from
     the rule that links must be public.
@@ -149,7 +150,7 @@ class EditRequest(BaseModel):
 
 
 TASK_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:-]{0,199}")
-"""The ids that are sent on: no slash, query or dot segment of a URL is one."""
+"""The ids that are passed on. They cannot contain a URL's slash, query or dot segment."""
 
 # --- the answers ----------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ _LOOKALIKES_ONLY: Final = Redactor()
 
 
 def _fit_to_quote(text: str | None, info: ValidationInfo) -> str | None:
-    """The provider's words on one line and without secrets."""
+    """The provider's text on one line and without secrets."""
     if text is None:
         return None
     redact: Redactor = (info.context or {}).get("redact", _LOOKALIKES_ONLY)
@@ -180,9 +181,9 @@ Seconds = Annotated[float | None, Field(ge=0, le=1e10, allow_inf_nan=False), _Le
 
 
 class Lenient(BaseModel):
-    """An answer of the provider: unknown fields are ignored, unreadable ones count as missing.
+    """An answer of the provider. Unknown fields are ignored, and invalid ones count as missing.
 
-    Validate with `context={"redact": Redactor(secrets)}` to hide secrets in its words.
+    Validate with `context={"redact": Redactor(secrets)}` to hide secrets in its texts.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -198,7 +199,7 @@ class Usage(Lenient):
 
 
 class TaskInfo(Lenient):
-    """What the provider expects of a task; times in seconds."""
+    """The provider's information about a task. Times are in seconds."""
 
     can_cancel: Annotated[bool | None, _Lenient] = None
     estimated_time: Seconds = None
@@ -217,7 +218,7 @@ class TaskError(Lenient):
 
 
 def _links(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """`results`, or `result_data` where that is missing; each a list or an object [C]."""
+    """`results`, or `result_data` if that is missing. Each may be a list or an object [C]."""
     found = [*_urls_in(body.get("results"))] or [*_urls_in(body.get("result_data"))]
     return tuple(dict.fromkeys(found))
 

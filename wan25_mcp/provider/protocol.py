@@ -25,11 +25,11 @@ class Provider(Protocol):
         """
 
     async def query(self, task_id: str) -> Task:
-        """The task as it is now.
+        """Poll a task.
 
         Raises:
             InvalidRequest: The id cannot be one of this provider's.
-            Unreachable, Refused, ReadFailed: It was not shown; the task itself is unaffected.
+            Unreachable, Refused, ReadFailed: There is no answer; the task itself is unaffected.
         """
 
     async def credits(self) -> CreditReport:

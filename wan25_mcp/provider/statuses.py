@@ -1,4 +1,4 @@
-"""The statuses of a task and their law. No I/O, no time, no wording.
+"""The statuses of a task and the transitions between them. No I/O, no time, no texts.
 
     submitting | pending | processing | unknown
       ─→ pending | processing | unknown | completed | failed | cancelled
@@ -6,7 +6,7 @@
       ─→ (final)
 
 `unknown` is a submit of unknown outcome, or a status not known here. A settled task stays settled:
-a late or contradictory answer cannot bring it back.
+a late or contradictory answer cannot reopen it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STATUSES: Final[dict[Status, frozenset[Status]]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
-"""From each status to those that a later answer may bring."""
+"""The statuses that a later answer may report, by current status."""
 
 SETTLED: Final = frozenset(status for status, following in STATUSES.items() if not following)
 
@@ -47,28 +47,28 @@ SPELLINGS: Final[dict[str, Status]] = {
     "cancelled": "cancelled",
     "canceled": "cancelled",
 }
-"""The statuses of provider-api.md §1 and §3, and the usual spellings of the same five elsewhere.
+"""The statuses of provider-api.md §1 and §3, and other common spellings of the same five.
 
-The provider's enum is open: any other word reads as `unknown`, and the task is polled again.
+The provider's enum is open: any other word becomes `unknown`, and the task is polled again.
 """
 
 
 def read_status(word: object) -> Status:
-    """The status that a word of the provider means."""
+    """The status for a word of the provider."""
     return SPELLINGS.get(word.strip().lower(), "unknown") if isinstance(word, str) else "unknown"
 
 
 def is_settled(status: Status) -> bool:
-    """Whether nothing more will happen to a task of this status."""
+    """Whether a task of this status is final."""
     return status in SETTLED
 
 
 def charged_for(
     status: Status, *, credits_reserved: float | None, credits_used: float | None
 ) -> Charged:
-    """What a task's status and usage say about the money.
+    """Whether a task was charged, by its status and usage.
 
-    Failed and cancelled tasks are not charged [V], unless the provider itself reports a use.
+    Failed and cancelled tasks are not charged [V], unless the provider itself reports used credits.
     """
     if credits_used is not None and is_settled(status):
         return "yes" if credits_used > 0 else "no"

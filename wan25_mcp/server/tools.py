@@ -73,6 +73,10 @@ class _Unchecked(ArgModelBase):
         return {"given": dict(self.model_extra or {})}
 
 
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:g} minutes" if seconds % 60 == 0 else f"{seconds:g} seconds"
+
+
 class Tools:
     """The tools of one editor."""
 
@@ -141,6 +145,12 @@ class Tools:
                 "description": f"Seconds to wait, at most {self._waits.limit:g}.",
                 "default": self._waits.default,
             }
+        window = self._editor.duplicate_window
+        if "force_new" in schema["properties"] and window:
+            schema["properties"]["force_new"]["description"] = (
+                f"Repeating an identical call within {_span(window)} returns the earlier task at no "
+                "charge. Set true to start, and pay for, a new one."
+            )
         return schema
 
     async def _answered(
