@@ -440,9 +440,9 @@ def test_a_keyring_that_works_has_the_key_and_the_file_says_so(
     [
         "backend_for_tests.Broken",
         "backend_for_tests.Forgetful",
-        "keyring.backends.null.Keyring",
         "keyring.backends.fail.Keyring",
-        "no.such.backend",
+        pytest.param("keyring.backends.null.Keyring", marks=pytest.mark.thorough),
+        pytest.param("no.such.backend", marks=pytest.mark.thorough),
     ],
 )
 def test_without_a_keyring_that_works_the_key_is_in_the_file(
