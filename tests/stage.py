@@ -29,7 +29,9 @@ from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import Engine, open_engine
 from wan25_mcp.editing.options import Connection, Connector, Options
+from wan25_mcp.inputs.discovery import FileServiceSearch
 from wan25_mcp.inputs.file_service import FileService
+from wan25_mcp.inputs.publisher import FindPublisher
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.outputs.download import open_downloads
@@ -134,11 +136,13 @@ async def open_stage(
     run: Callable[..., Awaitable[Any]] | None = None,
     callback_url: str | None = None,
     is_emulator: bool = False,
+    search: bool = False,
     **switches: Any,
 ) -> AsyncIterator[Stage]:
     """Everything in memory, on a clock that begins at `T0` with the test.
 
-    With a `folder`, local images may be read from it and results are saved in `folder/out`.
+    With a `folder`, local images may be read from it and results are saved in `folder/out`. With
+    `search`, the emulator's file service is found and not configured.
     """
     began = anyio.current_time()
 
@@ -155,6 +159,14 @@ async def open_stage(
         client = Client(http, base_url=emulator.base_url, key=SecretStr(KEY))
         files = FileService(http, url=emulator.files_url, key=SecretStr(KEY), clock=clock)
 
+        def found_at(key: SecretStr) -> FindPublisher:
+            def at(url: str) -> FileService:
+                return FileService(http, url=url, key=key, clock=clock)
+
+            return FileServiceSearch(
+                http, base_url=emulator.base_url, key=key, publisher_at=at
+            ).find
+
         def connector(address: str | None, account: Account) -> Connection:
             key = account.key.get_secret_value() if account.key else KEY
             return Connection(
@@ -163,9 +175,10 @@ async def open_stage(
                 else Client(http, base_url=emulator.base_url, key=SecretStr(key)),
                 OWNER if key == KEY else f"the owner of {key}",
                 frozenset(filter(None, [origin_of(emulator.base_url)])),
-                files if folder else None,
+                files if folder and not search else None,
                 downloads if folder else None,
                 address,
+                found_at(SecretStr(key)) if search else None,
             )
 
         @asynccontextmanager

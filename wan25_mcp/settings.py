@@ -89,6 +89,7 @@ class Settings:
         "WAN25_FILES_URL",
         "The provider's file service, which makes local images available at a link for 72 hours.",
         parse.http_url,
+        shown="the API's own, found automatically",
     )
     bucket_url: str | None = setting(
         "WAN25_BUCKET_URL",

@@ -226,6 +226,36 @@ async def test_a_file_service_is_asked_whether_it_answers_and_given_nothing(
     assert emulator.leaked_keys == []
 
 
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        ({"kind": "status", "code": 404}, "FAIL"),
+        ({"kind": "html", "code": 200}, "FAIL"),
+        ({"kind": "status", "code": 307, "headers": {"location": "http://127.0.0.1:9"}}, "FAIL"),
+        ({"kind": "drop_before"}, "WARN"),
+        ({"kind": "status", "code": 503}, "WARN"),
+    ],
+)
+async def test_the_apis_own_file_service_is_looked_for(
+    fault: dict[str, Any], verdict: str, tmp_path: Path, emulator: Emulator
+) -> None:
+    values = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": emulator.base_url}
+    assert local_images(await found(tmp_path, **values)).verdict == "ok"
+    emulator.fault(endpoint="quota", **fault)
+    findings = await found(tmp_path, **values)
+    finding = local_images(findings)
+    assert finding.verdict == verdict
+    assert "WAN25_BUCKET_URL" in finding.fix
+    assert "WAN25_FILES_URL" in finding.fix
+    assert findings[-1].verdict == "ok"  # the provider and the key are fine
+    assert len(emulator.files) == 0
+
+
+async def test_the_file_service_of_a_known_api_is_not_asked_for(tmp_path: Path) -> None:
+    finding = local_images(await found(tmp_path, WAN25_BASE_URL="https://api.evolink.ai"))
+    assert "https://files-api.evolink.ai" in finding.what  # no network here: it does not answer
+
+
 async def test_a_file_service_that_does_not_answer_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from tests.cli.stage import KEY, Playing, invoke
 from tests.stage import environment, run, started, until
@@ -287,6 +289,86 @@ def test_an_identical_edit_is_reused_with_a_word_and_force_new_makes_another(
     assert played.emulator.ledger.charges == before + 2
 
 
+# --- a photo from the disk -------------------------------------------------------------------
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photos" / "house.jpg"
+    path.parent.mkdir()
+    Image.new("RGB", (640, 480), tuple(os.urandom(3))).save(path)
+    return path
+
+
+@pytest.fixture
+def only_a_key(played: Playing, environ: dict[str, str | None]) -> dict[str, str | None]:
+    """The settings of somebody who has set nothing but a key."""
+    return environ | {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": played.emulator.base_url}
+
+
+def test_a_photo_from_the_disk_needs_nothing_but_a_key(
+    played: Playing, only_a_key: dict[str, str | None], photo: Path
+) -> None:
+    result = invoke(only_a_key, "edit", str(photo), "--prompt", "Make it night")
+    assert result.exit_code == 0
+    assert "Saved: " in result.stdout
+    assert result.stderr.count("Uploading house.jpg") == 1
+    link = played.emulator.submits[-1].body["image_urls"][0]
+    assert link.startswith(played.emulator.files_url)
+    again = invoke(only_a_key, "edit", str(photo), "--prompt", "Make it day")
+    assert (again.exit_code, "Uploading" in again.stderr) == (0, False)  # its link still works
+
+
+def test_without_a_place_for_a_photo_the_error_is_all_that_is_said(
+    played: Playing, only_a_key: dict[str, str | None], photo: Path
+) -> None:
+    before = len(played.emulator.submits)
+    played.ask("fault", endpoint="quota", kind="status", code=404, times=1)
+    result = invoke(only_a_key, "edit", str(photo), "--prompt", "Make it night")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Uploading" not in result.stderr
+    for said in ("no place", "public https:// link", "WAN25_BUCKET_URL", "WAN25_FILES_URL"):
+        assert said in result.stderr
+    assert "restart the server" not in result.stderr
+    assert len(played.emulator.submits) == before
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("/mnt/data/house.jpg", "on another machine"),
+        ("C:\\Users\\Ann\\house.jpg", "on another machine"),
+        ("example.com/house.jpg", "Did you mean https://example.com/"),
+        ("www.example.com", "Did you mean https://www.example.com/"),
+        ("/9j/" + "A" * 400, "data:image/jpeg;base64,"),
+        ("hose.jpg", 'Did you mean "house.jpg"'),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_what_is_no_path_here_is_answered_with_what_was_probably_meant(
+    image: str,
+    said: str,
+    only_a_key: dict[str, str | None],
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    result = invoke(only_a_key, "edit", image, "--prompt", "Make it night")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "Ask the user" not in result.stderr
+
+
+def test_a_file_that_is_named_like_a_link_is_read(
+    only_a_key: dict[str, str | None], photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    Path("example.com").mkdir()
+    photo.rename("example.com/house.jpg")
+    result = invoke(only_a_key, "edit", "example.com/house.jpg", "--prompt", "Make it night")
+    assert result.exit_code == 0
+
+
 def test_no_edits_yet_is_said(world: dict[str, str | None]) -> None:
     result = invoke(world, "tasks")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -307,17 +389,26 @@ def test_the_doctor_finds_all_well(
     assert {line[:5] for line in result.stdout.splitlines()[:-1]} == {"ok   "}
 
 
-def test_the_doctor_warns_where_local_images_cannot_be_edited(
+def test_the_doctor_fails_where_local_images_cannot_be_edited(
+    played: Playing, environ: dict[str, str | None]
+) -> None:
+    played.ask("fault", endpoint="quota", kind="status", code=404, times=1)
+    result = invoke(environ, "doctor", WAN25_API_KEY=KEY, WAN25_BASE_URL=played.emulator.base_url)
+    assert result.exit_code == 1
+    [number] = [n for n, line in enumerate(result.stdout.splitlines()) if line[:4] == "FAIL"]
+    failure, ways_out = result.stdout.splitlines()[number : number + 2]
+    assert "Local images cannot be edited" in failure
+    assert "WAN25_FILES_URL" in ways_out
+    assert "WAN25_BUCKET_URL" in ways_out
+    assert result.stdout.splitlines()[-1] == "1 problem found."
+
+
+def test_with_nothing_but_a_key_the_doctor_finds_all_well(
     played: Playing, environ: dict[str, str | None]
 ) -> None:
     result = invoke(environ, "doctor", WAN25_API_KEY=KEY, WAN25_BASE_URL=played.emulator.base_url)
-    assert result.exit_code == 0
-    [number] = [n for n, line in enumerate(result.stdout.splitlines()) if line[:4] == "WARN"]
-    warning, ways_out = result.stdout.splitlines()[number : number + 2]
-    assert "Local images cannot be edited" in warning
-    assert "WAN25_FILES_URL" in ways_out
-    assert "WAN25_BUCKET_URL" in ways_out
-    assert result.stdout.splitlines()[-1] == "All checks passed, 1 warning."
+    assert result.stdout.splitlines()[-1] == "All checks passed."
+    assert "The API has a file service for local images" in result.stdout
 
 
 def test_the_doctor_says_what_to_fix(environ: dict[str, str | None]) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.stage import OWNER, T0, names_in, open_stage, request
 from wan25_mcp.editing.editor import Editor
-from wan25_mcp.errors import InvalidRequest, SettingsError
+from wan25_mcp.errors import InvalidRequest, SettingsError, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.outputs.archiver import LEASE_SECONDS
@@ -168,6 +168,87 @@ async def test_without_a_place_to_upload_to_the_error_names_the_settings(tmp_pat
     assert "WAN25_FILES_URL" in unset.value.fix
     assert "WAN25_BUCKET_URL" in unset.value.fix
     assert stage.emulator.submits == []
+
+
+# --- where local images go, when nothing is configured --------------------------------------
+
+
+async def test_the_file_service_of_the_api_is_found_by_the_first_local_image(
+    tmp_path: Path,
+) -> None:
+    async with open_stage(folder=tmp_path, search=True) as stage:
+        stage.emulator.fault(endpoint="quota", kind="status", code=500, times=0)
+        await stage.editor.edit(request())  # a link needs no place
+        stage.emulator.faults.clear()
+        source = picture(tmp_path, "cat.png")
+        uploads: list[str] = []
+        for prompt in ("Make it night", "Make it day"):
+            wanted = await wish(stage.editor, source, prompt=prompt)
+            edit = await stage.editor.edit(wanted, on_upload=uploads.append)
+            assert edit.status == "pending"
+            stage.emulator.fault(endpoint="quota", kind="status", code=404, times=0)
+    assert uploads == ["cat.png"]
+    links = [submit.body["image_urls"][0] for submit in stage.emulator.submits[1:]]
+    assert len(links) == 2
+    assert all(link.startswith(stage.emulator.files_url) for link in links)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"kind": "status", "code": 404}, "no_image_host"),
+        ({"kind": "html", "code": 200}, "no_image_host"),
+        ({"kind": "status", "code": 302}, "no_image_host"),
+        ({"kind": "drop_after"}, "image_host_unknown"),
+        ({"kind": "refuse"}, "image_host_unknown"),
+        ({"kind": "delay", "seconds": 100}, "image_host_unknown"),
+    ],
+)
+async def test_without_a_file_service_nothing_is_journaled_uploaded_or_said(
+    fault: dict[str, Any], code: str, tmp_path: Path
+) -> None:
+    async with open_stage(folder=tmp_path, search=True) as stage:
+        stage.emulator.fault(endpoint="quota", times=0, **fault)
+        data = "data:image/png;base64," + _png()
+        for source in (picture(tmp_path, "cat.png"), data):
+            uploads: list[str] = []
+            began = anyio.current_time()
+            with pytest.raises(Wan25Error) as refusal:
+                await stage.editor.edit(await wish(stage.editor, source), on_upload=uploads.append)
+            assert anyio.current_time() - began < 4
+            assert (refusal.value.code, refusal.value.charged) == (code, "no")
+            assert "public https:// link" in refusal.value.fix
+            assert (uploads, await stage.editor.recent()) == ([], [])
+        assert (stage.emulator.submits, len(stage.emulator.files)) == ([], 0)
+        stage.emulator.faults.clear()
+        wanted = await wish(stage.editor, data)
+        if code == "no_image_host":  # remembered for the account
+            with pytest.raises(SettingsError):
+                await stage.editor.edit(wanted)
+        else:
+            assert (await stage.editor.edit(wanted)).status == "pending"
+
+
+async def test_a_slow_search_takes_its_time_from_the_submit(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path, search=True) as stage:
+        stage.emulator.fault(endpoint="quota", kind="delay", seconds=2)
+        stage.emulator.fault(endpoint="submit", kind="delay", seconds=20)
+        wanted = await wish(stage.editor, picture(tmp_path, "cat.png"))
+        began = anyio.current_time()
+        edit = await stage.editor.edit(wanted)
+        assert anyio.current_time() - began < 4
+        assert edit.status == "submitting"
+
+
+async def test_each_account_finds_its_own_file_service(tmp_path: Path) -> None:
+    async with open_stage(folder=tmp_path, search=True, key=None) as stage:
+        other = stage.engine.editor(stage.account_of("another-key"))
+        stage.emulator.fault(endpoint="quota", kind="status", code=404, times=1)
+        with pytest.raises(SettingsError):
+            await stage.editor.edit(await wish(stage.editor, picture(tmp_path, "cat.png")))
+        edit = await other.edit(await wish(other, picture(tmp_path, "cat.png")))
+        assert edit.status == "pending"
+        assert await stage.editor.recent() == []
 
 
 def _png() -> str:

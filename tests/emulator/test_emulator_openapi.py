@@ -27,6 +27,7 @@ OPERATIONS = (
     ("POST", "/apiv1/v1/images/generations"),
     ("GET", "/apiv1/v1/tasks/{task_id}"),
     ("GET", "/apiv1/v1/credits"),
+    ("GET", "/api/v1/files/quota"),
     ("POST", "/api/v1/files/upload/base64"),
     ("POST", "/api/v1/files/upload/stream"),
 )

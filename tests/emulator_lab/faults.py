@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
-Endpoint = Literal["submit", "query", "credits", "upload", "file", "result", "callback", "any"]
+Endpoint = Literal[
+    "submit", "query", "credits", "upload", "quota", "file", "result", "callback", "any"
+]
 Trouble = Literal[
     "refuse",
     "drop_before",

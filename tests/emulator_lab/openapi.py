@@ -52,6 +52,9 @@ def _paths(generation: Generation) -> Schema:
         "/apiv1/v1/credits": {
             "get": {"operationId": "credits", "responses": _answers("Credits", 401)}
         },
+        "/api/v1/files/quota": {
+            "get": {"operationId": "quota", "responses": _quota_answers()},
+        },
         "/api/v1/files/upload/base64": {
             "post": {
                 "operationId": "uploadBase64",
@@ -79,6 +82,7 @@ def _schemas(generation: Generation) -> Schema:
             {"base64_data": TEXT, "upload_path": TEXT, "file_name": TEXT}, ["base64_data"]
         ),
         "Upload": _upload(),
+        "Quota": _quota(),
         "UploadError": _object(
             {"success": {"const": False}, "code": {"type": "integer"}, "msg": TEXT},
             ["success", "code", "msg"],
@@ -168,6 +172,17 @@ def _upload() -> Schema:
     return _object(properties, list(properties))
 
 
+def _quota() -> Schema:
+    counts: Schema = dict.fromkeys(("used_files", "max_files", "remain_files"), COUNT)
+    counts |= {"user_group": TEXT, "is_custom": {"type": "boolean"}, "quota_reason": TEXT}
+    properties = {
+        "success": {"const": True},
+        "code": {"const": 200},
+        "data": _object(counts, list(counts)),
+    }
+    return _object(properties, list(properties))
+
+
 def _object(properties: Schema, required: list[str]) -> Schema:
     return {"type": "object", "properties": properties, "required": required}
 
@@ -199,6 +214,11 @@ def _upload_answers() -> Schema:
         for status in (400, 401, 413)
     }
     return {"200": {"description": "Stored", "content": _content("Upload")}} | bad
+
+
+def _quota_answers() -> Schema:
+    bad = {"401": {"description": "Refused", "content": _content("UploadError")}}
+    return {"200": {"description": "Counted", "content": _content("Quota")}} | bad
 
 
 def _task_id(generation: Generation) -> Schema:

@@ -30,6 +30,7 @@ ENDPOINTS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("query", "GET", re.compile(r"/apiv1/v1/tasks/[^/]+")),
     ("credits", "GET", re.compile(r"/apiv1/v1/credits")),
     ("upload", "POST", re.compile(r"/api/v1/files/upload/(stream|base64)")),
+    ("quota", "GET", re.compile(r"/api/v1/files/quota")),
     ("file", "GET", re.compile(r"/files/.+")),
     ("result", "GET", re.compile(r"/results/.+")),
 )

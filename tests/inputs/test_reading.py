@@ -29,7 +29,13 @@ from wan25_mcp.inputs.read import (
     read_source,
 )
 
-CODES = ("image_not_found", "image_not_allowed", "image_unreadable", "image_unusable")
+CODES = (
+    "image_not_found",
+    "image_not_allowed",
+    "image_unreadable",
+    "image_unusable",
+    "image_on_another_machine",
+)
 SECRET = b"secret"
 INSIDE = b"inside"
 
@@ -496,3 +502,83 @@ def test_the_usual_folders_are_allowed_and_never_the_home_itself(
     output = tmp_path / "Pictures" / "wan25"
     assert default_input_dirs(output) == (tmp_path / "Pictures", tmp_path / "Downloads", output)
     assert default_input_dirs(None) == (tmp_path / "Pictures", tmp_path / "Downloads")
+
+
+# --- what was probably meant ------------------------------------------------------------------
+
+
+def refusal_of(source: str, *allowed: Path) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as refusal:
+        read_source(source, allowed)
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("cat.png", "cta.png"),
+        ("cat.png", "cat.jpg"),
+        ("IMG_0042.HEIC", "img_0042.heic"),
+        ("Screenshot 3.15.07\u202fPM.png", "Screenshot 3.15.07 PM.png"),
+        ("über.png", "uber.png"),
+    ],
+)
+def test_a_path_with_a_typo_names_the_nearest_image(name: str, asked: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "holiday.png").write_bytes(b"x")
+    refusal = refusal_of(str(tmp_path / asked), tmp_path)
+    assert refusal.code == "image_not_found"
+    assert f'Did you mean "{name}"' in refusal.fix
+
+
+def test_only_images_that_may_be_read_are_named(tmp_path: Path) -> None:
+    allowed, other = tmp_path / "allowed", tmp_path / "other"
+    (allowed / "folder.png").mkdir(parents=True)
+    other.mkdir()
+    (other / "cat.png").write_bytes(b"x")
+    (allowed / "caat.png").symlink_to(other / "cat.png")
+    (allowed / "cats").symlink_to(other)
+    for name in (".cat.png", "cat.txt", "cat\u202e.png", "c\nat.png"):
+        (allowed / name).write_bytes(b"x")
+    for name in ("cat.png", "folders.png", "cat.tx", ".cat.pn"):
+        assert "Did you mean" not in refusal_of(str(allowed / name), allowed).fix
+    for asked in (allowed / "cats" / "cta.png", other / "cta.png", allowed / ".." / "other" / "ca"):
+        refusal = refusal_of(str(asked), allowed)
+        assert (refusal.code, "cat.png" in refusal.fix) == ("image_not_allowed", False)
+    (allowed / "caat.png").unlink()
+    (allowed / "caat.png").write_bytes(b"x")
+    assert 'Did you mean "caat.png"' in refusal_of(str(allowed / "cat.png"), allowed).fix
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/mnt/data/cat.png",
+        "/mnt/user-data/uploads/cat.png",
+        "file:///mnt/data/cat.png",
+        "sandbox:/mnt/data/cat.png",
+        "C:\\Users\\Ann\\cat.png",
+    ],
+)
+def test_a_file_of_the_assistants_own_machine_is_said_to_be_there(
+    source: str, allowed: bool, tmp_path: Path
+) -> None:
+    refusal = refusal_of(source, *([tmp_path] if allowed else []))
+    assert (refusal.code, refusal.charged) == ("image_on_another_machine", "no")
+    assert "https://" in refusal.fix
+
+
+def test_a_link_without_its_scheme_is_recognised_where_no_files_are_read() -> None:
+    assert "Did you mean https://example.com" in refusal_of("example.com/cat.png").fix
+    assert "WAN25_INPUT_DIRS" in refusal_of("cat.png").fix
+
+
+def test_such_a_folder_that_the_operator_allowed_is_read_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wan25_mcp.inputs.misspelt._SANDBOXES", (f"{tmp_path}/",))
+    (tmp_path / "cat.png").write_bytes(b"x")
+    assert read_source(str(tmp_path / "cat.png"), [tmp_path]).content == b"x"
+    assert refusal_of(str(tmp_path / "cta.png"), tmp_path).code == "image_not_found"
+    assert refusal_of(str(tmp_path / "b.png"), tmp_path / "a").code == "image_on_another_machine"

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.read import is_link
 from wan25_mcp.inputs.sources import MAX_DATA_BYTES, data_of, path_of
 
@@ -61,6 +62,8 @@ RELATIVE = (
     "server does not know your working directory."
 )
 ANOTHER_COMPUTER = "The file: URI names another computer; network shares are not read."
+ELSEWHERE = CODES["image_on_another_machine"].sentence + "."
+WINDOWS = f"The image is a Windows path, but this server does not run on Windows. {ELSEWHERE}"
 SHARE = "The image is a network share or a device. Neither is read."
 DEVICE = "The path names a device or a file stream."
 
@@ -80,10 +83,12 @@ DEVICE = "The path names a device or a file stream."
          "Images cannot be read from that kind of address."),
         ("blob:https://a.example/1", False, "image_not_allowed",
          "Images cannot be read from that kind of address."),
-        ("C:\\cat.png", False, "image_not_found",
-         "The image is a Windows path, but this server does not run on Windows."),
-        ("\\\\nas\\cat.png", False, "image_not_found",
-         "The image is a Windows path, but this server does not run on Windows."),
+        ("C:\\cat.png", False, "image_on_another_machine", WINDOWS),
+        ("C:/cat.png", False, "image_on_another_machine", WINDOWS),
+        ("\\\\nas\\cat.png", False, "image_on_another_machine", WINDOWS),
+        ("file:///C:/cat.png", False, "image_on_another_machine", WINDOWS),
+        ("sandbox:/mnt/data/cat.png", False, "image_on_another_machine", ELSEWHERE),
+        ("/mnt/data/cat.png", True, "image_on_another_machine", ELSEWHERE),
         ("/a\0b", False, "image_not_found", "The image's path cannot exist on this system."),
         ("file:///a%00b", False, "image_not_found",
          "The image's path cannot exist on this system."),
@@ -111,6 +116,60 @@ def test_another_spelling_is_refused_with_the_reason(
         path_of(source, home="/home/ann", windows=windows)
     assert (refusal.value.code, refusal.value.message) == (code, message)
     assert refusal.value.fix.endswith("Nothing was sent or charged.")
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize(
+    ("source", "host"),
+    [
+        ("example.com/cat.png", "example.com"),
+        ("www.example.com/cat.png?size=1", "www.example.com"),
+        ("www.example.com", "www.example.com"),
+        ("WWW.Example.com:8080/a/b", "WWW.Example.com:8080"),
+        ("cdn-1.example.co.uk/cat.png", "cdn-1.example.co.uk"),
+    ],
+)
+def test_a_link_without_its_scheme_is_recognised(source: str, host: str, windows: bool) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        path_of(source, windows=windows)
+    assert refusal.value.code == "image_not_found"
+    assert f"Did you mean https://{host}/" in refusal.value.fix
+
+
+@pytest.mark.parametrize(
+    "source", ["cat.png", "./a.b/cat.png", "../cat.png", "a/b.c/cat.png", "www"]
+)
+def test_a_relative_path_is_not_taken_for_a_link(source: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        path_of(source, windows=False)
+    assert (refusal.value.message, "Did you mean" in refusal.value.fix) == (RELATIVE, False)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize(
+    ("content", "begins"),
+    [
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "data:image/jpeg;base64,"),
+        (b"\x89PNG\r\n\x1a\n", "data:image/png;base64,"),
+        (b"GIF89a", "data:image/gif;base64,"),
+        (b"RIFF", "data:image/webp;base64,"),
+        (b"something else", "data:image/png;base64,"),
+    ],
+)
+def test_base64_alone_is_answered_with_how_a_data_uri_begins(
+    content: bytes, begins: str, windows: bool
+) -> None:
+    source = base64.b64encode(content + bytes(range(256)) * 200).decode()
+    with pytest.raises(InvalidRequest) as refusal:
+        path_of(source, windows=windows)
+    assert refusal.value.code == "image_unreadable"
+    assert begins in refusal.value.fix
+    assert source[:40] not in f"{refusal.value.message} {refusal.value.fix}"
+
+
+def test_a_short_or_usual_path_is_not_taken_for_base64() -> None:
+    for source in ("/9j/cat", "/" + "a/" * 600, "/home/ann/iVBORw0KGgo"):
+        assert path_of(source, windows=False) == source.rstrip("/")
 
 
 @given(st.text() | st.text("\\/:.~%fileCON0 \0é", max_size=30), st.booleans())

@@ -14,7 +14,14 @@ import anyio.to_thread
 import httpx2
 
 from wan25_mcp.cli.cost import credits_left
-from wan25_mcp.editing.connect import account_of, connect_as, default_data_dir, key_of, open_journal
+from wan25_mcp.editing.connect import (
+    account_of,
+    connect_as,
+    default_data_dir,
+    file_service_of,
+    key_of,
+    open_journal,
+)
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.journal import JournalUnusable
@@ -25,6 +32,16 @@ from wan25_mcp.url_safety import NotPublic, check_public
 
 PROBE_SECONDS: Final = 5.0
 """Seconds within which the service for local images must answer."""
+
+
+NO_LOCAL_IMAGES: Final = (
+    "Local images cannot be edited, only public links: this API has no file service, and the "
+    "provider downloads images itself."
+)
+TWO_WAYS: Final = (
+    "To edit local images, set WAN25_BUCKET_URL (your own bucket) or WAN25_FILES_URL (a file "
+    "service of the provider at another address)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +134,27 @@ async def _local_images(settings: Settings) -> Finding:
         return Finding("ok", "Local images can be edited: the emulator accepts uploads.")
     if settings.bucket_url:  # checked first, as in an edit
         return await _bucket(settings.bucket_url)
-    if settings.files_url:
-        return await _file_service(settings.files_url)
-    return Finding(
-        "WARN",
-        "Local images cannot be edited, only public links: the provider downloads images itself.",
-        "Set WAN25_FILES_URL (the provider's file service) or WAN25_BUCKET_URL (your own bucket).",
-    )
+    if (address := file_service_of(settings)) is not None:
+        return await _file_service(address)
+    return await _search(settings)
+
+
+async def _search(settings: Settings) -> Finding:
+    """Ask the API for its own file service, as the first local image does."""
+    try:
+        async with connect_as(settings)() as connector:
+            await connector(account_of(settings)).image_host(PROBE_SECONDS)
+    except Wan25Error as error:
+        if error.code == "no_image_host":
+            return Finding("FAIL", NO_LOCAL_IMAGES, TWO_WAYS)
+        why = "without an API key" if error.code == "missing_api_key" else f"now: {error.message}"
+        why = why.removesuffix(".")
+        return Finding(
+            "WARN",
+            f"Whether local images can be edited cannot be checked {why}.",
+            f"Run doctor again once the key and the network are in order. {TWO_WAYS}",
+        )
+    return Finding("ok", "The API has a file service for local images. An upload was not tried.")
 
 
 async def _bucket(url: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.inputs.misspelt import as_written
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.inputs.read import is_link
 from wan25_mcp.outputs.save import output_directory
@@ -57,8 +59,6 @@ async def edit_and_save(
         stopped = await may_spend(editor, edit_input, settings, yes=yes)
         if stopped is not None:
             return stopped
-        if local := [image.name for image in edit_input.images if not isinstance(image, str)]:
-            say(f"Uploading {' and '.join(local)}")
         return await _finish(editor, await _start(editor, edit_input, force_new=force_new))
 
 
@@ -85,7 +85,9 @@ def _named(image: str) -> str:
     """Make a relative path absolute: the editor accepts only absolute ones."""
     if is_link(image) or image[:5].lower() in ("data:", "file:"):
         return image
-    return str(Path(image).expanduser().absolute())
+    path = str(Path(image).expanduser().absolute())
+    # What is no path is refused with its reason, unless a file has that name.
+    return image if as_written(image) and not os.path.exists(path) else path  # noqa: PTH110  text
 
 
 def _for_a_person(
@@ -109,6 +111,7 @@ async def _start(editor: Editor, edit_input: EditInput, *, force_new: bool) -> E
                 force_new=force_new,
                 patience=PATIENCE,
                 on_progress=partial(_report, line),
+                on_upload=partial(_say_upload, line),
             )
     except anyio.get_cancelled_exc_class():
         # Ctrl-C before there is a task id: the edit may be charged, so its id must not be lost.
@@ -118,6 +121,11 @@ async def _start(editor: Editor, edit_input: EditInput, *, force_new: bool) -> E
             for past in await editor.recent(1):
                 _say_how_to_resume(past.edit)
         raise
+
+
+def _say_upload(line: ProgressLine, name: str) -> None:
+    line.clear()
+    say(f"Uploading {name}")
 
 
 async def _report(line: ProgressLine, progress: Progress) -> None:

@@ -10,6 +10,11 @@ _AT_TERMINAL: Final = (
     (r"\bcall (?:edit_image )?again\b", "run it again"),
     (r"\bCall get_task once more\b", "Run `wan25-mcp task TASK_ID` once more"),
     (r"\bwith force_new=true\b", "with --force-new"),
+    (
+        r"\bAsk the user where the image is saved on this server's machine, or for\b",
+        "Give the path of the image on this machine, or",
+    ),
+    (r" and restart the server\b", ""),
     (r"\(wait_for_task\)", "(`wan25-mcp task TASK_ID --wait`)"),
     (r"\(n\)", "(-n)"),
     (r"\bn must be\b", "-n must be"),

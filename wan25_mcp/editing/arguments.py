@@ -61,15 +61,19 @@ def _source(source: str, info: ValidationInfo) -> str:
     return public_image(source, info)
 
 
+def images_described(forms: str) -> str:
+    """The description of `image_urls`, for the forms that a server accepts."""
+    return f"1-{MAX_IMAGES_IN} images: {forms}. The last one sets the aspect of the result."
+
+
 Sources = Annotated[
     tuple[Annotated[str, Field(max_length=MAX_SOURCE_CHARACTERS), AfterValidator(_source)], ...],
     Field(
         min_length=1,
         max_length=MAX_IMAGES_IN,
         strict=False,
-        description=(
-            f"1-{MAX_IMAGES_IN} images: public link, absolute path or file:// URI of a local "
-            "image, or data: URI. The last one sets the aspect of the result."
+        description=images_described(
+            "public link, absolute path or file:// URI of a local image, or data: URI"
         ),
     ),
 ]

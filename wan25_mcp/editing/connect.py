@@ -26,8 +26,9 @@ from wan25_mcp.editing.options import Connect, Connection, Connector, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.bucket import Bucket
+from wan25_mcp.inputs.discovery import FileServiceSearch, known_file_service
 from wan25_mcp.inputs.file_service import FileService
-from wan25_mcp.inputs.publisher import Publisher
+from wan25_mcp.inputs.publisher import FindPublisher, Publisher
 from wan25_mcp.inputs.read import default_input_dirs
 from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.outputs.download import open_downloads
@@ -98,6 +99,7 @@ async def _api(settings: Settings, base_url: str) -> AsyncIterator[Connector]:
                 _publisher(settings, http, key),
                 downloads,
                 same_address(base_url),
+                _search(settings, http, key),
             )
 
         yield connector
@@ -107,19 +109,46 @@ def _publisher(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> 
     """Where local images are uploaded to. The operator's own bucket has precedence."""
     if settings.bucket_url is not None:
         return Bucket(settings.bucket_url, clock=time.time)
-    if settings.files_url is not None:
+    address = file_service_of(settings)
+    return None if address is None else _file_service(settings, http, key, address)
+
+
+def file_service_of(settings: Settings) -> str | None:
+    """The address of the file service, as far as the settings tell."""
+    return settings.files_url or known_file_service(settings.base_url)
+
+
+def has_image_host(settings: Settings) -> bool:
+    """Whether the settings tell where local images are uploaded to. Else the API is asked."""
+    return bool(settings.emulator or settings.bucket_url or file_service_of(settings))
+
+
+def _file_service(
+    settings: Settings, http: httpx2.AsyncClient, key: SecretStr, address: str
+) -> FileService:
+    return FileService(
+        http,
+        url=address,
+        key=key,
+        clock=time.time,
         # An emulator that was restarted on its port no longer has the images it had. So uploads
         # remembered by another process are not reused.
-        instance = uuid.uuid4().hex if settings.emulator else ""
-        return FileService(
-            http,
-            url=settings.files_url,
-            key=key,
-            clock=time.time,
-            instance=instance,
-            secrets=settings.secrets,
-        )
-    return None
+        instance=uuid.uuid4().hex if settings.emulator else "",
+        secrets=settings.secrets,
+    )
+
+
+def _search(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> FindPublisher | None:
+    """Finds the API's own file service, where the settings name no place."""
+    if has_image_host(settings):
+        return None
+    return FileServiceSearch(
+        http,
+        base_url=settings.base_url,
+        key=key,
+        publisher_at=functools.partial(_file_service, settings, http, key),
+        secrets=settings.secrets,
+    ).find
 
 
 def key_id(base_url: str, key: SecretStr) -> str:
@@ -183,6 +212,7 @@ async def open_configured_engine(
         resumes=settings.emulator_url is not None or not settings.emulator,
         duplicate_window=settings.duplicate_window_seconds,
         input_dirs=_input_dirs(settings),
+        has_image_host=has_image_host(settings),
         background=background,
         # A single command receives no callbacks, so it must poll as often as without them.
         callback_url=settings.callback_url if background else None,

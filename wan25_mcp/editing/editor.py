@@ -67,6 +67,16 @@ class Editor:
         return self._options.is_emulator
 
     @property
+    def has_image_host(self) -> bool:
+        """Whether local images certainly have a place to be uploaded to, as configured."""
+        return self._options.has_image_host
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether there are folders that local images may be read from."""
+        return bool(self._options.input_dirs)
+
+    @property
     def duplicate_window(self) -> float:
         """Seconds within which an identical call returns the earlier edit; 0: never."""
         return self._options.duplicate_window
@@ -93,6 +103,7 @@ class Editor:
         force_new: bool = False,
         patience: float = SUBMIT_PATIENCE,
         on_progress: OnProgress | None = None,
+        on_upload: Callable[[str], None] | None = None,
     ) -> Edit:
         """Start an edit, or return the one that an identical call started.
 
@@ -103,14 +114,17 @@ class Editor:
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
             on_progress: Called every second while the edit is being submitted.
+            on_upload: Called with the name of each local image whose upload begins.
 
         Raises:
+            SettingsError: A local image has no place to be uploaded to; nothing was sent.
+            NotPublished, Refused: Whether it has one could not be found out; nothing was sent.
             Withheld: The edit would exceed a limit set by the operator; nothing was sent.
             JournalUnusable: The intent could not be written; nothing was sent.
         """
         if isinstance(wanted, EditRequest):
             wanted = EditInput.of(wanted)
-        start = Start(await self._opened(), self._preparer, wanted)
+        start = Start(await self._opened(), self._preparer, wanted, on_upload)
         return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
 
     async def get(self, edit: Edit | str) -> Edit:
@@ -223,25 +237,12 @@ class Editor:
         ]
 
     async def price(self, n: int = 1, model: ModelName = MODEL) -> Price:
-        """What an edit of `n` images will probably cost, by the last reported price.
-
-        Raises:
-            JournalUnusable: The journal cannot be read.
-        """
-        account = await self._opened()
-        reported = await account.journal.price(await account.ownership.owner(), model)
-        each = reported or account.allowance.credits_per_image
-        return Price(each * n, is_known=reported is not None)
+        """What an edit of `n` images will probably cost. Raises as `recent`."""
+        return await (await self._opened()).price(n, model)
 
     async def spent(self, seconds: float) -> Spent:
-        """What the edits of this account in the last `seconds` cost; at most 30 days are known.
-
-        Raises:
-            JournalUnusable: The journal cannot be read.
-        """
-        account = await self._opened()
-        owner = await account.ownership.owner()
-        return await account.journal.spent(owner, self._options.clock() - seconds)
+        """What edits of the last `seconds` cost; 30 days are known. Raises as `recent`."""
+        return await (await self._opened()).spent(seconds)
 
     def wake(self) -> None:
         """Resume edits of an earlier process, if there can be any. Returns at once."""

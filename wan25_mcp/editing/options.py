@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from wan25_mcp.editing.account import Account
+from wan25_mcp.errors import SettingsError
 from wan25_mcp.journal import Journal
 from wan25_mcp.provider.protocol import Provider
 
 if TYPE_CHECKING:
     import httpx2
 
-    from wan25_mcp.inputs.publisher import Publisher
+    from wan25_mcp.inputs.publisher import FindPublisher, Publisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Connection:
         key: Identifies the API key at this address: a hash, or a constant for the emulator.
         trusted: Origins that links may have although they are not public.
         publisher: Uploads local images; None if nothing is configured for it.
+        find_publisher: Finds one when the first local image needs it; None: there is none to find.
         downloads: The client that downloads results; None: they are not downloaded.
         address: The address of the API, as `url_safety.same_address` writes it.
     """
@@ -41,6 +43,24 @@ class Connection:
     publisher: Publisher | None = None
     downloads: httpx2.AsyncClient | None = None
     address: str | None = None
+    find_publisher: FindPublisher | None = None
+
+    async def image_host(self, patience: float) -> Publisher:
+        """Where local images are uploaded to.
+
+        Args:
+            patience: Seconds that finding it may take.
+
+        Raises:
+            SettingsError: There is no place for them.
+            NotPublished, Refused: Whether there is one could not be found out.
+        """
+        found = self.publisher
+        if found is None and self.find_publisher is not None:
+            found = await self.find_publisher(patience)
+        if found is None:
+            raise SettingsError(code="no_image_host")
+        return found
 
 
 Connector = Callable[[Account], Connection]
@@ -61,6 +81,8 @@ class Options:
             ends with this process.
         duplicate_window: How long an identical call returns the earlier edit.
         input_dirs: The folders that local images may be read from.
+        has_image_host: Whether local images certainly have a place to be uploaded to; False if the
+            first of them finds out.
         background: Whether tasks are polled, and their images saved, while nobody waits.
         callback_url: The public address whose requests reach `Editor.called_back`; None: there is
             none.
@@ -73,6 +95,7 @@ class Options:
     resumes: bool = True
     duplicate_window: float = 600.0
     input_dirs: tuple[Path, ...] = ()
+    has_image_host: bool = True
     background: bool = True
     callback_url: str | None = None
     run: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -12,34 +13,47 @@ from wan25_mcp.editing.edit import Edit, seen, unseen
 from wan25_mcp.editing.live_account import HANDLE_PREFIX, LiveAccount, is_open
 from wan25_mcp.editing.submitter import LEASE_SECONDS
 from wan25_mcp.editing.waiting import OnProgress, until_ended
-from wan25_mcp.errors import SettingsError, TaskFailed
+from wan25_mcp.errors import TaskFailed
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
+from wan25_mcp.inputs.publisher import Announced, Publisher
 from wan25_mcp.journal import Claim, ClaimRequest, Intent, fingerprint
 
 
 class Start:
     """The start of one edit.
 
-    Raises:
-        SettingsError: There is no place to upload a local image to; nothing was journaled or sent.
+    Args:
+        on_upload: Called with the name of each image whose upload begins.
     """
 
-    def __init__(self, account: LiveAccount, preparer: ImagePreparer, wanted: EditInput) -> None:
-        is_local = any(not isinstance(image, str) for image in wanted.images)
-        if is_local and account.connection.publisher is None:
-            raise SettingsError(code="no_image_host")
+    def __init__(
+        self,
+        account: LiveAccount,
+        preparer: ImagePreparer,
+        wanted: EditInput,
+        on_upload: Callable[[str], None] | None = None,
+    ) -> None:
         self._account = account
         self._options = account.options
         self._preparer = preparer
         self._wanted = wanted
         self._handle = HANDLE_PREFIX + uuid.uuid4().hex[:16]
+        self._on_upload = on_upload
+        self._publisher: Publisher | None = None
         self._callback: CallbackAddress | None = None
 
     async def edit(
         self, *, force_new: bool, patience: float, on_progress: OnProgress | None = None
     ) -> Edit:
-        """The edit when its submit has ended, or after `patience` seconds."""
+        """The edit when its submit has ended, or after `patience` seconds.
+
+        Raises:
+            SettingsError: A local image has no place to be uploaded to; nothing was journaled.
+            NotPublished, Refused: Whether it has one could not be found out; nothing was journaled.
+        """
         until = anyio.current_time() + patience
+        if any(not isinstance(image, str) for image in self._wanted.images):
+            self._publisher = await self._image_host(patience)
         owner = await self._account.ownership.owner()
         # A cancelled call must not leave a claimed intent that nobody sends.
         with anyio.CancelScope(shield=True):
@@ -54,6 +68,10 @@ class Start:
         intent = submit.intent
         edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
         return replace(edit, notes=(*submit.changes, *edit.notes))
+
+    async def _image_host(self, patience: float) -> Publisher:
+        host = await self._account.connection.image_host(patience)
+        return host if self._on_upload is None else Announced(host, self._on_upload)
 
     def _callback_address(self) -> CallbackAddress | None:
         """The address for the provider's callback, unless the caller gave one of its own."""
@@ -90,7 +108,7 @@ class Start:
             wanted = replace(wanted, callback_url=self._callback.url)
         return await self._preparer.prepare(
             wanted,
-            self._account.connection.publisher,
+            self._publisher,
             self._account.journal,
             owner=await self._account.ownership.owner(),
             now=self._options.clock(),

@@ -38,6 +38,7 @@ def build(
         Route("/apiv1/v1/credits", api.credits, methods=["GET"]),
         Route("/api/v1/files/upload/stream", uploads.stream, methods=["POST"]),
         Route("/api/v1/files/upload/base64", uploads.base64, methods=["POST"]),
+        Route("/api/v1/files/quota", uploads.quota, methods=["GET"]),
         Route("/files/{file_id}/{name}", uploads.download, methods=["GET"]),
         Route("/results/{name}.png", results.download, methods=["GET"]),
     ]

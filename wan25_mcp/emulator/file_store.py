@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 LIFETIME_SECONDS = 72 * 3600
 MAX_FILE_BYTES = 10_000_000
+MAX_FILES = 2000
 # The model accepts BMP but the file service does not; for GIF it is the reverse.
 SIGNATURES: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg", ".jpg"),

@@ -13,7 +13,13 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from wan25_mcp.emulator.file_store import MAX_FILE_BYTES, BadUpload, FileStore, from_base64
+from wan25_mcp.emulator.file_store import (
+    MAX_FILE_BYTES,
+    MAX_FILES,
+    BadUpload,
+    FileStore,
+    from_base64,
+)
 from wan25_mcp.emulator.refusals import Refusal
 from wan25_mcp.emulator.rules import read_json
 
@@ -62,6 +68,20 @@ class Uploads:
             if not isinstance(body.get(name, ""), str):
                 raise BadUpload(400, f"{name} must be a string")
         return self._store(from_base64(body.get("base64_data")), body.get("file_name"))
+
+    @in_own_envelope
+    async def quota(self, request: Request) -> Response:
+        """How many files may be stored. Says also that there is a file service."""
+        self._key_of(request)
+        counts = {
+            "user_group": "default",
+            "used_files": len(self._files),
+            "max_files": MAX_FILES,
+            "remain_files": max(MAX_FILES - len(self._files), 0),
+            "is_custom": False,
+            "quota_reason": "",
+        }
+        return JSONResponse({"success": True, "code": 200, "data": counts})
 
     async def download(self, request: Request) -> Response:
         stored = self._files.find(request.path_params["file_id"])

@@ -68,10 +68,11 @@ OWN_ROWS: Final = (
     ),
     settings(
         "no_image_host",
-        "No place to upload local images to is configured; nothing was sent or charged",
+        "Local images have no place to be uploaded to: this API has no file service, and no other "
+        "place is configured; nothing was sent or charged",
         "Give a public https:// link: the provider can only download from the internet. Or set "
-        "WAN25_FILES_URL (the provider's file service) or WAN25_BUCKET_URL (s3://, gs:// or "
-        "az://bucket/prefix) and restart the server.",
+        "WAN25_BUCKET_URL (your own bucket: s3://, gs:// or az://bucket/prefix) or WAN25_FILES_URL "
+        "(a file service of the provider at another address) and restart the server.",
     ),
     withheld(
         "provider_failing",
@@ -114,6 +115,12 @@ OWN_ROWS: Final = (
         "Give an absolute path, a file:// URI, a data: URI or a public https:// link to the image.",
     ),
     request(
+        "image_on_another_machine",
+        "That file is on another machine and cannot be read from this one",
+        "Ask the user where the image is saved on this server's machine, or for a public https:// "
+        "link.",
+    ),
+    request(
         "image_not_allowed",
         "This server may not read a local image",
         "Copy the image itself into a folder that the server may read, and give that path.",
@@ -138,6 +145,13 @@ OWN_ROWS: Final = (
         "missing_extra",
         "WAN25_BUCKET_URL is set, but the `buckets` extra is not installed",
         "Install wan25-mcp[buckets] instead of wan25-mcp and restart the server.",
+    ),
+    not_published(
+        "image_host_unknown",
+        "The provider could not be asked whether it takes local images",
+        "Call again later, or give a public https:// link. If this repeats, set WAN25_BUCKET_URL "
+        "or WAN25_FILES_URL and restart the server.",
+        True,
     ),
     not_published(
         "upload_failed",

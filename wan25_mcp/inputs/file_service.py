@@ -28,7 +28,8 @@ _PAUSES: Final = (0.5, 2.0)
 """Seconds before an upload is sent again. It is free, so a transient failure is retried."""
 
 _MAX_PAUSE: Final = 10.0
-_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+"""HTTP statuses after which the same request may succeed."""
 
 
 class FileService:
@@ -159,7 +160,7 @@ def _refused(name: str, answer: Exchange) -> NotPublished:
     words = one_line(answer.redact(words), 200).rstrip(".") if isinstance(words, str) else ""
     message = f'The file service did not accept the image "{name}" (HTTP {status})'
     message = f"{message}: {words}." if words else f"{message}."
-    if status in _TRANSIENT:
+    if status in TRANSIENT:
         return NotPublished(
             message,
             code="upload_failed",

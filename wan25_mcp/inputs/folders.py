@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.inputs.sources import display_name, refused
+from wan25_mcp.inputs.misspelt import in_sandbox, on_another_machine, refused
+from wan25_mcp.inputs.sources import display_name
 
 _KERNEL: Final = ("/proc/", "/sys/")
 
@@ -39,11 +40,11 @@ class AllowedFolders:
         """Refuse a path whose text is in none of them.
 
         Raises:
-            InvalidRequest: `image_not_allowed`.
+            InvalidRequest: `image_not_allowed`, or `image_on_another_machine`.
         """
         folded = _folded(path)
         if not any(_is_below(_folded(one), folded) for one in (*self.configured, *self.real)):
-            raise self.not_allowed(path)
+            raise on_another_machine() if in_sandbox(path) else self.not_allowed(path)
 
     def check(self, real: str, path: str) -> None:
         """Refuse a real path that is in none of them, or is hidden inside one.

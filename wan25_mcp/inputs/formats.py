@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.errors.codes import CODES
+from wan25_mcp.inputs.misspelt import refused
 from wan25_mcp.inputs.read import Picture
-from wan25_mcp.inputs.sources import refused
 
 Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC"]
 

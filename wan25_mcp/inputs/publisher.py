@@ -7,6 +7,7 @@ nothing, so unlike a submit it may be sent again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -37,6 +38,33 @@ class Publisher(Protocol):
         Raises:
             NotPublished: Nothing was charged.
         """
+
+
+FindPublisher = Callable[[float], Awaitable[Publisher | None]]
+"""Finds a place for images within a number of seconds; None: there is none. Raises `NotPublished`
+or `Refused` when that could not be found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A place that reports when an upload begins: what was uploaded before is not uploaded again.
+
+    Args:
+        on_upload: Called with the image's name.
+    """
+
+    publisher: Publisher
+    on_upload: Callable[[str], None]
+
+    @property
+    def place(self) -> str:
+        """See `Publisher`."""
+        return self.publisher.place
+
+    async def publish(self, image: Conformed, name: str) -> Published:
+        """See `Publisher`."""
+        self.on_upload(name)
+        return await self.publisher.publish(image, name)
 
 
 def published_name(image: Conformed) -> str:

@@ -20,8 +20,10 @@ import platformdirs
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.folders import AllowedFolders
+from wan25_mcp.inputs.misspelt import as_written, in_sandbox, on_another_machine, refused
+from wan25_mcp.inputs.nearest import nearest_image
 from wan25_mcp.inputs.open_safely import NotAFile, OpenFile, Replaced, open_real
-from wan25_mcp.inputs.sources import data_of, display_name, path_of, refused
+from wan25_mcp.inputs.sources import data_of, display_name, path_of
 
 MAX_FILE_BYTES: Final = 100_000_000
 """Far above the provider's limit, because a large photograph is scaled down, not refused."""
@@ -150,14 +152,18 @@ def _sha256(found: OpenFile, path: str) -> str:
 
 
 def _path_of(source: str, allowed: Sequence[Path]) -> str:
-    if not allowed:
-        raise refused(
-            "This server does not read local files.",
-            code="image_not_allowed",
-            fix="Set WAN25_INPUT_DIRS in the server's environment to the folders that it may read, "
-            "or give a public https:// link or a data: URI.",
-        )
-    return path_of(source)
+    if allowed:
+        return path_of(source)
+    if (refusal := as_written(source)) is not None:
+        raise refusal
+    if in_sandbox(source):
+        raise on_another_machine()
+    raise refused(
+        "This server does not read local files.",
+        code="image_not_allowed",
+        fix="Set WAN25_INPUT_DIRS in the server's environment to the folders that it may read, "
+        "or give a public https:// link or a data: URI.",
+    )
 
 
 # --- one file -------------------------------------------------------------------------------
@@ -178,7 +184,7 @@ def _found(path: str, allowed: Sequence[Path], use: Callable[[OpenFile, str], Fo
     except (OSError, ValueError) as error:
         # The reason may be given only for an allowed place: a symlink can lead anywhere.
         folders.check(_would_be(path), path)
-        raise _not_read(path, error) from None
+        raise _not_read(path, error, folders) from None
 
 
 def _would_be(path: str) -> str:
@@ -226,7 +232,7 @@ def _too_large(path: str, size: int) -> InvalidRequest:
     )
 
 
-def _not_read(path: str, error: Exception) -> InvalidRequest:
+def _not_read(path: str, error: Exception, folders: AllowedFolders) -> InvalidRequest:
     if isinstance(error, IsADirectoryError):
         return _refused_file(path, "is a folder", code="image_unusable")
     if isinstance(error, Replaced):
@@ -235,11 +241,13 @@ def _not_read(path: str, error: Exception) -> InvalidRequest:
         return _refused_file(path, "is not an ordinary file")
     number = error.errno if isinstance(error, OSError) else errno.ENOENT
     if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL):
+        near = nearest_image(path, folders)
+        meant = "" if near is None else f'Did you mean "{near}" in the same folder? '
         return _refused_file(
             path,
             "does not exist",
             code="image_not_found",
-            fix="Check the path. It must exist on the computer that this server runs on.",
+            fix=f"{meant}Check the path. It must exist on the computer that this server runs on.",
         )
     reason = os.strerror(number).lower() if number else "for an unknown reason"
     return _refused_file(

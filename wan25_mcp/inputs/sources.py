@@ -17,24 +17,16 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from wan25_mcp.errors import InvalidRequest
-from wan25_mcp.errors.codes import CODES
+from wan25_mcp.inputs.misspelt import DRIVE, as_written, in_sandbox, on_another_machine, refused
 
 MAX_DATA_BYTES: Final = 20_000_000
 """Limit of an image given as text. Any photograph fits. On every transport a whole message is held
 in memory, several times while it is parsed. A larger image must be given as a file or a link."""
 
 MAX_PATH_CHARACTERS: Final = 32_000
-_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _BASE64: Final = re.compile(r"^[^,]*;[ ]*base64[ ]*$", re.IGNORECASE)
 _BLANK: Final = b" \t\r\n\f"
-
-_FORMS: Final = CODES["image_not_found"].fix
-
-
-def refused(message: str, *, code: str, fix: str = _FORMS) -> InvalidRequest:
-    """The error for a refused image. It always says that nothing was charged."""
-    return InvalidRequest(message, code=code, fix=f"{fix} Nothing was sent or charged.")
 
 
 def display_name(path: str) -> str:
@@ -53,9 +45,11 @@ def path_of(source: str, *, home: str | None = None, windows: bool = os.name == 
 
     Raises:
         InvalidRequest: `image_not_allowed` for a form that is never read, `image_not_found` for
-            one that cannot be a path on this system.
+            one that cannot be a path here, `image_on_another_machine` for another system's.
     """
-    text = _from_uri(source, windows) if source[:5].lower() == "file:" else source
+    if (refusal := as_written(source, windows=windows)) is not None:
+        raise refusal
+    text = _from_uri(source) if source[:5].lower() == "file:" else source
     if text[:1] == "~" and text[1:2] in ("", "/", "\\"):
         text = (os.path.expanduser("~") if home is None else home) + text[1:]  # noqa: PTH111 - text
     path = _windows_path(text) if windows else _posix_path(text)
@@ -68,7 +62,7 @@ def path_of(source: str, *, home: str | None = None, windows: bool = os.name == 
     return path
 
 
-def _from_uri(uri: str, windows: bool) -> str:
+def _from_uri(uri: str) -> str:
     rest = uri[5:]
     if rest.startswith("//"):
         host, slash, rest = rest[2:].partition("/")
@@ -81,30 +75,27 @@ def _from_uri(uri: str, windows: bool) -> str:
             )
         rest = slash + rest
     path = os.fsdecode(unquote_to_bytes(rest.encode("utf-8", "surrogatepass")))
-    return path[1:] if windows and _DRIVE.match(path[1:]) else path
+    return path[1:] if DRIVE.match(path[1:]) else path
 
 
 def _posix_path(text: str) -> str:
     if text.startswith("/"):
         return "/" + posixpath.normpath(text).lstrip("/")
-    if _DRIVE.match(text) or text.startswith("\\\\"):
-        raise refused(
-            "The image is a Windows path, but this server does not run on Windows.",
-            code="image_not_found",
-            fix="Give its path on the computer that this server runs on, or a public https:// "
-            "link.",
-        )
+    if (refusal := as_written(text, windows=False)) is not None:  # inside a file: URI
+        raise refusal
     raise _not_absolute(text)
 
 
 def _windows_path(text: str) -> str:
+    if in_sandbox(text):
+        raise on_another_machine()
     if text.startswith(("\\\\", "//", "\\/", "/\\")):  # shares, and \\.\ and \\?\ devices
         raise refused(
             "The image is a network share or a device. Neither is read.",
             code="image_not_allowed",
             fix="Copy the image to a folder on a drive of this computer, or give a public link.",
         )
-    if not _DRIVE.match(text):
+    if not DRIVE.match(text):
         raise _not_absolute(text)
     path = ntpath.normpath(text)
     if ":" in path[2:] or _is_device(path):

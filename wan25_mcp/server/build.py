@@ -12,6 +12,7 @@ from mcp.server.mcpserver import MCPServer
 
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.provider.catalogue import DEFAULT
+from wan25_mcp.server import local_images
 from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
@@ -37,7 +38,9 @@ def create_server(
     log_level: str = "WARNING",
 ) -> MCPServer[Any]:
     """The MCP server over an editor, for any transport."""
-    instructions = f"{INSTRUCTIONS}\n{EMULATOR_NOTE}" if editor.is_emulator else INSTRUCTIONS
+    instructions = INSTRUCTIONS + local_images.in_instructions(editor)
+    if editor.is_emulator:
+        instructions = f"{instructions}\n{EMULATOR_NOTE}"
     server: MCPServer[Any] = MCPServer(
         name="wan25-mcp",
         title="Wan 2.5 image editing",

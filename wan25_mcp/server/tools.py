@@ -22,6 +22,7 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
+from wan25_mcp.server import local_images
 from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to_error, result_of
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
@@ -36,8 +37,8 @@ Edit an image, or combine two, with {_MODEL.name}: replace the background, add, 
 replace an object, change an outfit or text, restyle. Costs credits for each result image; the \
 answer says how many. Returns a task_id within seconds while the edit runs (usually \
 {_USUALLY}). Then call wait_for_task. Never call edit_image again to check progress: that can \
-start and charge a new task. Local images of any common format are converted. Linked images \
-must be {_MODEL.image_rules}. Result links expire after {_MODEL.link_life_seconds // 3600} hours."""
+start and charge a new task. {{local_images}} Linked images must be \
+{_MODEL.image_rules}. Result links expire after {_MODEL.link_life_seconds // 3600} hours."""
 
 GET_TASK: Final = """\
 Get an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
@@ -100,8 +101,9 @@ class Tools:
             idempotent_hint=False,
             open_world_hint=True,
         )
+        edit_image = EDIT_IMAGE.format(local_images=local_images.in_description(self._editor))
         return [
-            self._tool("edit_image", "Edit image", EDIT_IMAGE, EditArguments, pays, self._edit),
+            self._tool("edit_image", "Edit image", edit_image, EditArguments, pays, self._edit),
             self._tool("get_task", "Get edit status", GET_TASK, TaskArguments, reads, self._get),
             self._tool(
                 "wait_for_task", "Wait for edit", WAIT_FOR_TASK, WaitArguments, reads, self._wait
@@ -140,6 +142,8 @@ class Tools:
 
     def _schema(self, model: type[BaseModel]) -> dict[str, Any]:
         schema = arguments.schema(model)
+        if images := schema["properties"].get("image_urls"):
+            images["description"] = local_images.in_argument(self._editor, images["description"])
         if "timeout_seconds" in schema["properties"]:
             schema["properties"]["timeout_seconds"] |= {
                 "description": f"Seconds to wait, at most {self._waits.limit:g}.",
@@ -148,8 +152,8 @@ class Tools:
         window = self._editor.duplicate_window
         if "force_new" in schema["properties"] and window:
             schema["properties"]["force_new"]["description"] = (
-                f"Repeating an identical call within {_span(window)} returns the earlier task at no "
-                "charge. Set true to start, and pay for, a new one."
+                f"Repeating an identical call within {_span(window)} returns the earlier task at "
+                "no charge. Set true to start, and pay for, a new one."
             )
         return schema
 
