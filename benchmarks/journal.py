@@ -36,6 +36,7 @@ from wan25_mcp.journal import (
     Journal,
     KnownKey,
     Snapshot,
+    Spent,
     Unsaved,
     Upload,
     observe,
@@ -135,6 +136,12 @@ class NoJournal:
 
     async def past_runs(self, owner: str, **_: Any) -> Sequence[float]:
         return ()
+
+    async def price(self, owner: str, model: str) -> float | None:
+        return None
+
+    async def spent(self, owner: str, since: float) -> Spent:
+        return Spent(0.0, 0.0)
 
     async def recent(self, owner: str, **_: Any) -> Sequence[tuple[Intent, Snapshot | None]]:
         return ()

@@ -233,13 +233,22 @@ def _settings() -> str:
 
 
 def _commands() -> str:
-    """Each command with its synopsis and the first paragraph of its `--help`."""
+    """Each command with its synopsis and the first paragraph of its `--help`.
+
+    The commands of a group share a row.
+    """
     rows = [
-        (f"`wan25-mcp {' '.join([name, *_synopsis(sub)])}`", _help(sub))
+        (_forms(f"wan25-mcp {name}", sub), _help(sub))
         for name, sub in command.commands.items()
         if not sub.hidden
     ]
     return _table(("Command", "What it does"), rows)
+
+
+def _forms(name: str, sub: click.Command) -> str:
+    if isinstance(sub, click.Group):
+        return ", ".join(_forms(f"{name} {each}", one) for each, one in sub.commands.items())
+    return f"`{' '.join([name, *_synopsis(sub)])}`"
 
 
 def _synopsis(sub: click.Command) -> Iterator[str]:

@@ -22,10 +22,11 @@ EVERYTHING = "Everything, as .ci/run does it: python -m pytest -m ''"
 
 
 def pytest_configure() -> None:
-    """Leave the user's own folders alone: servers that tests start save images and journals."""
+    """Leave the user's own folders alone: servers that tests start save images and journals,
+    and commands read the key that the user keeps."""
     folder = tempfile.mkdtemp(prefix="wan25-tests-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for name in ("XDG_DATA_HOME", "XDG_PICTURES_DIR"):
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_PICTURES_DIR"):
         os.environ[name] = os.path.join(folder, name.lower())  # noqa: PTH118  no I/O here
     # A shell starts what runs in the background with SIGINT ignored, and children inherit that:
     # Ctrl-C would do nothing in them. Ignored by a function, it is not inherited.

@@ -63,6 +63,7 @@ HEAVY: Final = (
     "PIL",
     "pillow_heif",
     "obstore",
+    "keyring",
     "sqlalchemy",
     "uvicorn",
     "trio",
@@ -205,7 +206,7 @@ def test_every_foreign_import_is_a_declared_dependency() -> None:
     imported = {name.split(".")[0] for module in MODULES for name in module.imports()}
     foreign = imported - set(sys.stdlib_module_names) - {"wan25_mcp"}
     extras = PROJECT["optional-dependencies"]
-    optional = [one for name in ("postgres", "buckets", "heic") for one in extras[name]]
+    optional = [one for name in ("postgres", "buckets", "heic", "keyring") for one in extras[name]]
     requirements = [*PROJECT["dependencies"], *optional]
     declared = {re.split(r"[\s<>=\[;]", one)[0] for one in requirements}
     undeclared = {

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from wan25_mcp.editing.account import Account
     from wan25_mcp.editing.connect import open_configured_editor, open_configured_engine
-    from wan25_mcp.editing.edit import Edit, PastEdit, Progress
+    from wan25_mcp.editing.edit import Edit, PastEdit, Price, Progress
     from wan25_mcp.editing.editor import Editor
     from wan25_mcp.editing.engine import Engine, open_editor, open_engine
     from wan25_mcp.editing.options import Connection, Options
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         Wan25Error,
     )
     from wan25_mcp.inputs.prepare import EditInput
-    from wan25_mcp.journal import Allowance, JournalUnusable, Withheld
+    from wan25_mcp.journal import Allowance, JournalUnusable, Spent, Withheld
     from wan25_mcp.outputs.download import NotDownloaded
     from wan25_mcp.outputs.save import NotSaved
     from wan25_mcp.provider.client import Client
@@ -61,11 +61,13 @@ _MODULES: Final = {
     "Options": "editing.options",
     "OutcomeUnknown": "errors",
     "PastEdit": "editing.edit",
+    "Price": "editing.edit",
     "Progress": "editing.edit",
     "ReadFailed": "errors",
     "Refused": "errors",
     "Settings": "settings",
     "SettingsError": "errors",
+    "Spent": "journal",
     "Task": "provider.models",
     "TaskFailed": "errors",
     "Unreachable": "errors",
@@ -97,11 +99,13 @@ __all__ = [
     "Options",
     "OutcomeUnknown",
     "PastEdit",
+    "Price",
     "Progress",
     "ReadFailed",
     "Refused",
     "Settings",
     "SettingsError",
+    "Spent",
     "Task",
     "TaskFailed",
     "Unreachable",

@@ -39,7 +39,8 @@ class Settings:
 
     key: SecretStr | None = setting(
         "WAN25_API_KEY",
-        "The provider's API key, from its dashboard (/dashboard/keys).",
+        "The provider's API key, from https://ai.odkkk.com/dashboard/keys. Without it: the key "
+        "that `wan25-mcp key set` keeps.",
         parse.secret,
         secret=True,
     )
@@ -132,6 +133,12 @@ class Settings:
         parse.price,
         DEFAULT.credits_per_image,
     )
+    confirm_credits: float = setting(
+        "WAN25_CONFIRM_CREDITS",
+        "`wan25-mcp edit` asks before an edit that costs more credits than this.",
+        parse.credit_amount,
+        10.0,
+    )
     max_in_flight: int | None = setting(
         "WAN25_MAX_IN_FLIGHT",
         "Edits that may run at the same time.",
@@ -173,6 +180,8 @@ class Settings:
     # Derived when the settings are read:
     key_problem: str | None = None
     """Why the key that was set is unusable."""
+    key_source: str = "WAN25_API_KEY"
+    """Where the key comes from, in words."""
     unknown: tuple[str, ...] = ()
     """Names with the prefix that are not settings, probably misspelt."""
 
@@ -243,7 +252,7 @@ def _key_in_file(path: str) -> dict[str, Any]:
     if not text:
         return {"key_problem": f"The file named by WAN25_API_KEY_FILE {problem}."}
     try:
-        return {"key": parse.secret(text)}
+        return {"key": parse.secret(text), "key_source": "WAN25_API_KEY_FILE"}
     except Wrong as wrong:
         return {"key_problem": f"WAN25_API_KEY_FILE {wrong.problem}."}
 

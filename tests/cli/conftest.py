@@ -16,6 +16,7 @@ def environ(tmp_path: Path) -> Environ:
     """Nothing of the developer's settings; folders of the test's own."""
     return {
         **{variable.name: None for variable in SETTINGS},
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
         "WAN25_DATA_DIR": str(tmp_path / "data"),
         "WAN25_OUTPUT_DIR": str(tmp_path / "out"),
     }

@@ -63,6 +63,7 @@ class Terminal:
     """A command at a terminal, and what it has written there."""
 
     process: subprocess.Popen[bytes]
+    master: int
     written: bytearray = field(default_factory=bytearray)
 
     @property
@@ -76,6 +77,9 @@ class Terminal:
             assert time.monotonic() < deadline, self.text
             time.sleep(0.02)
         return self.text
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
 
     def interrupt(self) -> int:
         """Send Ctrl-C. Returns the exit status."""
@@ -100,7 +104,7 @@ def at_terminal(
         start_new_session=True,
     )
     os.close(slave)
-    terminal = Terminal(process)
+    terminal = Terminal(process, master)
     reader = threading.Thread(target=_read, args=(master, terminal.written))
     reader.start()
     try:

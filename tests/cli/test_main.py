@@ -24,7 +24,7 @@ from wan25_mcp.settings import SETTINGS
 
 # --- help and usage --------------------------------------------------------------------------
 
-COMMANDS = ["serve", "demo", "edit", "task", "tasks", "emulator", "doctor"]
+COMMANDS = ["serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits"]
 
 
 def test_help_names_every_command() -> None:
@@ -95,6 +95,7 @@ BAD = {
     "WAN25_DUPLICATE_WINDOW_SECONDS": "soon",
     "WAN25_CREDIT_LIMIT": "much",
     "WAN25_CREDITS_PER_IMAGE": "much",
+    "WAN25_CONFIRM_CREDITS": "few",
     "WAN25_MAX_IN_FLIGHT": "many",
     "WAN25_CALLBACK_URL": "http://a.example",
     "WAN25_SERVER_TOKEN": "${TOKEN}",

@@ -21,6 +21,7 @@ def test_no_remedy_speaks_of_tools_to_a_person(code: str) -> None:
         ("Call edit_image again later.", "Run it again later."),
         ("Correct it, then call again.", "Correct it, then run it again."),
         ("call edit_image again with force_new=true.", "run it again with --force-new."),
+        ("Set it, then restart this server.", "Set it."),
         ("n must be a whole number.", "-n must be a whole number."),
         ("prompt has 2001 characters.", "--prompt has 2001 characters."),
         ("Ask for fewer images (n).", "Ask for fewer images (-n)."),

@@ -23,6 +23,7 @@ from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
+from wan25_mcp.journal import Spent
 from wan25_mcp.journal.sql import SqlJournal, inline
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.server import create_server
@@ -135,7 +136,7 @@ QUESTIONS: Final[dict[str, Question]] = {
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
     "connection", "duplicate_window", "edit", "finish", "has_image_host", "is_emulator",
-    "knows_callback", "read_images", "reads_files", "recent", "wake",
+    "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 
@@ -172,6 +173,16 @@ async def test_of_another_accounts_task_the_provider_is_asked_and_its_answer_tol
         assert (found.error.code, found.image_urls, found.saved) == ("not_found", (), ())
         assert (found.usage, found.expires_at, found.notes) == (None, None, ())
         assert (await stage.editor.get(made.task_id)).saved == made.edit.saved
+
+
+async def test_what_another_account_spent_and_paid_for_an_image_is_not_told(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f", seconds=120.0) as (stage, _, stranger):
+        assert (await stage.editor.spent(600.0)).charged > 0
+        assert (await stage.editor.price()).is_known
+        assert await stranger.spent(600.0) == Spent(0.0, 0.0)
+        assert not (await stranger.price()).is_known
 
 
 async def test_the_bytes_of_anothers_image_are_not_told_even_to_who_has_its_edit(

@@ -30,6 +30,7 @@ from wan25_mcp.journal import (
     Intent,
     JournalUnusable,
     Snapshot,
+    Spent,
     Unsaved,
     Upload,
     Withheld,
@@ -1524,6 +1525,21 @@ async def test_each_model_has_its_own_price_and_its_own_run_times(journal: SqlJo
     assert (priced.intent.credits, other.intent.credits) == (4.0, 1.5)
     assert len(await journal.past_runs("me", model=MODEL)) == 1
     assert list(await journal.past_runs("me", model="another")) == []
+
+
+async def test_what_was_spent_is_what_was_charged_and_what_is_still_open(
+    journal: SqlJournal,
+) -> None:
+    assert await journal.spent("me", T0 - 1) == Spent(0.0, 0.0)
+    assert await journal.price("me", MODEL) is None
+    await settled(journal, 1, 3.0, now=T0)
+    await sent(journal, ask("edit-2", "b"), now=T0 + 5)  # for as much as the last
+    await sent(journal, ask("edit-3", "c"), now=T0 + 6)
+    await journal.refuse("edit-3", Refused(code="permission"))
+    assert await journal.spent("me", T0 - 1) == Spent(3.0, 3.0)
+    assert await journal.spent("me", T0 + 1) == Spent(0.0, 3.0)
+    assert await journal.spent("you", T0 - 1) == Spent(0.0, 0.0)
+    assert (await journal.price("me", MODEL), await journal.price("you", MODEL)) == (3.0, None)
 
 
 VERSION_1: Final = """

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 
+from wan25_mcp.cli.cost import credits_left
 from wan25_mcp.editing.connect import (
     account_of,
     connect_as,
@@ -26,7 +27,6 @@ from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.outputs.save import default_directory
 from wan25_mcp.provider.exchange import open_http
-from wan25_mcp.provider.models import CreditReport
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings, nearest
 from wan25_mcp.url_safety import NotPublic, check_public
 
@@ -198,7 +198,7 @@ async def _provider(settings: Settings) -> AsyncIterator[Finding]:
         except SettingsError as error:
             yield Finding("FAIL", error.message, error.fix)
             return
-        yield Finding("ok", "An API key is set.")
+        yield Finding("ok", f"An API key is set ({settings.key_source}).")
     try:
         async with connect_as(settings)() as connector:
             connection = connector(account_of(settings))
@@ -206,13 +206,4 @@ async def _provider(settings: Settings) -> AsyncIterator[Finding]:
     except Wan25Error as error:
         yield Finding("FAIL", error.message, error.fix)
         return
-    yield Finding("ok", f"The provider accepts the key: {_credits(report)}.")
-
-
-def _credits(report: CreditReport) -> str:
-    if report.token and report.token.unlimited_credits and report.user is None:
-        return "the key itself has no credit limit"
-    balance = report.user or report.token
-    if balance is None or balance.remaining_credits is None:
-        return "it does not say how many credits are left"
-    return f"{balance.remaining_credits:g} credits are left"
+    yield Finding("ok", f"The provider accepts the key: {credits_left(report)}.")

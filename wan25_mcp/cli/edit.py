@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from wan25_mcp.cli.console import ProgressLine, progress_line, say, show, show_error
+from wan25_mcp.cli.cost import cost_line, may_spend
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments
 from wan25_mcp.editing.connect import open_configured_editor
@@ -34,9 +35,18 @@ PATIENCE: Final = 3600.0
 
 
 async def edit_and_save(
-    settings: Settings, wanted: Mapping[str, Any], directory: Path | None, *, force_new: bool
+    settings: Settings,
+    wanted: Mapping[str, Any],
+    directory: Path | None,
+    *,
+    force_new: bool,
+    yes: bool = False,
 ) -> int:
-    """Edit, wait, save. Returns the exit status."""
+    """Say the price, edit, wait, save. Returns the exit status.
+
+    Args:
+        yes: Do not ask, whatever the price.
+    """
     await anyio.to_thread.run_sync(_check_writable, directory or settings.output_dir)
     images = [_named(image) for image in wanted["image_urls"]]
     async with _editor(_for_a_person(settings, images, directory)) as editor:
@@ -46,6 +56,9 @@ async def edit_and_save(
         _say_if_emulated(editor)
         read = await editor.read_images(given.image_urls, given.model)
         edit_input = given.with_images(read)
+        stopped = await may_spend(editor, edit_input, settings, yes=yes)
+        if stopped is not None:
+            return stopped
         return await _finish(editor, await _start(editor, edit_input, force_new=force_new))
 
 
@@ -171,8 +184,8 @@ def _check_key(settings: Settings) -> None:
     raise SettingsError(
         f"{problem} Accounts can share a journal, and the key says whose edits to list.",
         code="missing_api_key",
-        fix="Set WAN25_API_KEY (and WAN25_BASE_URL, if you changed it) to what those edits were "
-        "made with. Listing sends nothing.",
+        fix="Run `wan25-mcp key set`, or set WAN25_API_KEY (and WAN25_BASE_URL, if you changed "
+        "it) to what those edits were made with. Listing sends nothing.",
     )
 
 
@@ -184,6 +197,7 @@ def _say_if_emulated(editor: Editor) -> None:
 async def _finish(editor: Editor, edit: Edit) -> int:
     if edit.deduplicated:
         say("Reusing an identical earlier edit at no charge (--force-new pays for a new one).")
+    is_earlier = edit.deduplicated
     reported = edit.notes
     for note in reported:
         say(note)
@@ -200,11 +214,16 @@ async def _finish(editor: Editor, edit: Edit) -> int:
     except anyio.get_cancelled_exc_class():
         _say_how_to_resume(edit)
         raise
-    return _show(edit, reported) or int(len(edit.saved) < len(edit.image_urls))
+    status = _show(edit, reported, is_earlier=is_earlier)
+    return status or int(len(edit.saved) < len(edit.image_urls))
 
 
-def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
-    """Show an edit, with the notes that were not reported before. Returns the exit status."""
+def _show(edit: Edit, reported: Sequence[str] = (), *, is_earlier: bool = False) -> int:
+    """Show an edit, with the notes that were not reported before. Returns the exit status.
+
+    Args:
+        is_earlier: Whether an identical earlier call paid for it.
+    """
     percent = f", {edit.progress} %" if edit.progress is not None else ""
     show(f"Status: {edit.status}{percent}")
     if edit.error and edit.task_id:
@@ -215,7 +234,7 @@ def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
         show(f"Image {number}: {link}")
     if edit.expires_at:
         show(f"Links expire: {edit.expires_at:%Y-%m-%d %H:%M} UTC")
-    show(f"Charged: {edit.charged}{_credits(edit)}")
+    show(cost_line(edit, is_earlier=is_earlier))
     for note in edit.notes:
         if note not in reported:
             say(note)
@@ -224,11 +243,3 @@ def _show(edit: Edit, reported: Sequence[str] = ()) -> int:
     elif edit.task_id and not is_settled(edit.status):
         show(f"Still running. To wait for it: wan25-mcp task {edit.task_id} --wait")
     return 1 if edit.error else 0
-
-
-def _credits(edit: Edit) -> str:
-    if edit.usage and edit.usage.credits_used is not None:
-        return f" ({edit.usage.credits_used:g} credits)"
-    if edit.usage and edit.usage.credits_reserved is not None:
-        return f" ({edit.usage.credits_reserved:g} credits)"
-    return ""

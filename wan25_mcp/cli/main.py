@@ -6,25 +6,23 @@ Heavy modules are imported only by the commands that need them.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anyio
 import click
 
-from wan25_mcp.errors import SettingsError, Wan25Error
+from wan25_mcp.cli.key import key
+from wan25_mcp.cli.running import FAILED, INTERRUPTED, read_settings, run
+from wan25_mcp.errors import SettingsError
 
 if TYPE_CHECKING:
     from wan25_mcp.settings import Settings
 
 Transport = Literal["stdio", "streamable-http", "sse"]
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
-
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -49,7 +47,9 @@ class _Command(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-@click.group(cls=_Command, invoke_without_command=True, context_settings=_HELP)
+@click.group(
+    cls=_Command, commands={"key": key}, invoke_without_command=True, context_settings=_HELP
+)
 @click.version_option(version("wan25-mcp"), prog_name="wan25-mcp")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -89,18 +89,18 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
 
     Listening beyond this machine requires WAN25_SERVER_TOKEN.
     """
-    settings = _settings(emulator=emulator)
+    settings = read_settings(emulator=emulator)
     _warn_of_unknown(settings)
     if transport == "stdio":
         from wan25_mcp.server.stdio import serve_stdio
 
         if sys.stdin.isatty():
             _explain_stdio()
-        _run(partial(serve_stdio, settings))
+        run(partial(serve_stdio, settings))
         return
     from wan25_mcp.hosting import serve_http
 
-    sys.exit(_run(partial(serve_http, settings, transport, host=host, port=port)))
+    sys.exit(run(partial(serve_http, settings, transport, host=host, port=port)))
 
 
 def _explain_stdio() -> None:
@@ -138,8 +138,8 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
     say("an edit by the model.\n")
     from wan25_mcp.cli.demo import run_demo  # takes a second, so the lines above come first
 
-    directory = output or _settings().output_dir
-    sys.exit(_run(partial(run_demo, list(images), prompt, directory)))
+    directory = output or read_settings().output_dir
+    sys.exit(run(partial(run_demo, list(images), prompt, directory)))
 
 
 @main.command()
@@ -154,15 +154,22 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
     help="Start, and pay for, a new edit even if an identical one exists.",
 )
 @click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
+@click.option("--yes", is_flag=True, help="Do not ask, even above WAN25_CONFIRM_CREDITS.")
 def edit(
-    images: tuple[str, ...], prompt: str, count: int, force_new: bool, output: Path | None
+    images: tuple[str, ...],
+    prompt: str,
+    count: int,
+    force_new: bool,
+    output: Path | None,
+    yes: bool,
 ) -> None:
     """Edit IMAGE (a file or a public link), wait, and save the results. Costs credits."""
     from wan25_mcp.cli.edit import edit_and_save
 
-    settings = _settings()
+    settings = read_settings()
     given = {"prompt": prompt, "image_urls": list(images), "n": count}
-    sys.exit(_run(partial(edit_and_save, settings, given, output, force_new=force_new)))
+    job = partial(edit_and_save, settings, given, output, force_new=force_new, yes=yes)
+    sys.exit(run(job))
 
 
 @main.command()
@@ -173,9 +180,9 @@ def task(task_id: str, wait: bool, output: Path | None) -> None:
     """Show an edit by its task id. Free."""
     from wan25_mcp.cli.edit import show_task
 
-    settings = _settings()
+    settings = read_settings()
     directory = output or settings.output_dir
-    sys.exit(_run(partial(show_task, settings, task_id, directory, wait=wait)))
+    sys.exit(run(partial(show_task, settings, task_id, directory, wait=wait)))
 
 
 @main.command()
@@ -185,7 +192,16 @@ def tasks(limit: int) -> None:
     """List recent edits with their state and cost, newest first. Free, and works offline."""
     from wan25_mcp.cli.edit import list_tasks
 
-    _run(partial(list_tasks, _settings(), limit))
+    run(partial(list_tasks, read_settings(), limit))
+
+
+@main.command("credits")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show_credits(as_json: bool) -> None:
+    """Show the credits left, and what the last 24 hours and 30 days cost. Free."""
+    from wan25_mcp.cli import cost
+
+    sys.exit(run(partial(cost.show_credits, read_settings(), as_json=as_json)))
 
 
 @main.command()
@@ -203,13 +219,13 @@ def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
     Prints its base URL. Set WAN25_EMULATOR to it.
     """
     job = partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback)
-    sys.exit(_run(job))
+    sys.exit(run(job))
 
 
 @main.command()
 def doctor() -> None:
     """Check settings, folders, network and key, and say what to fix. Free."""
-    sys.exit(_run(partial(_check, _settings())))
+    sys.exit(run(partial(_check, read_settings())))
 
 
 async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> int:
@@ -249,47 +265,3 @@ async def _check(settings: Settings) -> int:
     warned = f", {counts['WARN']} warning" if counts["WARN"] else ""
     show(f"{found if problems else 'All checks passed'}{warned}.")
     return FAILED if problems else 0
-
-
-def _settings(*, emulator: bool = False) -> Settings:
-    """Read the settings of this process, and set up logging from them."""
-    from wan25_mcp.cli import logs
-    from wan25_mcp.settings import Settings
-
-    try:
-        settings = Settings.from_mapping(os.environ, emulator=emulator)
-    except SettingsError as error:
-        _fail(error)
-    logs.configure(settings.log_level, settings.secrets)
-    return settings
-
-
-def _run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Run a job on the event loop. Errors of this package become messages and exit statuses."""
-    try:
-        return anyio.run(job)
-    except Wan25Error as error:
-        _fail(error)
-    except ExceptionGroup as group:
-        inner = _only_error_in(group)
-        if inner is None:
-            raise
-        _fail(inner)
-
-
-def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
-    """The error that task groups have wrapped, if it is the only one."""
-    if len(group.exceptions) > 1:
-        return None
-    inner = group.exceptions[0]
-    if isinstance(inner, ExceptionGroup):
-        return _only_error_in(inner)
-    return inner if isinstance(inner, Wan25Error) else None
-
-
-def _fail(error: Wan25Error) -> NoReturn:
-    from wan25_mcp.cli.console import show_error
-    from wan25_mcp.errors import InvalidRequest
-
-    show_error(error)
-    sys.exit(WRONG_USE if isinstance(error, SettingsError | InvalidRequest) else FAILED)

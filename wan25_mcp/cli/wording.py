@@ -23,6 +23,8 @@ _AT_TERMINAL: Final = (
     (r"\bimage_urls\[1\]", "IMAGE2"),
     (r"\bimage_urls must be a list of\b", "IMAGE must be"),
     (r"\bas edit_image returned it\b", "as `wan25-mcp edit` printed it"),
+    (r", then restart this server\b", ""),
+    (r"`wan25-mcp serve --emulator`", "`wan25-mcp demo`"),
     (r"\btask_id\b", "TASK_ID"),
 )
 """Patterns in the texts for tools, and their replacements at a terminal, applied in this order."""

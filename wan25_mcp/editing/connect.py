@@ -24,6 +24,7 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import Engine, open_engine
 from wan25_mcp.editing.options import Connect, Connection, Connector, Options
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.inputs.discovery import FileServiceSearch, known_file_service
 from wan25_mcp.inputs.file_service import FileService
@@ -33,6 +34,7 @@ from wan25_mcp.journal import Allowance, Journal
 from wan25_mcp.outputs.download import open_downloads
 from wan25_mcp.outputs.save import default_directory
 from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.dashboard import with_dashboard
 from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import origin_of, same_address
@@ -77,7 +79,8 @@ def key_of(account: Account, settings: Settings) -> SecretStr:
     """
     if account.key is not None:
         return account.key
-    raise SettingsError(settings.key_problem or None, code="missing_api_key")
+    fix = with_dashboard(CODES["missing_api_key"].fix, settings.base_url)
+    raise SettingsError(settings.key_problem or None, code="missing_api_key", fix=fix)
 
 
 @asynccontextmanager

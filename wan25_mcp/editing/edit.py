@@ -62,6 +62,18 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What an edit will probably cost.
+
+    Args:
+        is_known: Whether the provider has reported the price before; else it is assumed.
+    """
+
+    credits: float
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PastEdit:
     """An edit as the journal lists it."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.editing.edit import Edit, PastEdit, seen, unread, unseen
+from wan25_mcp.editing.edit import Edit, PastEdit, Price, seen, unread, unseen
 from wan25_mcp.editing.live_account import (
     HANDLE_PREFIX,
     LiveAccount,
@@ -25,7 +25,7 @@ from wan25_mcp.editing.start import Start
 from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
 from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
-from wan25_mcp.journal import Intent, JournalUnusable
+from wan25_mcp.journal import Intent, JournalUnusable, Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
 
@@ -235,6 +235,14 @@ class Editor:
             )
             for intent, snapshot in past
         ]
+
+    async def price(self, n: int = 1, model: ModelName = MODEL) -> Price:
+        """What an edit of `n` images will probably cost. Raises as `recent`."""
+        return await (await self._opened()).price(n, model)
+
+    async def spent(self, seconds: float) -> Spent:
+        """What edits of the last `seconds` cost; 30 days are known. Raises as `recent`."""
+        return await (await self._opened()).spent(seconds)
 
     def wake(self) -> None:
         """Resume edits of an earlier process, if there can be any. Returns at once."""

@@ -16,17 +16,18 @@ import anyio
 
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.callbacks import Callbacks
-from wan25_mcp.editing.edit import Edit, seen, unknown, unknown_everywhere, unread, unseen
+from wan25_mcp.editing.edit import Edit, Price, seen, unknown, unknown_everywhere, unread, unseen
 from wan25_mcp.editing.options import Connection
 from wan25_mcp.editing.ownership import Ownership
 from wan25_mcp.editing.results import Results
 from wan25_mcp.editing.shared import Shared
 from wan25_mcp.editing.submitter import Submitter
 from wan25_mcp.errors import ReadFailed, Wan25Error
-from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable, Snapshot
+from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable, Snapshot, Spent
 from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.polling.watch import Watch
+from wan25_mcp.provider.catalogue import ModelName
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,25 @@ class LiveAccount:
         if known == unknown(task_id):
             return unknown_everywhere(task_id, error)
         return replace(known, task_id=task_id, error=error)
+
+    async def price(self, n: int, model: ModelName) -> Price:
+        """What an edit of `n` images will probably cost, by the last reported price.
+
+        Raises:
+            JournalUnusable: The journal cannot be read.
+        """
+        reported = await self.journal.price(await self.ownership.owner(), model)
+        each = reported or self.allowance.credits_per_image
+        return Price(each * n, is_known=reported is not None)
+
+    async def spent(self, seconds: float) -> Spent:
+        """What the edits of the last `seconds` cost.
+
+        Raises:
+            JournalUnusable: The journal cannot be read.
+        """
+        owner = await self.ownership.owner()
+        return await self.journal.spent(owner, self.options.clock() - seconds)
 
     # --- in the background ------------------------------------------------------------------
 

@@ -57,8 +57,9 @@ OWN_ROWS: Final = (
     settings(
         "missing_api_key",
         "No API key is set, so nothing can be sent to the provider",
-        f"Set WAN25_API_KEY in this server's environment (keys: {DASHBOARD}, /dashboard/keys) and "
-        "restart it, or try the emulator without a key: `wan25-mcp serve --emulator`.",
+        f"Get a key from {DASHBOARD} and run `wan25-mcp key set` in a terminal (or set "
+        "WAN25_API_KEY), then restart this server. To try it without a key: `wan25-mcp serve "
+        "--emulator`.",
     ),
     settings(
         "invalid_settings",

@@ -15,7 +15,7 @@ HTTP_ROWS: Final = (
     refused(
         "authentication",
         "The provider did not accept the API key",
-        f"Check the key on {DASHBOARD} (/dashboard/keys) and set WAN25_API_KEY.",
+        f"Check the key on {DASHBOARD}, then set it: `wan25-mcp key set`, or WAN25_API_KEY.",
     ),
     refused(
         "insufficient_credits",

@@ -13,6 +13,7 @@ from wan25_mcp.journal.records import (
     Intent,
     KnownKey,
     Snapshot,
+    Spent,
     Unsaved,
     Upload,
     Withheld,
@@ -213,6 +214,14 @@ class Journal(Protocol):
         self, owner: str, *, now: float, limit: int
     ) -> Sequence[tuple[Intent, Snapshot | None]]:
         """The latest intents with their snapshots, newest first."""
+        ...
+
+    async def price(self, owner: str, model: str) -> float | None:
+        """Credits per image of a model, as last reported; None if none was reported."""
+        ...
+
+    async def spent(self, owner: str, since: float) -> Spent:
+        """What an owner's edits since then cost. Edits are kept for 30 days."""
         ...
 
     async def prune(self, *, now: float) -> None:

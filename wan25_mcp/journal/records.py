@@ -116,6 +116,19 @@ class Claim:
     deduplicated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Credits of an account's edits in some time.
+
+    Args:
+        charged: Of settled edits.
+        pending: Of edits that run, and of those of unknown outcome; estimated or reserved.
+    """
+
+    charged: float
+    pending: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
     """The limits set by the operator.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
-from wan25_mcp.journal.records import DAY, Allowance, ClaimRequest, Withheld
+from wan25_mcp.journal.records import DAY, Allowance, ClaimRequest, Spent, Withheld
 from wan25_mcp.journal.schema import MADE_BY, intents, is_at, is_of_model, tasks
 
 _OVERDUE: Final = 3600.0
@@ -60,6 +60,24 @@ _COUNTED: Final = (
 )
 
 
+_SPENT: Final = (
+    select(
+        func.sum(case((tasks.c.settled == 1, intents.c.credits), else_=0.0)).label("charged"),
+        func.sum(intents.c.credits).label("counted"),
+    )
+    .select_from(intents)
+    .outerjoin(tasks, MADE_BY)
+    .where(intents.c.owner == bindparam("owner"), intents.c.created_at > bindparam("since"))
+)
+
+
+def spent(connection: Connection, owner: str, since: float) -> Spent:
+    """What an owner's edits since then cost."""
+    found = connection.execute(_SPENT, {"owner": owner, "since": since}).one()
+    charged, counted = found.charged or 0.0, found.counted or 0.0
+    return Spent(charged, round(counted - charged, 6))
+
+
 def reserve(
     connection: Connection, request: ClaimRequest, allowance: Allowance, now: float
 ) -> float:
@@ -69,7 +87,7 @@ def reserve(
         Withheld: The allowance has no room for it.
     """
     _check_in_flight(connection, request, allowance, now)
-    reported = _price(connection, request)
+    reported = price(connection, request.owner, request.model)
     needed = (reported or allowance.credits_per_image) * request.n
     _check_credits(connection, request.owner, allowance, needed, now)
     if reported is None:
@@ -92,14 +110,14 @@ def _check_in_flight(
         )
 
 
-def _price(connection: Connection, request: ClaimRequest) -> float | None:
+def price(connection: Connection, owner: str, model: str) -> float | None:
     """Credits per image of the model, as the provider last reported them; None if it never did.
 
     The provider may reserve less for a running edit than it charges in the end, so this is the
     larger of the latest reported price and the latest charged price.
     """
     known = (
-        connection.execute(latest, {"owner": request.owner, "model": request.model}).scalar()
+        connection.execute(latest, {"owner": owner, "model": model}).scalar()
         for latest in (_LATEST_PRICE, _LATEST_CHARGED)
     )
     return max(filter(None, known), default=None)

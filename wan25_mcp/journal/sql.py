@@ -17,7 +17,7 @@ import anyio.to_thread
 from sqlalchemy import Connection
 
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal import claims, files, intents, owners, tasks
+from wan25_mcp.journal import claims, files, intents, owners, spending, tasks
 from wan25_mcp.journal.owners import current
 from wan25_mcp.journal.records import (
     Allowance,
@@ -27,6 +27,7 @@ from wan25_mcp.journal.records import (
     JournalUnusable,
     KnownKey,
     Snapshot,
+    Spent,
     Unsaved,
     Upload,
     Withheld,
@@ -217,6 +218,14 @@ class SqlJournal(Transactions):
     ) -> Sequence[tuple[Intent, Snapshot | None]]:
         return await self._read_current(
             now, [], lambda db: intents.recent(db, current(db, owner), limit=limit)
+        )
+
+    async def price(self, owner: str, model: str) -> float | None:
+        return await self._read(None, lambda db: spending.price(db, current(db, owner), model))
+
+    async def spent(self, owner: str, since: float) -> Spent:
+        return await self._read(
+            Spent(0.0, 0.0), lambda db: spending.spent(db, current(db, owner), since)
         )
 
     async def prune(self, *, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from wan25_mcp.errors import (
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.errors.rows import ErrorCode
 from wan25_mcp.provider import charging
+from wan25_mcp.provider.dashboard import with_dashboard
 from wan25_mcp.provider.exchange import Exchange, cause_of, send
 from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, Task
 from wan25_mcp.redaction import Redactor, one_line
@@ -97,7 +99,7 @@ class Client:
                 raise _submit_broke(exchange, error) from error
         if exchange.status is not None and 200 <= exchange.status < 300:
             return _created(exchange)
-        raise _submit_answered(exchange)
+        raise _submit_answered(exchange, self._advice(exchange, status_advice))
 
     async def query(self, task_id: str) -> Task:
         """Poll a task.
@@ -146,8 +148,13 @@ class Client:
         except httpx2.HTTPError as error:
             _read_broke(exchange, error)
         if exchange.status is None or not 200 <= exchange.status < 300:
-            _read_answered(exchange, advise(exchange.status or 0))
+            _read_answered(exchange, self._advice(exchange, advise))
         return exchange
+
+    def _advice(self, exchange: Exchange, advise: Advise) -> ErrorCode:
+        """What the status means, with the dashboard of this API in the remedy."""
+        advice = advise(exchange.status or 0)
+        return replace(advice, fix=with_dashboard(advice.fix, self._base))
 
 
 def read_callback(body: bytes) -> str | None:
@@ -186,9 +193,8 @@ def _submit_broke(exchange: Exchange, error: httpx2.HTTPError) -> Unreachable | 
     )
 
 
-def _submit_answered(exchange: Exchange) -> Refused | OutcomeUnknown:
+def _submit_answered(exchange: Exchange, advice: ErrorCode) -> Refused | OutcomeUnknown:
     status = exchange.status or 0
-    advice = status_advice(status)
     own_error = charging.is_own_error(status, exchange.json)
     verdict = charging.verdict(sent=True, status=status, own_error=own_error)
     if verdict.charged == "no":

@@ -1,0 +1,166 @@
+"""What edits cost and what the account has left, for a person at a terminal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from contextlib import suppress
+from typing import Final
+
+import anyio
+import click
+
+from wan25_mcp.cli.console import say, show, show_error
+from wan25_mcp.cli.running import FAILED, INTERRUPTED
+from wan25_mcp.editing.connect import open_configured_editor
+from wan25_mcp.editing.edit import Edit, Price
+from wan25_mcp.editing.editor import Editor
+from wan25_mcp.errors import InvalidRequest, Wan25Error
+from wan25_mcp.inputs.prepare import EditInput
+from wan25_mcp.journal import JournalUnusable, Spent
+from wan25_mcp.provider.models import CreditReport, Usage
+from wan25_mcp.settings import Settings
+
+BALANCE_SECONDS: Final = 1.0
+"""Time that the provider has to report the balance before an edit, which does not need it."""
+
+_DAY: Final = 24 * 3600.0
+
+
+async def may_spend(
+    editor: Editor, edit_input: EditInput, settings: Settings, *, yes: bool
+) -> int | None:
+    """Say what an edit costs, and ask if it costs much. None: go on, or else the exit status.
+
+    Raises:
+        InvalidRequest: Nobody can be asked.
+    """
+    left: list[float] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_read_balance, editor, left)
+        price = await _price(editor, edit_input, settings)
+    text = _price_in_words(price, left[0] if left else None)
+    if yes or price.credits <= settings.confirm_credits:
+        say(text)
+        return None
+    if not sys.stdin.isatty():
+        limit = amount(settings.confirm_credits)
+        raise InvalidRequest(
+            f"{text}. That is more than WAN25_CONFIRM_CREDITS ({limit}), and "
+            "there is no terminal to ask at. Nothing was sent.",
+            fix="Add --yes, or raise WAN25_CONFIRM_CREDITS.",
+        )
+    answer = _ask(f"{text}. Edit?")
+    if not answer:
+        say("Nothing was sent.")
+    return None if answer else INTERRUPTED if answer is None else FAILED
+
+
+async def _read_balance(editor: Editor, found: list[float]) -> None:
+    """Add the credits left, if the provider reports them in time."""
+    with anyio.move_on_after(BALANCE_SECONDS), suppress(Wan25Error):  # the edit says what is wrong
+        left = _remaining(await (await editor.connection()).client.credits())
+        found.extend([] if left is None else [left])
+
+
+async def _price(editor: Editor, edit_input: EditInput, settings: Settings) -> Price:
+    try:
+        return await editor.price(edit_input.n, edit_input.model)
+    except JournalUnusable:
+        return Price(settings.credits_per_image * edit_input.n, is_known=False)
+
+
+def _price_in_words(price: Price, left: float | None) -> str:
+    text = f"{'' if price.is_known else 'about '}{_credits(price.credits)}"
+    if left is None:
+        return f"Price: {text}"
+    if left < price.credits:
+        return f"Price: {text}, but only {amount(left)} left"
+    return f"Price: {text}, {amount(left - price.credits)} left afterwards"
+
+
+def _ask(question: str) -> bool | None:
+    """The answer; None for Ctrl-C. Blocks the event loop, where nothing else runs yet.
+
+    In a thread, the command could not end before Enter is pressed.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        say("")
+        return None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def show_credits(settings: Settings, *, as_json: bool) -> int:
+    """Show the balance and what was spent. Returns the exit status."""
+    error: Wan25Error | None = None
+    report: CreditReport | None = None
+    async with open_configured_editor(settings, background=False) as editor:
+        client = (await editor.connection()).client
+        try:
+            report = await client.credits()
+        except Wan25Error as reason:
+            error = reason
+        spent = {"last_24_hours": await editor.spent(_DAY)}
+        spent["last_30_days"] = await editor.spent(30 * _DAY)
+    if as_json:
+        left = _remaining(report) if report else None
+        found = {name: {"charged": s.charged, "pending": s.pending} for name, s in spent.items()}
+        show(json.dumps({"credits_left": left, **found}))
+    else:
+        if report:
+            words = credits_left(report)
+            show(f"{words[:1].upper()}{words[1:]}.")
+        for name, each in spent.items():
+            show(f"{name.replace('_', ' ').capitalize()}: {_spent_in_words(each)}")
+    if error:
+        show_error(error)
+    return FAILED if error else 0
+
+
+def _spent_in_words(spent: Spent) -> str:
+    more = (
+        f" ({amount(spent.pending)} more reserved or of unknown outcome)" if spent.pending else ""
+    )
+    return f"{_credits(spent.charged)}{more}"
+
+
+def credits_left(report: CreditReport) -> str:
+    """The credits left, in words."""
+    if report.token and report.token.unlimited_credits and report.user is None:
+        return "the key itself has no credit limit"
+    left = _remaining(report)
+    if left is None:
+        return "the provider does not say how many credits are left"
+    return f"{_credits(left)} {'is' if left == 1 else 'are'} left"
+
+
+def cost_line(edit: Edit, *, is_earlier: bool) -> str:
+    """What an edit has cost, and whether an earlier call paid for it."""
+    usage = edit.usage or Usage()
+    used = usage.credits_reserved if usage.credits_used is None else usage.credits_used
+    if used is None:
+        return f"Charged{' earlier' if is_earlier else ''}: {edit.charged}"
+    if is_earlier:
+        return (
+            f"{'Reserved' if edit.charged == 'reserved' else 'Charged'} earlier: {_credits(used)}"
+        )
+    return f"Charged: {edit.charged} ({_credits(used)})"
+
+
+def _remaining(report: CreditReport) -> float | None:
+    balance = report.user or report.token
+    return balance.remaining_credits if balance else None
+
+
+def _credits(number: float) -> str:
+    return f"{amount(number)} credit{'' if number == 1 else 's'}"
+
+
+def amount(number: float) -> str:
+    """A number of credits without needless zeros."""
+    return f"{number:.2f}".rstrip("0").rstrip(".")
