@@ -58,6 +58,15 @@ def playing(**switches: Any) -> Iterator[Playing]:
         yield Playing(emulator, portal)
 
 
+def as_a_shell_shows(status: int) -> int:
+    """The exit status of a process, which Python may have ended by the signal itself.
+
+    It does so even after a handled interrupt, if the interrupt came while code from a string was
+    run, as for a dataclass while modules are imported.
+    """
+    return 128 - status if status < 0 else status
+
+
 @dataclass
 class Terminal:
     """A command at a terminal, and what it has written there."""
@@ -82,9 +91,9 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def interrupt(self) -> int:
-        """Send Ctrl-C. Returns the exit status."""
+        """Send Ctrl-C. Returns the exit status as a shell shows it."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=15)
+        return as_a_shell_shows(self.process.wait(timeout=15))
 
 
 @contextmanager

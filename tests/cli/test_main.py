@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.cli.stage import KEY, Playing, invoke
+from tests.cli.stage import KEY, Playing, as_a_shell_shows, invoke
 from tests.stage import environment, run, started, until
 from wan25_mcp.cli.main import main
 from wan25_mcp.emulator.pictures import sample
@@ -502,7 +502,7 @@ def test_ctrl_c_while_waiting_says_how_to_get_the_edit_later(
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=15)
     task_id = list(played.emulator.tasks)[-1]
-    assert process.returncode == 130
+    assert as_a_shell_shows(process.returncode) == 130
     assert f"wan25-mcp task {task_id} --wait" in err.decode()
     assert "Stopped waiting" in err.decode()
     assert "Traceback" not in told + err.decode()
@@ -523,7 +523,7 @@ def test_ctrl_c_while_submitting_does_not_lose_the_paid_edit(
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=15)
     task_id = list(played.emulator.tasks)[-1]
-    assert process.returncode == 130
+    assert as_a_shell_shows(process.returncode) == 130
     assert "Traceback" not in err.decode()
     assert f"wan25-mcp task {task_id} --wait" in err.decode()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.stage import Environ, Playing, at_terminal, invoke
+from tests.cli.stage import Environ, Playing, as_a_shell_shows, at_terminal, invoke
 from tests.stage import environment, started, until
 
 
@@ -128,7 +128,7 @@ def test_ctrl_c_at_any_moment_of_the_demo_is_130_and_leaves_no_process(
         until(process.stderr, lambda text: moment in text)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=15)
-    assert process.returncode == 130
+    assert as_a_shell_shows(process.returncode) == 130
     assert "Traceback" not in err.decode()
     deadline = time.monotonic() + 30
     while found := _processes_with(mark):
