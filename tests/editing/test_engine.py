@@ -67,7 +67,6 @@ async def wait_all(customer: Customer, edits: list[Edit]) -> None:
 
 @pytest.mark.deadline(240)  # where branches are counted
 @TRIO_IF_THOROUGH
-@TRIO_IF_THOROUGH
 async def test_fifty_accounts_edit_at_once_and_nothing_of_one_touches_another(
     tmp_path: Path,
 ) -> None:
