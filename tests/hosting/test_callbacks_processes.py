@@ -314,6 +314,7 @@ async def test_a_callback_reports_the_outcome_of_a_submit_whose_answer_was_lost(
     assert desk.is_paid_once(task_id)
 
 
+@pytest.mark.thorough
 @pytest.mark.deadline(120)
 @tries
 async def test_when_a_server_is_killed_its_successor_is_called_about_all_it_sent(

@@ -137,6 +137,7 @@ async def test_a_later_call_to_the_other_is_deduplicated_and_says_so_unless_it_i
     assert (await a.edit(prompt))["task_id"] == forced["task_id"]
 
 
+@pytest.mark.thorough
 async def test_a_handle_from_one_leads_to_the_task_in_the_other(
     shop: Shop, pair: tuple[Server, Server], prompt: str
 ) -> None:
@@ -295,6 +296,7 @@ async def test_the_limit_holds_across_processes_that_do_not_know_the_price(
         assert (len(emulator.submits), emulator.ledger.reserved_total) == (2, 12)
 
 
+@pytest.mark.thorough
 @PLACES
 async def test_tasks_of_servers_that_are_gone_are_followed_by_the_next_without_being_asked(
     own_place: Path | str,

@@ -119,6 +119,7 @@ async def test_a_wait_in_whose_middle_the_server_freezes_ends_in_its_time(
     assert (waited.edit.task_id, waited.edit.status) == (made.task_id, "pending")
 
 
+@pytest.mark.thorough
 @TRIO_IF_THOROUGH
 async def test_a_submit_that_is_accepted_meanwhile_keeps_its_id(
     journal: SqlJournal, postgres_server: Postgres

@@ -212,6 +212,7 @@ async def _cut_off(url: str, task_id: str) -> None:
 # --- answers that come in time ---------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.deadline(120)
 @tries
 async def test_a_wait_is_answered_before_its_time_is_up(emulator: Emulator, tmp_path: Path) -> None:
