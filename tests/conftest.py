@@ -41,10 +41,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     if config.option.markexpr == DEFAULT:
         return (
-            "This takes about 4 minutes on 2 free cores. It leaves out the second backend (trio), "
+            "This takes about 5 minutes on 2 free cores. It leaves out the second backend (trio), "
             "and more kills, real processes and load: about 7 minutes. " + EVERYTHING
         )
-    return "This takes about 7 minutes on 2 free cores, or 11 with everything."
+    return "This takes about 7 minutes on 2 free cores, or 12 with everything."
 
 
 settings.register_profile(
