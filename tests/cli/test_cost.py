@@ -14,15 +14,9 @@ from tests.cli.stage import Environ, Playing, at_terminal, invoke, playing
 
 
 @pytest.fixture(scope="module")
-def bank() -> Iterator[Playing]:
+def played() -> Iterator[Playing]:
     with playing(balance=100.0) as one:
         yield one
-
-
-@pytest.fixture
-def world(bank: Playing, environ: Environ) -> Environ:
-    bank.emulator.faults.clear()
-    return environ | {"WAN25_EMULATOR": bank.emulator.base_url}
 
 
 def price_in(told: str) -> str:
@@ -30,8 +24,8 @@ def price_in(told: str) -> str:
     return line.removeprefix("Price: ")
 
 
-def test_the_price_is_assumed_then_known_with_what_is_left(bank: Playing, world: Environ) -> None:
-    link, left = bank.ask("sample_image_url"), bank.emulator.balance
+def test_the_price_is_assumed_then_known_with_what_is_left(played: Playing, world: Environ) -> None:
+    link, left = played.ask("sample_image_url"), played.emulator.balance
     values = {"WAN25_CREDITS_PER_IMAGE": "2"}
     first = invoke(world, "edit", link, "--prompt", "First", **values)
     assert price_in(first.stderr) == f"about 2 credits, {left - 2:g} left afterwards"
@@ -40,15 +34,15 @@ def test_the_price_is_assumed_then_known_with_what_is_left(bank: Playing, world:
 
 
 def test_a_slow_or_failing_balance_neither_delays_nor_fails_the_edit(
-    bank: Playing, world: Environ
+    played: Playing, world: Environ
 ) -> None:
-    link = bank.ask("sample_image_url")
+    link = played.ask("sample_image_url")
     faults: list[dict[str, Any]] = [
         {"kind": "delay", "seconds": 30},
         {"kind": "status", "code": 503},
     ]
     for number, fault in enumerate(faults):
-        bank.ask("fault", endpoint="credits", **fault)
+        played.ask("fault", endpoint="credits", **fault)
         began = time.monotonic()
         told = invoke(world, "edit", link, "--prompt", f"Slow {number}")
         assert time.monotonic() - began < 20
@@ -67,30 +61,30 @@ def test_a_balance_that_is_too_small_is_said(environ: Environ) -> None:
 
 
 def test_above_the_limit_nobody_to_ask_means_no_edit_and_yes_answers(
-    bank: Playing, world: Environ
+    played: Playing, world: Environ
 ) -> None:
-    command = ["edit", bank.ask("sample_image_url"), "--prompt", "Dear"]
-    before = len(bank.emulator.submits)
+    command = ["edit", played.ask("sample_image_url"), "--prompt", "Dear"]
+    before = len(played.emulator.submits)
     told = invoke(world, *command, WAN25_CONFIRM_CREDITS="1")
     assert (told.exit_code, told.stdout) == (2, "")
     assert "WAN25_CONFIRM_CREDITS" in told.stderr
     assert "--yes" in told.stderr
-    assert len(bank.emulator.submits) == before
+    assert len(played.emulator.submits) == before
     assert invoke(world, *command, WAN25_CONFIRM_CREDITS="1.5").exit_code == 0
     yes = invoke(world, *command, "--force-new", "--yes", WAN25_CONFIRM_CREDITS="0")
     assert yes.exit_code == 0
-    assert len(bank.emulator.submits) == before + 2
+    assert len(played.emulator.submits) == before + 2
 
 
 @pytest.mark.parametrize(("answer", "status"), [("n\n", 1), ("\n", 1), ("y\n", 0), ("", 130)])
 def test_above_the_limit_a_person_is_asked(
-    answer: str, status: int, bank: Playing, world: Environ
+    answer: str, status: int, played: Playing, world: Environ
 ) -> None:
-    command = ["edit", bank.ask("sample_image_url"), "--prompt", f"Asked {answer!r}"]
-    before = len(bank.emulator.submits)
+    command = ["edit", played.ask("sample_image_url"), "--prompt", f"Asked {answer!r}"]
+    before = len(played.emulator.submits)
     with at_terminal(command, world | {"WAN25_CONFIRM_CREDITS": "0"}) as terminal:
         terminal.until(lambda text: "Edit? [y/N]" in text)
-        assert len(bank.emulator.submits) == before
+        assert len(played.emulator.submits) == before
         if answer:
             terminal.type(answer)
             assert terminal.process.wait(timeout=30) == status
@@ -98,11 +92,11 @@ def test_above_the_limit_a_person_is_asked(
             assert terminal.interrupt() == status
         told = terminal.until(lambda text: "Saved:" in text or "Nothing was sent" in text)
     assert "Traceback" not in told
-    assert len(bank.emulator.submits) == before + (status == 0)
+    assert len(played.emulator.submits) == before + (status == 0)
 
 
-def test_a_reused_edit_says_that_it_was_charged_earlier(bank: Playing, world: Environ) -> None:
-    command = ["edit", bank.ask("sample_image_url"), "--prompt", "Again"]
+def test_a_reused_edit_says_that_it_was_charged_earlier(played: Playing, world: Environ) -> None:
+    command = ["edit", played.ask("sample_image_url"), "--prompt", "Again"]
     assert "Charged: yes (1.5 credits)" in invoke(world, *command).stdout
     again = invoke(world, *command)
     assert again.stdout.splitlines()[-1] == "Charged earlier: 1.5 credits"
@@ -112,18 +106,18 @@ def test_a_reused_edit_says_that_it_was_charged_earlier(bank: Playing, world: En
 # --- credits ---------------------------------------------------------------------------------
 
 
-def test_credits_shows_the_balance_and_what_was_spent(bank: Playing, world: Environ) -> None:
+def test_credits_shows_the_balance_and_what_was_spent(played: Playing, world: Environ) -> None:
     nothing = invoke(world, "credits")
     assert nothing.exit_code == 0
     assert nothing.stdout.splitlines()[1:] == [
         "Last 24 hours: 0 credits",
         "Last 30 days: 0 credits",
     ]
-    invoke(world, "edit", bank.ask("sample_image_url"), "--prompt", "Spend", "-n", "2")
-    bank.ask("fault", endpoint="submit", kind="drop_after")
-    invoke(world, "edit", bank.ask("sample_image_url"), "--prompt", "Lost")
+    invoke(world, "edit", played.ask("sample_image_url"), "--prompt", "Spend", "-n", "2")
+    played.ask("fault", endpoint="submit", kind="drop_after")
+    invoke(world, "edit", played.ask("sample_image_url"), "--prompt", "Lost")
     shown = invoke(world, "credits")
-    left = bank.emulator.balance
+    left = played.emulator.balance
     first, *spent = shown.stdout.splitlines()
     assert re.fullmatch(rf"{left:g} credits are left\.", first)
     more = "(1.5 more reserved or of unknown outcome)"
@@ -134,9 +128,9 @@ def test_credits_shows_the_balance_and_what_was_spent(bank: Playing, world: Envi
 
 
 def test_credits_shows_what_was_spent_when_the_provider_does_not_answer(
-    bank: Playing, world: Environ
+    played: Playing, world: Environ
 ) -> None:
-    bank.ask("fault", endpoint="credits", kind="status", code=503)
+    played.ask("fault", endpoint="credits", kind="status", code=503)
     shown = invoke(world, "credits")
     assert shown.exit_code == 1
     assert "Last 30 days: 0 credits" in shown.stdout

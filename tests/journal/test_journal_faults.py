@@ -44,10 +44,10 @@ from tests.stage import (
     virtual,
 )
 from wan25_mcp.editing.edit import Edit, unseen
-from wan25_mcp.errors import OutcomeUnknown, ReadFailed
+from wan25_mcp.errors import OutcomeUnknown, ReadFailed, Wan25Error
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.prepare import EditInput
-from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable
+from wan25_mcp.journal import Allowance, ClaimRequest, DegradedJournal, Intent, JournalUnusable
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
 from wan25_mcp.journal.sql import SqlJournal, inline
@@ -695,6 +695,50 @@ async def test_two_who_poll_at_once_after_the_journal_works_again_are_both_answe
             for _ in range(5):
                 tasks.start_soon(look)
     assert answers == [(task_id, "processing")] * 5
+
+
+class _Slow(SqlJournal):
+    """A journal that cannot be written at first, and then takes its time with one step."""
+
+    def __init__(self) -> None:
+        super().__init__("sqlite://", run=inline)
+        self.is_broken = True
+        self.may_write = anyio.Event()
+
+    async def mark_unknown(self, handle: str, error: Wan25Error) -> None:
+        if self.is_broken:
+            raise JournalUnusable("the disk is full")
+        await self.may_write.wait()
+        await super().mark_unknown(handle, error)
+
+    async def accept(self, owner: str, handle: str, task: Task, *, now: float) -> bool:
+        if self.is_broken:
+            raise JournalUnusable("the disk is full")
+        return await super().accept(owner, handle, task, now=now)
+
+
+async def test_an_acceptance_is_kept_that_fails_while_an_earlier_step_is_written() -> None:
+    journal = _Slow()
+    degraded = DegradedJournal(journal, the_owner)
+    asked = ClaimRequest(
+        handle="edit-1", owner=OWNER, fingerprint="f", n=1, prompt="night", holder="a process"
+    )
+    claim = await journal.claim(asked, now=T0, window=600, lease=60, allowance=Allowance())
+    await journal.begin("edit-1", now=T0, lease=60)
+    unknown = await degraded.mark_unknown(claim.intent, OutcomeUnknown(code="outcome_unknown"))
+    task = Task.model_validate({"id": "task-1", "status": "pending"})
+    async with anyio.create_task_group() as tasks:
+        journal.is_broken = False
+        tasks.start_soon(partial(degraded.find, "edit-1", now=T0 + 1))  # writes what was kept
+        await anyio.sleep(1)
+        journal.is_broken = True
+        assert (await degraded.accept(unknown, task, now=T0 + 2)).task_id == "task-1"
+        journal.may_write.set()
+    journal.is_broken = False
+    found = await degraded.find("edit-1", now=T0 + 3)
+    assert found is not None
+    assert (found.stage, found.task_id) == ("accepted", "task-1")
+    assert await journal.find("task-1", OWNER, now=T0 + 3) is not None
 
 
 async def test_when_the_journal_fails_whoever_wants_to_poll_may_and_what_is_seen_is_kept(

@@ -24,6 +24,7 @@ from wan25_mcp.editing.shared import Shared
 from wan25_mcp.editing.submitter import Submitter
 from wan25_mcp.errors import ReadFailed, Wan25Error
 from wan25_mcp.journal import DegradedJournal, Intent, JournalUnusable, Snapshot, Spent
+from wan25_mcp.journal.stages import ABANDONED
 from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.polling.watch import Watch
@@ -179,7 +180,7 @@ async def _logged(job: Callable[[], Awaitable[None]]) -> None:
 
 def is_open(intent: Intent) -> bool:
     """Whether its submit has not ended yet."""
-    return intent.stage in ("intent", "sending")
+    return intent.stage in ABANDONED
 
 
 def _too_slow() -> ReadFailed:

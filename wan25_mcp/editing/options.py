@@ -29,7 +29,7 @@ class Connection:
 
     Args:
         client: The provider's API, with the account's key.
-        key: Identifies the API key at this address: a hash, or a constant for the emulator.
+        key: Identifies the API key at this address, without revealing it: a hash.
         trusted: Origins that links may have although they are not public.
         publisher: Uploads local images; None if nothing is configured for it.
         find_publisher: Finds one when the first local image needs it; None: there is none to find.

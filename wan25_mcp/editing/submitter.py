@@ -26,6 +26,7 @@ from wan25_mcp.journal import (
     Withheld,
     observe,
 )
+from wan25_mcp.journal.records import interrupted
 from wan25_mcp.provider.charging import MAX_RESENDS
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.provider.protocol import Provider
@@ -160,7 +161,7 @@ class Submitter:
             if submit.on_the_wire or submit.has_outcome:
                 while isinstance(error, ExceptionGroup):  # task groups wrap the error
                     error = error.exceptions[0]
-                reason = _interrupted(f"An unexpected error occurred ({type(error).__name__})")
+                reason = interrupted(f"An unexpected error occurred ({type(error).__name__})")
                 submit.intent = await self._degraded.mark_unknown(submit.intent, reason)
             else:
                 submit.intent = await self._degraded.refuse(
@@ -176,7 +177,7 @@ class Submitter:
         with anyio.CancelScope(shield=True):
             if submit.on_the_wire:
                 submit.intent = await self._degraded.mark_unknown(
-                    submit.intent, _interrupted("The server stopped")
+                    submit.intent, interrupted("The server stopped")
                 )
             else:
                 submit.intent = await self._degraded.refuse(
@@ -276,10 +277,3 @@ class Submitter:
     def _may_resend(self, error: Wan25Error, attempt: int) -> bool:
         requested = error.retry_after_seconds or 0.0
         return error.retryable and attempt < MAX_RESENDS and requested <= MAX_WAIT_FOR_RESEND
-
-
-def _interrupted(cause: str) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"{cause} while the edit was being sent, so it may or may not have been accepted.",
-        code="outcome_unknown",
-    )

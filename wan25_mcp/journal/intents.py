@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from wan25_mcp.errors import OutcomeUnknown, Unreachable, Wan25Error
+from wan25_mcp.errors import Unreachable, Wan25Error
 from wan25_mcp.journal.records import (
     DAY,
     Intent,
@@ -36,6 +36,7 @@ from wan25_mcp.journal.records import (
     Stage,
     error_from_json,
     error_to_json,
+    interrupted,
     mixed_up,
 )
 from wan25_mcp.journal.schema import MADE_BY, NOBODY, files, intents, tasks, unsaved, uploads
@@ -146,10 +147,7 @@ def mark_unknown(connection: Connection, handle: str, error: Wan25Error) -> None
 
 # --- intents of processes that died ---------------------------------------------------------
 
-_DIED_SENDING: Final = OutcomeUnknown(
-    "The server stopped while the edit was being sent, so it may or may not have been accepted.",
-    code="outcome_unknown",
-)
+_DIED_SENDING: Final = interrupted("The server stopped")
 _DIED_BEFORE: Final = Unreachable(code="never_sent")
 
 _EXPIRED: Final = (

@@ -204,6 +204,18 @@ def mixed_up(task_id: str) -> errors.OutcomeUnknown:
     )
 
 
+def interrupted(cause: str) -> errors.OutcomeUnknown:
+    """The outcome of a submit that was cut off after its first byte may have been sent.
+
+    Args:
+        cause: What cut it off, such as "The server stopped".
+    """
+    return errors.OutcomeUnknown(
+        f"{cause} while the edit was being sent, so it may or may not have been accepted.",
+        code="outcome_unknown",
+    )
+
+
 def observe(before: Snapshot | None, task: Task, now: float) -> Snapshot:
     """The snapshot after polling a task; once settled it does not change."""
     if before and is_settled(before.task.status):

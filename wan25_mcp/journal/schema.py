@@ -173,10 +173,12 @@ def migrate(connection: Connection) -> None:
 
 
 def _add_missing_columns(connection: Connection) -> None:
-    known = {described["name"] for described in inspect(connection).get_columns(intents.name)}
-    for added in (one for one in intents.c if one.name not in known):
-        kind = added.type.compile(connection.dialect)
-        connection.exec_driver_sql(f"ALTER TABLE {intents.name} ADD COLUMN {added.name} {kind}")
+    """Columns that a version added. They are nullable: older rows have nothing in them."""
+    for table in metadata.sorted_tables:
+        known = {described["name"] for described in inspect(connection).get_columns(table.name)}
+        for added in (one for one in table.c if one.name not in known):
+            kind = added.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added.name} {kind}")
 
 
 def _move_older_tables(connection: Connection) -> None:
