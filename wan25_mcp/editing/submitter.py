@@ -26,7 +26,7 @@ from wan25_mcp.journal import (
     Withheld,
     observe,
 )
-from wan25_mcp.journal.records import interrupted
+from wan25_mcp.journal.outcomes import interrupted
 from wan25_mcp.provider.charging import MAX_RESENDS
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.provider.protocol import Provider

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal.outcomes import mixed_up
 from wan25_mcp.journal.protocol import Journal
-from wan25_mcp.journal.records import Intent, JournalUnusable, Snapshot, mixed_up, observe
+from wan25_mcp.journal.records import Intent, JournalUnusable, Snapshot, observe
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.statuses import is_settled

@@ -29,15 +29,12 @@ from sqlalchemy import (
 )
 
 from wan25_mcp.errors import Unreachable, Wan25Error
+from wan25_mcp.journal.outcomes import error_from_json, error_to_json, interrupted, mixed_up
 from wan25_mcp.journal.records import (
     DAY,
     Intent,
     Snapshot,
     Stage,
-    error_from_json,
-    error_to_json,
-    interrupted,
-    mixed_up,
 )
 from wan25_mcp.journal.schema import MADE_BY, NOBODY, files, intents, tasks, unsaved, uploads
 from wan25_mcp.journal.stages import ABANDONED, before
