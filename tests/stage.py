@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -33,12 +33,13 @@ from wan25_mcp.inputs.discovery import FileServiceSearch
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.inputs.publisher import FindPublisher
 from wan25_mcp.journal import Allowance, Journal
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs.download import open_downloads
 from wan25_mcp.provider.client import Client
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.url_safety import origin_of
 
+T = TypeVar("T")
 T0: Final = 1_800_000_000
 KEY: Final = "emulator-key"
 OWNER: Final = "the account"
@@ -116,6 +117,12 @@ class Stage:
 async def the_owner() -> str:
     """The owner of what a test has in its journal."""
     return OWNER
+
+
+async def inline(job: Callable[[], T], *, may_abandon: bool = False) -> T:
+    """A journal's work on the event loop: a virtual clock does not wait for threads."""
+    await anyio.lowlevel.checkpoint()
+    return job()
 
 
 async def inline_run(job: Callable[..., Any], *args: Any) -> Any:

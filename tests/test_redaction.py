@@ -17,14 +17,14 @@ from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
 from tests.inputs.corpus import picture, png
-from tests.stage import OWNER, Stage, open_stage, request
+from tests.stage import OWNER, Stage, inline, open_stage, request
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import Journal
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.client import Client
 from wan25_mcp.redaction import Redactor, one_line
 from wan25_mcp.server.answers import answer_of, text_of

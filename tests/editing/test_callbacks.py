@@ -12,12 +12,12 @@ import anyio
 import httpx2
 import pytest
 
-from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, inline, open_stage, request
 from wan25_mcp.editing.callbacks import CallbackAddress
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.journal import Journal, JournalUnusable
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 
 pytestmark = pytest.mark.anyio
 BASE = "https://edits.example.com/callbacks"

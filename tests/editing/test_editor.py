@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, names_in, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, inline, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
@@ -29,7 +29,7 @@ from wan25_mcp.errors import (
 )
 from wan25_mcp.journal import Allowance, ClaimRequest, Intent, Journal, Withheld
 from wan25_mcp.journal.records import DAY
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.models import Usage
 
 pytestmark = pytest.mark.anyio

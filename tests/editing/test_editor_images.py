@@ -14,11 +14,11 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from tests.stage import OWNER, T0, names_in, open_stage, request
+from tests.stage import OWNER, T0, inline, names_in, open_stage, request
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import InvalidRequest, SettingsError, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs.archiver import LEASE_SECONDS
 from wan25_mcp.provider.catalogue import MODEL
 

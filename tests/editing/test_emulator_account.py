@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tests.stage import KEY, PICTURE, names_in, open_stage, request
+from tests.stage import KEY, PICTURE, inline, names_in, open_stage, request
 from wan25_mcp import Account, Settings, open_configured_editor, open_configured_engine
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.journal import Allowance
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 
 pytestmark = pytest.mark.anyio
 

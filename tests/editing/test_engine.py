@@ -10,13 +10,13 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from tests.stage import KEY, OWNER, TRIO_IF_THOROUGH, Stage, names_in, open_stage, request
+from tests.stage import KEY, OWNER, TRIO_IF_THOROUGH, Stage, inline, names_in, open_stage, request
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Allowance
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 
 pytestmark = pytest.mark.anyio
 

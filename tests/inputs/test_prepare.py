@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from tests.inputs.corpus import picture, quarters, saved
-from tests.stage import inline_run
+from tests.stage import inline, inline_run
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs import prepare as intakes
 from wan25_mcp.inputs.conform import Conformed, check
@@ -26,7 +26,7 @@ from wan25_mcp.inputs.prepare import (
 from wan25_mcp.inputs.publisher import Published, published_name
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.journal import Journal
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.catalogue import MODEL
 
 pytestmark = pytest.mark.anyio

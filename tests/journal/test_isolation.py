@@ -18,13 +18,13 @@ import pytest
 from mcp.client import Client
 from PIL import Image
 
-from tests.stage import KEY, Stage, names_in, open_stage, request, virtual
+from tests.stage import KEY, Stage, inline, names_in, open_stage, request, virtual
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import Spent
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.server import create_server
 

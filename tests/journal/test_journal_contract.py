@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy
 
 from tests.journal.conftest import empty_place
-from tests.stage import T0
+from tests.stage import T0, inline
 from wan25_mcp.errors import OutcomeUnknown, Refused, Unreachable, Wan25Error
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.journal import (
@@ -39,7 +39,7 @@ from wan25_mcp.journal import (
 )
 from wan25_mcp.journal import intents as sql_steps
 from wan25_mcp.journal.engine import BUSY_SECONDS, reason
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 

@@ -37,6 +37,7 @@ from tests.stage import (
     PICTURE,
     T0,
     Stage,
+    inline,
     names_in,
     open_stage,
     request,
@@ -50,7 +51,7 @@ from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import Allowance, ClaimRequest, DegradedJournal, Intent, JournalUnusable
 from wan25_mcp.journal.engine import ADVISORY_LOCK
 from wan25_mcp.journal.schema import VERSION
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.server import create_server

@@ -12,10 +12,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.stage import open_stage, request
+from tests.stage import inline, open_stage, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.journal import Allowance, JournalUnusable, Withheld
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 
 pytestmark = pytest.mark.anyio
 

@@ -11,11 +11,11 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from tests.stage import KEY, Stage, names_in, open_stage, request, virtual
+from tests.stage import KEY, Stage, inline, names_in, open_stage, request, virtual
 from wan25_mcp.editing.connect import key_id
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Allowance, JournalUnusable, Withheld
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 
 pytestmark = pytest.mark.anyio
 

@@ -24,14 +24,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
-from tests.stage import KEY, OWNER, T0, JumpingLoop, request
+from tests.stage import KEY, OWNER, T0, JumpingLoop, inline, request
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.client import Client
 
 pytestmark = pytest.mark.deadline(400)  # it takes a tenth of that unless it finds something

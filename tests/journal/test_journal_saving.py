@@ -12,10 +12,10 @@ import anyio
 import pytest
 
 from tests.outputs.internet import picture
-from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, names_in, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, inline, names_in, open_stage, request
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs.download import NotDownloaded
 
 pytestmark = pytest.mark.anyio

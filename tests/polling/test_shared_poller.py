@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, open_stage, request
+from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, inline, open_stage, request
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import ReadFailed
-from wan25_mcp.journal.sql import SqlJournal, inline
+from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import POLL_LEASE_SECONDS, REFRESH_SECONDS
 

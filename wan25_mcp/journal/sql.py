@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio.lowlevel
 import anyio.to_thread
 from sqlalchemy import Connection
 
@@ -43,12 +42,6 @@ T = TypeVar("T")
 async def in_thread(job: Callable[[], T], *, may_abandon: bool = False) -> T:
     """Run a blocking job in a thread. If it may be abandoned, cancelling does not wait for it."""
     return await anyio.to_thread.run_sync(job, abandon_on_cancel=may_abandon)
-
-
-async def inline(job: Callable[[], T], *, may_abandon: bool = False) -> T:  # noqa: ARG001  as above
-    """Run a blocking job on the event loop: a virtual clock does not wait for threads."""
-    await anyio.lowlevel.checkpoint()
-    return job()
 
 
 class SqlJournal(Transactions):
