@@ -34,7 +34,10 @@ LAYERS: Final[tuple[dict[str, str], ...]] = (
         "inputs": "from what a caller named to a link the provider can download",
         "outputs": "from a result link to a file on this machine",
     },
-    {"journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)"},
+    {
+        "journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)",
+        "keys": "the API key that is kept on this machine",
+    },
     {"settings": "every setting once: name, meaning, default, check"},
     {"provider": "the vendor's API: client, models, statuses, what is charged"},
     {"setting_parsers": "how the text of a setting becomes a value"},
