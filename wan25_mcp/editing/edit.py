@@ -28,6 +28,7 @@ class Edit:
         estimated_seconds: The provider's estimate of the whole run; optimistic.
         deduplicated: Whether an identical earlier call started it.
         error: Why there will be no edited image, or why this poll failed.
+        index: Its place among the requests of `Editor.edit_many`, from 0.
     """
 
     task_id: str | None
@@ -43,6 +44,7 @@ class Edit:
     notes: tuple[str, ...] = ()
     """Sentences about changes to the images, and about what could not be done."""
     error: Wan25Error | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ lines on a terminal.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from wan25_mcp.errors.codes import ANY_OTHER, CODES
 from wan25_mcp.errors.provider_rows import TASK_ROWS
@@ -40,6 +40,9 @@ class Wan25Error(Exception):
         request_id: The provider's id of the failed exchange, for its support.
         charged: What happened to the credits.
     """
+
+    edit: Any = None
+    """The `Edit` that came to nothing, where the Python API raises its error; else None."""
 
     def __init__(
         self,
@@ -61,6 +64,14 @@ class Wan25Error(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
         self.charged: Charged = row.charged if charged is None else charged
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied and pickled by calling its class, which here needs more than args.
+        return _made, (type(self), self.args), self.__dict__
+
+
+def _made(kind: type[Wan25Error], args: tuple[Any, ...]) -> Wan25Error:
+    return kind.__new__(kind, *args)
 
 
 class SettingsError(Wan25Error):
