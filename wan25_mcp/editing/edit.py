@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wan25_mcp.errors import ReadFailed, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.errors import InvalidRequest, ReadFailed, TaskFailed, Wan25Error, task_advice
 from wan25_mcp.errors.rows import Charged
 from wan25_mcp.journal import Intent, Snapshot, expires_at
 from wan25_mcp.provider.models import MAX_IMAGES_OUT, Task, Usage
@@ -85,6 +85,19 @@ class PastEdit:
     n: int
     credits: float
     """What it counts against limits: the larger of estimated and reserved; once known, used."""
+
+
+def name_of(edit: Edit | str) -> str:
+    """The task id or handle of an edit.
+
+    Raises:
+        Wan25Error: It was refused, so there is none.
+    """
+    if isinstance(edit, str):
+        return edit
+    if edit.task_id is None:  # refused: there is no task
+        raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
+    return edit.task_id
 
 
 def unseen(intent: Intent) -> Edit:

@@ -183,6 +183,25 @@ def is_open(intent: Intent) -> bool:
     return intent.stage in ABANDONED
 
 
+def task_id_of(intent: Intent | None, name: str) -> str | None:
+    """The provider's id for a name, or None if there is none (yet).
+
+    Raises:
+        ReadFailed: It is a handle that the journal does not know.
+    """
+    if intent is not None:
+        return intent.task_id
+    if name.startswith(HANDLE_PREFIX):
+        raise ReadFailed(
+            "The journal does not know this handle.",
+            code="not_found",
+            charged="unknown",
+            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
+            "recent edits.",
+        )
+    return name
+
+
 def _too_slow() -> ReadFailed:
     return ReadFailed(
         f"The provider did not answer within {POLL_PATIENCE:.0f} seconds.",
