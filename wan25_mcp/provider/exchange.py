@@ -169,26 +169,33 @@ async def send(
     Raises:
         httpx2.HTTPError: It failed; `exchange` records how much was sent and read.
     """
-    usual = {
-        "Authorization": f"Bearer {key.get_secret_value()}",
-        "Accept": "application/json",
-        "User-Agent": USER_AGENT,
-    }
-    # The client may be the caller's own: with other defaults, or another authentication.
-    content |= {
-        "headers": {**usual, **(headers or {})},
-        "follow_redirects": False,
-        "timeout": TIMEOUTS if http.timeout == _NOT_CHOSEN else http.timeout,
-        "auth": None,
-    }
     if http.is_closed:
         raise httpx2.LocalProtocolError("The HTTP client is closed")
+    content |= _options(http, key, headers or {})
     trace = {"trace": exchange.trace}
     async with _deadline(), http.stream(method, url, extensions=trace, **content) as response:
         exchange.sent = True
         exchange.status = response.status_code
         exchange.headers = response.headers
         exchange.body = await read_bounded(response.aiter_bytes(), max_bytes)
+
+
+def _options(
+    http: httpx2.AsyncClient, key: SecretStr, headers: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is the same for every request. The client may be the caller's own: with other defaults,
+    or with another authentication."""
+    usual = {
+        "Authorization": f"Bearer {key.get_secret_value()}",
+        "Accept": "application/json",
+        "User-Agent": USER_AGENT,
+    }
+    return {
+        "headers": {**usual, **headers},
+        "follow_redirects": False,
+        "timeout": TIMEOUTS if http.timeout == _NOT_CHOSEN else http.timeout,
+        "auth": None,
+    }
 
 
 @asynccontextmanager
