@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wan25_mcp.inputs.given import InMemory
     from wan25_mcp.inputs.prepare import Local
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 SUBMIT_PATIENCE: Final = 3.0
 """Seconds that `edit` waits for a task id, so that the whole answer takes at most 4 seconds."""

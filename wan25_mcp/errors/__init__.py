@@ -56,11 +56,11 @@ class Wan25Error(Exception):
         charged: Charged | None = None,
     ) -> None:
         row = CODES.get(code, ANY_OTHER)
-        self.message = f"{row.sentence}." if message is None else message
+        self.message: str = f"{row.sentence}." if message is None else message
         super().__init__(self.message)
         self.code = code
-        self.fix = row.fix if fix is None else fix
-        self.retryable = row.retryable if retryable is None else retryable
+        self.fix: str = row.fix if fix is None else fix
+        self.retryable: bool = row.retryable if retryable is None else retryable
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
         self.charged: Charged = row.charged if charged is None else charged

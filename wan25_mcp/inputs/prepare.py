@@ -166,7 +166,7 @@ class ImagePreparer:
         self._parser = anyio.Lock()
         self._converters = WeightedSemaphore(MAX_CONVERTED)
         self._uploads = anyio.CapacityLimiter(MAX_UPLOADED)
-        self.in_memory = PicturesInMemory(MAX_MEMORY_BYTES)
+        self.in_memory: PicturesInMemory = PicturesInMemory(MAX_MEMORY_BYTES)
 
     async def read(
         self,
