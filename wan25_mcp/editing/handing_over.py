@@ -8,6 +8,7 @@ loop asks for one. Leaving the loop cancels the task.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -93,5 +94,6 @@ class _Making(Generic[T]):
             raise StopAsyncIteration from None
 
     def stop(self) -> None:
-        self._receive.close()
-        self._scope.cancel()
+        self._receive.close()  # the next item cannot be handed over, which ends the task as well
+        with suppress(RuntimeError):  # dropped outside the loop, such as after its end
+            self._scope.cancel()
