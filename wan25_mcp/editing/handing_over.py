@@ -88,6 +88,7 @@ class _Making(Generic[T]):
         try:
             return await self._receive.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
+            self._receive.close()
             failure, self._failure = self._failure, None
             if failure is not None:
                 raise failure from None
