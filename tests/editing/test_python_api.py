@@ -7,7 +7,7 @@ import gc
 import pickle
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from PIL import Image
 
 import wan25_mcp
 from tests.emulator_lab import Emulator
+from tests.programs import environment, served, with_picture
 from wan25_mcp import (
     Edit,
     Editor,
@@ -46,25 +47,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@contextmanager
-def served(**options: Any) -> Iterator[Emulator]:
-    """An emulator in a thread of its own, which needs no particular loop."""
-    usual: dict[str, Any] = {"speed": 400, "check_images": False, "run_seconds": 40.0}
-    emulator = Emulator(**(usual | options))
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator.serving()):
-        yield emulator
-
-
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of the program, with a picture in it."""
-    Image.effect_noise((480, 400), 60).convert("RGB").save(tmp_path / "house.png")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def environment(emulator: Emulator, place: Path, **more: str) -> dict[str, str]:
-    return {"WAN25_EMULATOR": emulator.base_url, "WAN25_DATA_DIR": str(place / "data"), **more}
+    return with_picture(tmp_path)
 
 
 def editor_at(emulator: Emulator, place: Path, **more: str) -> Editor:

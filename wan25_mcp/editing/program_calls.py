@@ -54,6 +54,14 @@ async def settled(editor: AccountEditor, edit: Edit | str, until: float) -> Edit
     return _continued(edit, found)
 
 
+async def completed(editor: AccountEditor, edit: Edit | str) -> Edit:
+    """An edit, polled unless it is known to be completed."""
+    found = known(edit)
+    if isinstance(found, Edit) and found.status == "completed":
+        return found
+    return await editor.get(found)
+
+
 async def followed(editor: AccountEditor, edit: Edit | str, hand_over: HandOver[Progress]) -> None:
     """Hand over the progress of an edit until it is settled and saved."""
     elapsed = [0.0]
