@@ -259,6 +259,18 @@ async def test_many_edits_come_as_they_are_done_and_one_failure_stops_nothing(
     assert emulator.ledger.charges == 5
 
 
+async def test_many_edits_wait_for_the_limits_that_have_room_again(place: Path) -> None:
+    limits = {"WAN25_CREDIT_LIMIT": "6", "WAN25_MAX_IN_FLIGHT": "2"}
+    wanted = [{"images": "house.png", "prompt": f"Style {n}"} for n in range(5)]
+    with served() as emulator:
+        async with editor_at(emulator, place, **limits) as editor:
+            done = [one async for one in editor.edit_many(wanted, limit=5)]
+    assert sorted(one.error.code if one.error else "" for one in done) == [""] * 4 + [
+        "credit_limit"
+    ]
+    assert emulator.ledger.charges == 4
+
+
 async def test_requests_are_taken_as_they_are_needed(place: Path) -> None:
     taken = 0
 

@@ -18,9 +18,16 @@ from wan25_mcp.editing.handing_over import HandOver
 from wan25_mcp.editing.python_words import spoken, spoken_edit
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.given import sources_of
+from wan25_mcp.journal import Withheld
 from wan25_mcp.provider.catalogue import MODELS
 
 _RUNNING: Final = ("submitting", "pending", "processing")
+_PASSING: Final = ("too_many_in_flight", "price_unknown")
+"""Refusals that end when an edit under way is settled."""
+
+_TURN_SECONDS: Final = 900.0
+_TURN_PAUSE: Final = 0.5
+"""How long one of many edits waits for its turn, and the seconds between two tries."""
 
 
 async def started(editor: AccountEditor, images: object, options: Mapping[str, object]) -> Edit:
@@ -88,12 +95,24 @@ async def attempted(
             )
         with call() as editor:
             options = {name: request[name] for name in request if name != "images"}
-            edit = await started(editor, request.get("images"), options)
+            edit = await _when_allowed(editor, request.get("images"), options)
     except Wan25Error as error:
         told = error if error.edit is not None else spoken(error)
         never_sent = Edit(task_id=None, status="failed", charged=told.charged, error=told)
         edit = told.edit or never_sent
     return replace(edit, index=index)
+
+
+async def _when_allowed(editor: AccountEditor, images: object, options: Any) -> Edit:
+    """An edit, as soon as the limits on what runs at the same time have room for it."""
+    until = anyio.current_time() + _TURN_SECONDS
+    while True:
+        try:
+            return await started(editor, images, options)
+        except Withheld as held:
+            if held.code not in _PASSING or anyio.current_time() > until:
+                raise
+        await anyio.sleep(_TURN_PAUSE)
 
 
 def outcome(edit: Edit) -> Edit:
