@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -125,3 +126,11 @@ def test_the_readmes_pictures_are_small_files_that_name_no_machine() -> None:
     assert "/home/me/Pictures/wan25/" in terminal
     assert not re.search(r"/tmp/|/root/|/work/|https?://(?!127\.0\.0\.1|www\.w3\.org)", terminal)
     assert "EMULATOR" in terminal
+
+
+def test_every_field_of_an_answer_is_documented() -> None:
+    contract = ROOT / "tests" / "contracts" / "tools" / "get_task.json"
+    schema = json.loads(contract.read_text(encoding="utf-8"))["outputSchema"]
+    named = set(re.findall(r"`(\w+)`", DOCUMENTS[ROOT / "docs" / "tools.md"]))
+    parts = [schema, *schema["$defs"].values()]
+    assert {field for part in parts for field in part["properties"]} <= named
