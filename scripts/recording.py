@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,19 +51,18 @@ def record(
     Raises:
         SystemExit: The command failed, or wrote what a picture cannot show.
     """
+    chunks = _output(command, environment)
+    began = chunks[0][0] if chunks else 0.0
     written = ""
-    screens: list[Screen] = []
-    began = time.monotonic()
-    for chunk in _output(command, environment):
-        if not written:
-            began = time.monotonic()
+    screens = []
+    for at, chunk in chunks:
         written += chunk
-        rows = _rows(written.replace(*replace), columns)
-        screens.append(Screen(time.monotonic() - began, rows))
+        screens.append(Screen(at - began, _rows(written.replace(*replace), columns)))
     return screens
 
 
-def _output(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+def _output(command: Sequence[str], environment: Mapping[str, str]) -> list[tuple[float, str]]:
+    """What the command writes, with the time of each part."""
     import fcntl
     import pty
     import struct
@@ -77,11 +76,13 @@ def _output(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
     )
     os.close(its)
     decoder = codecs.getincrementaldecoder("utf-8")()
+    chunks = []
     with os.fdopen(ours, "rb", buffering=0) as terminal, contextlib.suppress(OSError):  # its end
         while chunk := terminal.read(65536):
-            yield decoder.decode(chunk)
+            chunks.append((time.monotonic(), decoder.decode(chunk)))
     if process.wait():
         raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}.")
+    return chunks
 
 
 _INVISIBLE: Final = re.compile(r"\x1b\[[\d;]*m|\x1b\]8;.*?(?:\x1b\\|\x07)")
