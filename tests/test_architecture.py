@@ -21,8 +21,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "wan25_mcp"
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-# From the top down: a module imports from the rows below its own, or from its own room. README's
-# drawing is made from this by `scripts/generate.py`.
+# From the top down: a module imports from the rows below its own, or from its own room. The
+# drawing in docs/design.md is made from this by `scripts/generate.py`.
 LAYERS: Final[tuple[dict[str, str], ...]] = (
     {"__main__": "python -m wan25_mcp"},
     {"cli": "the command: edit, tasks, demo, doctor, serve"},

@@ -46,7 +46,7 @@ class Wrong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: how it is read, and how README, `server.json` and `doctor` describe it."""
+    """One setting: how it is read, and how docs, `server.json` and `doctor` describe it."""
 
     name: str
     meaning: str
