@@ -19,6 +19,7 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import SecretStr
 
 import wan25_mcp
 from tests.emulator_lab import Emulator
@@ -37,6 +38,7 @@ from wan25_mcp import (
 )
 from wan25_mcp.editing.python_words import in_python
 from wan25_mcp.errors.codes import CODES
+from wan25_mcp.keys import kept_key
 
 pytestmark = pytest.mark.anyio
 
@@ -161,6 +163,24 @@ async def test_a_key_is_a_text_and_is_sent_to_the_address_that_was_passed(place:
                 await editor.credits()
     assert caught.value.code == "authentication"
     assert "sk-other" not in str(vars(caught.value))
+
+
+async def test_the_kept_key_is_used_where_the_environment_has_none(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "config"))
+    monkeypatch.setenv("WAN25_DATA_DIR", str(place / "data"))
+    with served(key="sk-kept") as emulator:
+        monkeypatch.setenv("WAN25_BASE_URL", emulator.base_url)
+        kept_key.keep(SecretStr("sk-kept"), emulator.base_url)
+        async with Editor() as editor:
+            assert await editor.credits() == 100
+        async with Editor(key="sk-other") as editor:
+            with pytest.raises(Refused):
+                await editor.credits()
+        async with Editor(settings={"WAN25_BASE_URL": emulator.base_url}) as editor:
+            with pytest.raises(SettingsError, match="No API key"):
+                await editor.credits()
 
 
 # --- what a program gets --------------------------------------------------------------------
@@ -561,5 +581,8 @@ def test_the_package_lists_what_it_has() -> None:
     assert shown == [
         (module, name) for module, names in wan25_mcp._PLACES.items() for name in names.split()
     ]
+    page = Path(str(wan25_mcp.__file__)).parent.parent / "docs" / "python.md"
+    words = set(re.findall(r"\w+", page.read_text(encoding="utf-8")))
+    assert set(wan25_mcp.__all__) <= words
     with pytest.raises(AttributeError):
         _ = wan25_mcp.nothing  # type: ignore[attr-defined]  # on purpose
