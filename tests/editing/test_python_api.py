@@ -140,8 +140,8 @@ def _closed() -> Image.Image:
 WRONG_IMAGES: Final[dict[str, tuple[Callable[[], Any], str, str]]] = {
     "a closed picture": (_closed, "image_unreadable", "ValueError"),
     "no pixels": (lambda: Image.new("RGB", (0, 0)), "image_unreadable", "ValueError"),
-    "no bytes": (lambda: b"", "image_unreadable", "empty"),
-    "a folder": (lambda: Path(), "image_unusable", "folder"),
+    "no bytes": (bytes, "image_unusable", "empty"),
+    "a folder": (Path, "image_unusable", "folder"),
     "a device": (lambda: "/dev/zero", "image_not_allowed", "ordinary"),
     "a missing file": (lambda: "hose.png", "image_not_found", '"hose.png" does not exist'),
     "nothing": (lambda: " ", "image_not_found", "empty"),
