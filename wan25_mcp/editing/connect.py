@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import anyio
 import anyio.to_thread
 import httpx2
 import platformdirs
@@ -38,6 +39,9 @@ from wan25_mcp.provider.dashboard import with_dashboard
 from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import origin_of, same_address
+
+if TYPE_CHECKING:
+    from wan25_mcp.journal.sql import SqlJournal
 
 EMULATOR_KEY: Final = "emulator-key"
 """The emulator accepts any key; this one is recognisable."""
@@ -217,9 +221,18 @@ async def open_configured_engine(
         # A single command receives no callbacks, so it must poll as often as without them.
         callback_url=settings.callback_url if background else None,
     )
-    opening = functools.partial(open_journal, settings)
-    async with open_engine(connect_as(settings), opening, options) as engine:
-        yield engine
+    opened: list[SqlJournal] = []
+
+    async def opening() -> Journal:
+        opened.append(await open_journal(settings))
+        return opened[-1]
+
+    try:
+        async with open_engine(connect_as(settings), opening, options) as engine:
+            yield engine
+    finally:
+        for journal in opened:
+            await close_journal(journal)
 
 
 def _input_dirs(settings: Settings) -> tuple[Path, ...]:
@@ -228,12 +241,18 @@ def _input_dirs(settings: Settings) -> tuple[Path, ...]:
     return default_input_dirs(settings.output_dir or default_directory())
 
 
-async def open_journal(settings: Settings) -> Journal:
+async def open_journal(settings: Settings) -> SqlJournal:
     """Open the configured journal. In a thread, because SQLAlchemy is slow to import."""
     return await anyio.to_thread.run_sync(_journal_of, settings)
 
 
-def _journal_of(settings: Settings) -> Journal:
+async def close_journal(journal: SqlJournal) -> None:
+    """Close its connections. A database that does not answer is not waited for."""
+    with anyio.move_on_after(1.0, shield=True):
+        await anyio.to_thread.run_sync(journal.close, abandon_on_cancel=True)
+
+
+def _journal_of(settings: Settings) -> SqlJournal:
     from wan25_mcp.journal.sql import SqlJournal
 
     if settings.database_url is not None and not settings.emulator:
