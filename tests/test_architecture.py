@@ -27,14 +27,20 @@ LAYERS: Final[tuple[dict[str, str], ...]] = (
     {"__main__": "python -m wan25_mcp"},
     {"cli": "the command: edit, tasks, demo, doctor, serve"},
     {"hosting": "HTTP: access, callbacks, limits on connections"},
-    {"server": "MCP: tools, answers, resources"},
+    {
+        "server": "MCP: tools, answers, resources",
+        "sync": "the Python API without await",
+    },
     {"editing": "the product, usable without MCP: submit once, wait, save"},
     {
         "polling": "when a task is polled, one poller for all callers",
         "inputs": "from what a caller named to a link the provider can download",
         "outputs": "from a result link to a file on this machine",
     },
-    {"journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)"},
+    {
+        "journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)",
+        "keys": "the API key that is kept on this machine",
+    },
     {"settings": "every setting once: name, meaning, default, check"},
     {"provider": "the vendor's API: client, models, statuses, what is charged"},
     {"setting_parsers": "how the text of a setting becomes a value"},
@@ -57,7 +63,7 @@ MANY_PARAMETERS: Final[set[str]] = set()
 
 SPEAK_MCP: Final = {"server", "hosting", "cli"}
 USE_EMULATOR: Final = {"cli", "editing"}
-READ_ENVIRONMENT: Final = {"cli"}
+READ_ENVIRONMENT: Final = {"cli", "editing"}  # the latter for `Editor()`
 PRINT: Final = {"cli", "hosting"}
 HEAVY: Final = (
     "PIL",

@@ -40,7 +40,8 @@ class Wrong(ValueError):
 
     def __init__(self, problem: str, wanted: str) -> None:
         super().__init__(problem)
-        self.problem, self.wanted = problem, wanted
+        self.problem: Final = problem
+        self.wanted: Final = wanted
 
 
 @dataclass(frozen=True, slots=True)
