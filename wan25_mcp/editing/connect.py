@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.account_editor import AccountEditor
-from wan25_mcp.editing.engine import Engine, open_engine
+from wan25_mcp.editing.engine import Engine, OpenJournal, open_engine
 from wan25_mcp.editing.options import Connect, Connection, Connector, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.errors.codes import CODES
@@ -234,6 +234,16 @@ async def open_configured_engine(
         # A single command receives no callbacks, so it must poll as often as without them.
         callback_url=settings.callback_url if background else None,
     )
+    async with (
+        _journal_for_the_block(settings) as opening,
+        open_engine(connect_as(settings, http), opening, options) as engine,
+    ):
+        yield engine
+
+
+@asynccontextmanager
+async def _journal_for_the_block(settings: Settings) -> AsyncIterator[OpenJournal]:
+    """How to open the journal at first use. The end of the block closes it."""
     opened: list[SqlJournal] = []
 
     async def opening() -> Journal:
@@ -241,8 +251,7 @@ async def open_configured_engine(
         return opened[-1]
 
     try:
-        async with open_engine(connect_as(settings, http), opening, options) as engine:
-            yield engine
+        yield opening
     finally:
         for journal in opened:
             await close_journal(journal)
