@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.account_editor import AccountEditor
-from wan25_mcp.editing.engine import Engine, OpenJournal, open_engine
-from wan25_mcp.editing.options import Connect, Connection, Connector, Options
+from wan25_mcp.editing.engine import Engine, open_engine
+from wan25_mcp.editing.options import Connect, Connection, Connector, OpenJournal, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.bucket import Bucket
