@@ -223,15 +223,21 @@ def _links(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _urls_in(value: object) -> Iterator[str]:
+_MAX_DEPTH: Final = 8
+"""Known answers nest links 3 deep. Since Python 3.12 a parsed answer may be deeper than our own
+functions can follow."""
+
+
+def _urls_in(value: object, depth: int = _MAX_DEPTH) -> Iterator[str]:
     if isinstance(value, str):
         if value.startswith(("https://", "http://")):
             yield value
-    elif isinstance(value, list):
+    elif isinstance(value, list) and depth:
         for item in value:
-            yield from _urls_in(item)
-    elif isinstance(value, dict):
-        yield from _urls_in(value.get("url") or value.get("urls") or value.get("images"))
+            yield from _urls_in(item, depth - 1)
+    elif isinstance(value, dict) and depth:
+        found = value.get("url") or value.get("urls") or value.get("images")
+        yield from _urls_in(found, depth - 1)
 
 
 class Task(Lenient):
