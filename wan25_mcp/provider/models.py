@@ -223,12 +223,8 @@ def _links(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-_MAX_DEPTH: Final = 8
-"""Known answers nest links 3 deep. Since Python 3.12 a parsed answer may be deeper than our own
-functions can follow."""
-
-
-def _urls_in(value: object, depth: int = _MAX_DEPTH) -> Iterator[str]:
+def _urls_in(value: object, depth: int = 8) -> Iterator[str]:
+    """Known answers nest 3 deep. Python 3.12 parses deeper than functions can call themselves."""
     if isinstance(value, str):
         if value.startswith(("https://", "http://")):
             yield value
