@@ -232,8 +232,7 @@ def _urls_in(value: object, depth: int = 8) -> Iterator[str]:
         for item in value:
             yield from _urls_in(item, depth - 1)
     elif isinstance(value, dict) and depth:
-        found = value.get("url") or value.get("urls") or value.get("images")
-        yield from _urls_in(found, depth - 1)
+        yield from _urls_in(value.get("url") or value.get("urls") or value.get("images"), depth - 1)
 
 
 class Task(Lenient):
