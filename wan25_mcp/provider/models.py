@@ -223,15 +223,16 @@ def _links(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _urls_in(value: object) -> Iterator[str]:
+def _urls_in(value: object, depth: int = 8) -> Iterator[str]:
+    """Known answers nest 3 deep. Python 3.12 parses deeper than functions can call themselves."""
     if isinstance(value, str):
         if value.startswith(("https://", "http://")):
             yield value
-    elif isinstance(value, list):
+    elif isinstance(value, list) and depth:
         for item in value:
-            yield from _urls_in(item)
-    elif isinstance(value, dict):
-        yield from _urls_in(value.get("url") or value.get("urls") or value.get("images"))
+            yield from _urls_in(item, depth - 1)
+    elif isinstance(value, dict) and depth:
+        yield from _urls_in(value.get("url") or value.get("urls") or value.get("images"), depth - 1)
 
 
 class Task(Lenient):
