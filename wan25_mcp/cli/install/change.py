@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from wan25_mcp.cli.install import files
-from wan25_mcp.cli.install.clients import INPUT, NAME, Client
+from wan25_mcp.cli.install.client import INPUT, NAME, Client
 from wan25_mcp.cli.install.plan import Plan
 from wan25_mcp.cli.install.texts import CannotEdit, Edit, changed, format_named, found
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wan25_mcp.cli.install.clients import BY_NAME, CLIENTS, Client
+from wan25_mcp.cli.install.client import Client
+from wan25_mcp.cli.install.clients import BY_NAME, CLIENTS
 from wan25_mcp.cli.install.places import Machine, this_system
 from wan25_mcp.cli.install.texts import CannotEdit
 from wan25_mcp.cli.running import FAILED, fail, read_settings

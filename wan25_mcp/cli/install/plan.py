@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wan25_mcp.cli import kept_key
-from wan25_mcp.cli.install.clients import INPUT, KEY, Client, Entry, Server
+from wan25_mcp.cli.install.client import INPUT, KEY, Client, Entry, Server
 from wan25_mcp.settings import SETTINGS, Settings
 
 _ELSEWHERE: Final = {

@@ -74,9 +74,16 @@ def changed(text: str, edit: Edit, name: str) -> str:
             after = made.put(text, edit.path, edit.value)
     except TypeError:  # such as a date among what somebody added to our entry
         raise CannotEdit("has a value that this command cannot write") from None
-    if _tidy(made.read(after), edit) != _tidy(wanted, edit):
+    if not _reads_as(made, after, wanted, edit):
         raise CannotEdit("is written in a way that this command cannot change safely")
     return after
+
+
+def _reads_as(made: Text, text: str, wanted: dict[str, Any], edit: Edit) -> bool:
+    try:
+        return _tidy(made.read(text), edit) == _tidy(wanted, edit)
+    except CannotEdit:
+        return False
 
 
 def _tidy(values: dict[str, Any], edit: Edit) -> dict[str, Any]:

@@ -59,13 +59,22 @@ def write(path: Sequence[str], value: dict[str, Any]) -> str:
 
 
 def _spans(text: str, path: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """From each header of the table, or of one in it, to the comments before the next header."""
+    """Where the table and the tables in it are, without the comments before what follows."""
     headers = list(_HEADER.finditer(text))
-    ends = [*(header.start() for header in headers), len(text)]
-    for header, end in zip(headers, ends[1:], strict=True):
-        name = [
-            part.strip().strip("\"'") for part in header[0].split("]")[0].strip(" \t[").split(".")
-        ]
-        if name[: len(path)] == list(path):
-            kept = _COMMENTS_END.search(text, header.end(), end)
-            yield header.start(), kept.start() if kept else end
+    ours = [_name(header[0])[: len(path)] == list(path) for header in headers]
+    start = None
+    for place, is_ours in enumerate(ours):
+        if not is_ours:
+            continue
+        start = headers[place].start() if start is None else start
+        if ours[place + 1 : place + 2] == [True]:
+            continue
+        end = headers[place + 1].start() if place + 1 < len(headers) else len(text)
+        kept = _COMMENTS_END.search(text, headers[place].end(), end)
+        yield start, kept.start() if kept else end
+        start = None
+
+
+def _name(header: str) -> list[str]:
+    inside = header.split("]", maxsplit=1)[0].strip(" \t[")
+    return [part.strip().strip("\"'") for part in inside.split(".")]
