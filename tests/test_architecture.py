@@ -64,6 +64,7 @@ HEAVY: Final = (
     "pillow_heif",
     "obstore",
     "keyring",
+    "yaml",
     "sqlalchemy",
     "uvicorn",
     "trio",

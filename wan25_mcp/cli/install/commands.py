@@ -79,15 +79,13 @@ def _install(
 ) -> bool:
     """Returns whether the server is in the client's configuration now."""
     from wan25_mcp.cli.console import say, show
-    from wan25_mcp.cli.install import change, launch
-    from wan25_mcp.cli.install.plan import plan
+    from wan25_mcp.cli.install import change, launch, plan
 
     if not force and not client.is_on(machine):
-        _not_found(client, machine)
-        return False
+        return _not_found(client, machine)
     path = client.path(machine)
     was_there = change.state(client, path) == "yes"
-    made = plan(client, launch.command(), os.environ, emulator=emulator)
+    made = plan.plan(client, launch.command(), os.environ, emulator=emulator)
     try:
         done, backup = _made(path, change.adding(made), dry_run=dry_run)
     except CannotEdit as problem:
@@ -98,13 +96,12 @@ def _install(
         show(f"wan25 is in {client.title} already: {path}")
     else:
         _show(done, backup, in_full=dry_run or was_there)
-    if not dry_run and not done.is_none:
+    is_new = not dry_run and not done.is_none
+    if is_new:
         show(f"{'Updated' if was_there else 'Added'} wan25 in {client.title}: {path}")
     show(f"It runs: {shlex.join(made.server.line)}")
-    for note in made.notes:
+    for note in (*made.notes, *([client.afterwards] if is_new else [])):
         say(note)
-    if not dry_run and not done.is_none:
-        say(client.afterwards)
     return True
 
 
@@ -148,13 +145,14 @@ def _show(done: Change, backup: Path | None, *, in_full: bool) -> None:
         say(f"Backup: {backup}")
 
 
-def _not_found(client: Client, machine: Machine) -> None:
+def _not_found(client: Client, machine: Machine) -> bool:
     programs = f", and no command {client.programs[0]}" if client.programs else ""
     _failed(
         f"{client.title} was not found: there is no {client.folder(machine)}{programs}.",
         f"Start {client.title} once, then run this again. Or add --force, which writes "
         f"{client.path(machine)} in any case.",
     )
+    return False
 
 
 def _failed(message: str, fix: str) -> None:

@@ -19,6 +19,8 @@ _ELSEWHERE: Final = {
 }  # fmt: skip
 """Settings of the HTTP transports and of the terminal, and the key."""
 
+_ASKED: Final = f"${{input:{INPUT['id']}}}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -41,12 +43,9 @@ class Plan:
             return new
         field = self.client.variables
         before = earlier.get(field)
-        kept = (
-            {name: value for name, value in before.items() if not _is_reference(value)}
-            if (isinstance(before, dict))
-            else {}
-        )
-        variables = {**kept, **new.get(field, {})}
+        kept = before if isinstance(before, dict) else {}
+        variables = {name: value for name, value in kept.items() if not _is_reference(value)}
+        variables |= new.get(field, {})
         merged = {**earlier, **new}
         merged.pop(field, None)
         return {**merged, **({field: variables} if variables or field in new else {})}
@@ -54,7 +53,7 @@ class Plan:
 
 def _is_reference(value: object) -> bool:
     """Whether an earlier version of our entry took the key from elsewhere."""
-    return (isinstance(value, str) and KEY in value) or value == f"${{input:{INPUT['id']}}}"
+    return (isinstance(value, str) and KEY in value) or value == _ASKED
 
 
 def plan(
@@ -67,35 +66,46 @@ def plan(
     Raises:
         SettingsError: A setting of this environment is invalid.
     """
-    settings = Settings.from_mapping(environ, emulator=emulator)
     variables, notes = _copied(environ)
+    arguments = ["serve"]
     if emulator:
         variables.pop("WAN25_EMULATOR", None)
-    passes: tuple[str, ...] = ()
-    kept = kept_key.completed(Settings.from_mapping({**environ, KEY: ""}, emulator=emulator))
-    asks = client.asks and not kept.key and not settings.emulator
+        arguments.append("--emulator")
+    key = _key(client, environ, emulator=emulator)
+    server = Server(
+        command[0],
+        (*command[1:], *arguments),
+        variables | ({KEY: key.value} if key.value else {}),
+        (KEY,) if key.is_passed else (),
+    )
+    return Plan(client, server, key.value == _ASKED, (*notes, key.note))
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """How the server gets its key: by a value of its variable, or the variable is passed on."""
+
+    note: str
+    value: str = ""
+    is_passed: bool = False
+
+
+def _key(client: Client, environ: Mapping[str, str], *, emulator: bool) -> _Key:
+    settings = Settings.from_mapping(environ, emulator=emulator)
     if settings.emulator:
-        notes.append("No key is needed: the emulator plays the provider, and no edit is real.")
-    elif kept.key:
-        notes.append(f"The key is {kept.key_source}." if "kept" in kept.key_source else
-                     f"The key comes from {kept.key_source}.")  # fmt: skip
-    elif asks:
-        variables[KEY] = f"${{input:{INPUT['id']}}}"
-        notes.append(f"{client.title} asks for the key when it starts the server.")
-    elif settings.key and client.passes_variables:
-        if client.lists_names:
-            passes = (KEY,)
-        else:
-            variables[KEY] = client.reference
-        notes.append(
-            f"{client.title} passes {KEY} on from the environment that it is started in. "
-            "`wan25-mcp key set` keeps the key for every client."
-        )
-    else:
-        notes.append("There is no key for it yet. Run `wan25-mcp key set`.")
-    server = Server(command[0], (*command[1:], "serve", *(["--emulator"] if emulator else [])),
-                    variables, passes)  # fmt: skip
-    return Plan(client, server, asks, tuple(notes))
+        return _Key("No key is needed: the emulator plays the provider, and no edit is real.")
+    kept = kept_key.completed(Settings.from_mapping({**environ, KEY: ""}))
+    if kept.key:
+        return _Key(f"Its key: {kept.key_source}.")
+    if client.asks:
+        return _Key(f"{client.title} asks for the key when it starts the server.", _ASKED)
+    if settings.key is None or not client.passes_variables:
+        return _Key("There is no key for it yet. Run `wan25-mcp key set`.")
+    note = (
+        f"{client.title} passes {KEY} on from the environment that it is started in. "
+        "`wan25-mcp key set` keeps the key for every client."
+    )
+    return _Key(note, client.reference, client.lists_names)
 
 
 def _copied(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
