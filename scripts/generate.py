@@ -13,9 +13,10 @@ import ast
 import json
 import re
 import sys
+import tomllib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,9 +88,22 @@ def contract(tool: Tool) -> dict[str, Any]:
     return tool.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def project() -> dict[str, Any]:
+    """What pyproject.toml says of the project."""
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return dict(whole["project"])
+
+
+def repository() -> str | None:
+    """The repository's address. Until pyproject.toml's `urls` has it, nothing is published."""
+    urls: dict[str, str] = project().get("urls", {})
+    return urls.get("Repository")
+
+
 def server_json() -> dict[str, Any]:
     """How the MCP registry lists this server."""
-    about = metadata("wan25-mcp")
+    about = project()
+    address, website = repository(), about.get("urls", {}).get("Homepage")
     return {
         "$schema": SCHEMA,
         "name": NAME,
@@ -97,30 +111,86 @@ def server_json() -> dict[str, Any]:
         "description": (
             f"Edit images with {MODEL}. A repeated call is deduplicated and costs nothing."
         ),
-        "version": about["Version"],
+        **({"repository": {"url": address, "source": "github"}} if address else {}),
+        **({"websiteUrl": website} if website else {}),
+        "version": about["version"],
         "packages": [
-            {
-                "registryType": "pypi",
-                "identifier": about["Name"],
-                "version": about["Version"],
-                "runtimeHint": "uvx",
-                "transport": {"type": "stdio"},
-                "environmentVariables": [_published(variable) for variable in SETTINGS],
-            }
+            _package(
+                about, {"type": "stdio"}, ["serve"], [row for row in SETTINGS if _is_for_stdio(row)]
+            ),
+            _package(
+                about,
+                {"type": "streamable-http", "url": "http://127.0.0.1:{port}/mcp"},
+                ["serve", "--transport", "streamable-http", "--port", PORT],
+                SETTINGS,
+            ),
         ],
     }
 
 
+PORT: Final = {
+    "valueHint": "port",
+    "description": "Port to listen on, on this machine only.",
+    "isRequired": True,
+    "format": "number",
+    "default": "8000",
+}
+
+
+def _package(
+    about: Mapping[str, Any],
+    transport: Mapping[str, Any],
+    arguments: Sequence[str | Mapping[str, Any]],
+    variables: Sequence[Setting],
+) -> dict[str, Any]:
+    return {
+        "registryType": "pypi",
+        "identifier": about["name"],
+        "version": about["version"],
+        "runtimeHint": "uvx",
+        "transport": transport,
+        "packageArguments": [
+            {"type": "positional", **({"value": one} if isinstance(one, str) else one)}
+            for one in arguments
+        ],
+        "environmentVariables": [_published(variable) for variable in variables],
+    }
+
+
+def _is_for_stdio(row: Setting) -> bool:
+    return row.attribute not in ("callback_url", "server_token", "allowed_hosts")
+
+
 def _published(variable: Setting) -> dict[str, Any]:
+    choices = _choices(variable)
     entry: dict[str, Any] = {
         "name": variable.name,
         "description": _plain(variable.meaning),
-        "isRequired": False,  # without a key the server starts, and says how to set it
+        # Without it the server starts, and says how to set it. But who installs from a registry
+        # has nothing to keep a key with, and should be asked.
+        "isRequired": variable.attribute == "key",
         "isSecret": variable.secret,
+        "format": _format(variable),
+        **({"choices": choices} if choices else {}),
     }
     if _can_be_set(variable):
         entry["default"] = variable.default
     return entry
+
+
+def _choices(variable: Setting) -> list[str]:
+    kind = typing.get_type_hints(Settings)[variable.attribute]
+    if variable.attribute == "save":
+        return ["auto", "off"]
+    return list(typing.get_args(kind)) if typing.get_origin(kind) is typing.Literal else []
+
+
+def _format(variable: Setting) -> str:
+    kinds = typing.get_type_hints(Settings)[variable.attribute]
+    kinds = typing.get_args(kinds) or (kinds,)
+    if Path in kinds or variable.attribute == "key_file":
+        return "filepath"
+    return "number" if {int, float} & set(kinds) else "string"
 
 
 def _can_be_set(variable: Setting) -> bool:

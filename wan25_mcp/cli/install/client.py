@@ -75,6 +75,7 @@ class Client:
         asks: The client can ask for the key.
         link: A link that adds the server, with the fields `name` and `config`.
         web_link: The same as a web page that opens it, for places that allow no other links.
+        own_command: The client's own command for it, with the fields `line` and `json`.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Client:
     asks: bool = False
     link: str = ""
     web_link: str = ""
+    own_command: str = ""
 
     def _overridden(self, machine: Machine) -> Path | None:
         return next(filter(None, map(machine.path, self.overrides)), None)

@@ -63,6 +63,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
         afterwards="Start Claude Code again; /mcp lists the server.",
         entry=_typed,
         reference="${WAN25_API_KEY:-}",
+        own_command="claude mcp add --scope user wan25 -- {line}",
     ),
     Client(
         name="cursor",
@@ -92,6 +93,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
         # handleMcpInstallUri in mcpWorkbenchService.ts of github.com/microsoft/vscode
         link="vscode:mcp/install?{config}",
         web_link="https://insiders.vscode.dev/redirect/mcp/install?name={name}&config={config}",
+        own_command="code --add-mcp '{json}'",
     ),
     Client(
         name="codex",
@@ -106,6 +108,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
         format="toml",
         entry=_codex,
         lists_names=True,
+        own_command="codex mcp add wan25 -- {line}",
     ),
     Client(
         name="gemini",
@@ -118,6 +121,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
         afterwards="Start Gemini CLI again; /mcp lists the server.",
         # It hides variables that look like secrets from servers, unless `env` names them.
         reference="${WAN25_API_KEY:-}",
+        own_command="gemini mcp add --scope user wan25 {line}",
     ),
     Client(
         name="windsurf",
