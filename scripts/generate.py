@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import sys
-import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where this checkout is
+
 import anyio
 import click
 from mcp.client import Client
 from mcp_types import Tool
 
+from scripts import install_pages
+from scripts.markdown import table
+from scripts.project import ROOT, project, repository
 from wan25_mcp.cli.main import main as command
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
@@ -43,7 +46,6 @@ from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.setting_parsers import Setting
 from wan25_mcp.settings import SETTINGS, Settings
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "io.github.wan25-mcp/wan25-mcp"
 """The server's name in the MCP registry; the README repeats it to prove who published it."""
 
@@ -86,18 +88,6 @@ def listed_tools() -> list[Tool]:
 def contract(tool: Tool) -> dict[str, Any]:
     """What a client sees of a tool."""
     return tool.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def project() -> dict[str, Any]:
-    """What pyproject.toml says of the project."""
-    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return dict(whole["project"])
-
-
-def repository() -> str | None:
-    """The repository's address. Until pyproject.toml's `urls` has it, nothing is published."""
-    urls: dict[str, str] = project().get("urls", {})
-    return urls.get("Repository")
 
 
 def server_json() -> dict[str, Any]:
@@ -216,6 +206,8 @@ def documents(tools: list[Tool]) -> dict[Path, str]:
     regions = {
         "answer": _example_answer(),
         "tools": "\n\n".join(_tool(tool) for tool in tools),
+        "install": install_pages.install(),
+        "clients": install_pages.clients(),
         "settings": _settings(),
         "commands": _commands(),
         "money": _money(),
@@ -259,7 +251,7 @@ def _tool(tool: Tool) -> str:
         [
             f"#### `{tool.name}`",
             tool.description or "",
-            _table(("Argument", "What it must be", "Meaning"), rows),
+            table(("Argument", "What it must be", "Meaning"), rows),
         ]
     )
 
@@ -299,7 +291,7 @@ def _settings() -> str:
         )
         for variable in SETTINGS
     ]
-    return _table(("Variable", "Meaning", "Default"), rows)
+    return table(("Variable", "Meaning", "Default"), rows)
 
 
 def _commands() -> str:
@@ -312,7 +304,7 @@ def _commands() -> str:
         for name, sub in command.commands.items()
         if not sub.hidden
     ]
-    return _table(("Command", "What it does"), rows)
+    return table(("Command", "What it does"), rows)
 
 
 def _forms(name: str, sub: click.Command) -> str:
@@ -408,7 +400,7 @@ def _money() -> str:
             verdict(sent=True, status=None),
         ),
     ]
-    return _table(("How the submit ended", "Sent again?", "Charged"), rows)
+    return table(("How the submit ended", "Sent again?", "Charged"), rows)
 
 
 def _errors() -> str:
@@ -433,7 +425,7 @@ def _codes(rows: Sequence[ErrorCode]) -> str:
         )
         for row in rows
     ]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _statuses(numbers: list[int]) -> str:
@@ -443,15 +435,6 @@ def _statuses(numbers: list[int]) -> str:
 def _end(what: str, judged: Verdict) -> tuple[str, str, str]:
     again = f"at most {MAX_RESENDS} times, after the requested wait" if judged.resend else "never"
     return what, again, judged.charged
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
 
 
 # --- the command ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from scripts import generate
+from scripts.project import ROOT
 from wan25_mcp.cli.main import main
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.journal import stages
@@ -27,12 +28,12 @@ MOST_TOKENS: Final = 1200
 
 @pytest.fixture(scope="module")
 def server_json() -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((generate.ROOT / "server.json").read_text(encoding="utf-8"))
+    read: dict[str, Any] = json.loads((ROOT / "server.json").read_text(encoding="utf-8"))
     return read
 
 
 def test_nothing_generated_has_drifted() -> None:
-    drifted = [str(path.relative_to(generate.ROOT)) for path in generate.drifted()]
+    drifted = [str(path.relative_to(ROOT)) for path in generate.drifted()]
     assert not drifted, "run: python scripts/generate.py, and read the diff"
     assert not generate.stray_contracts()
 
@@ -158,7 +159,7 @@ def test_the_defaults_of_server_json_are_values_that_change_nothing(
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
-    source = (generate.ROOT / "wan25_mcp" / "settings.py").read_text(encoding="utf-8")
+    source = (ROOT / "wan25_mcp" / "settings.py").read_text(encoding="utf-8")
     read = set(re.findall(r"\bWAN25_[A-Z_]+", source))
     assert read == {variable.name for variable in SETTINGS}
 
@@ -172,5 +173,5 @@ def test_a_law_is_drawn_in_its_module_as_its_table_says(
 
 
 def test_the_readme_names_the_server_as_the_registry_does(server_json: dict[str, Any]) -> None:
-    readme = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"mcp-name: {server_json['name']}" in readme

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import pytest
@@ -92,26 +90,6 @@ def test_the_readmes_python_runs_as_it_stands(tmp_path: Path) -> None:
             )
 
     assert re.match(r"completed yes http\S+\n$", anyio.run(against_an_emulator))
-
-
-def test_the_configurations_parse_and_name_the_key_where_the_server_finds_it() -> None:
-    servers = [_only_server(json.loads(text)) for text in blocks("json")]
-    servers += [_only_server(tomllib.loads(text)) for text in blocks("toml")]
-    assert len(servers) == 4
-    for server in servers:
-        assert server["command"].endswith("/.venv/bin/wan25-mcp")
-    named = [set(server["env"]) for server in servers if "env" in server]
-    assert named == [{"WAN25_API_KEY"}] * 3  # the README's own uses the kept key
-
-
-def _only_server(configuration: dict[str, Any]) -> dict[str, Any]:
-    (servers,) = (
-        configuration[key]
-        for key in ("mcpServers", "servers", "mcp_servers")
-        if key in configuration
-    )
-    server: dict[str, Any] = servers["wan25"]
-    return server
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
