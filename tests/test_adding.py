@@ -148,6 +148,7 @@ def test_it_is_documented_by_the_generator(copy: Path) -> None:
         "description": "Greetings to say.",
         "isRequired": False,
         "isSecret": False,
+        "format": "number",
         "default": "3",
     } in package["environmentVariables"]
     assert ran(copy, "scripts/generate.py", "--check").returncode == 0
