@@ -118,6 +118,11 @@ def test_a_missing_or_unknown_client_is_a_wrong_use(home: Home, arguments: list[
     assert home.run(*arguments).exit_code == 2
 
 
+def test_the_help_names_every_client(home: Home) -> None:
+    told = " ".join(home.run("install", "--help").stdout.split())
+    assert f"CLIENT: {', '.join(NAMES)}." in told
+
+
 def test_an_invalid_setting_is_not_copied(home: Home) -> None:
     file = home.hold("cursor")
     before = file.read_text()

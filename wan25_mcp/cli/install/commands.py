@@ -33,7 +33,6 @@ def install(
 ) -> None:
     """Add this server to CLIENT, an assistant on this machine, beside what is configured there.
 
-    \b
     CLIENT: claude-desktop, claude-code, cursor, vscode, codex, gemini, windsurf, zed, cline,
     lmstudio, goose, opencode.
 
@@ -98,7 +97,8 @@ def _install(
         _show(done, backup, in_full=dry_run or was_there)
     is_new = not dry_run and not done.is_none
     if is_new:
-        show(f"{'Updated' if was_there else 'Added'} wan25 in {client.title}: {path}")
+        done_to = "Updated wan25 in" if was_there else "Added wan25 to"
+        show(f"{done_to} {client.title}: {path}")
     show(f"It runs: {shlex.join(made.server.line)}")
     for note in (*made.notes, *([client.afterwards] if is_new else [])):
         say(note)
@@ -146,7 +146,7 @@ def _show(done: Change, backup: Path | None, *, in_full: bool) -> None:
 
 
 def _not_found(client: Client, machine: Machine) -> bool:
-    programs = f", and no command {client.programs[0]}" if client.programs else ""
+    programs = f", and no command `{client.programs[0]}`" if client.programs else ""
     _failed(
         f"{client.title} was not found: there is no {client.folder(machine)}{programs}.",
         f"Start {client.title} once, then run this again. Or add --force, which writes "
