@@ -24,15 +24,10 @@ def install() -> str:
         "wan25-mcp key set               # tries the key for free, and keeps it for every client",
         "wan25-mcp install claude-code   # or another client of the table",
     ]
-    clicked = [client for client in CLIENTS if _one_click(client)]
-    others = [client for client in CLIENTS if client not in clicked]
     rows = [
         (client.title, f"`wan25-mcp install {client.name}`", _one_click(client))
-        for client in clicked
+        for client in CLIENTS
     ]
-    titles = ", ".join(client.title for client in others)
-    names = ", ".join(f"`{client.name}`" for client in others)
-    rows.append((titles, f"`wan25-mcp install` and {names}", ""))
     parts = [
         "With [uv](https://docs.astral.sh/uv/):",
         block("sh", "\n".join(lines)),

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from wan25_mcp.cli import kept_key
 from wan25_mcp.cli.install.client import INPUT, KEY, Client, Entry, Server
+from wan25_mcp.keys import kept_key
 from wan25_mcp.settings import SETTINGS, Settings
 
 _ELSEWHERE: Final = {
