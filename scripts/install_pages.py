@@ -52,7 +52,9 @@ def _unpublished(sentence: str) -> list[str]:
 
 def _one_click(client: Client) -> str:
     if client.name == "claude-desktop":
-        return "[bundle](docs/install.md#the-bundle)"
+        latest = "/releases/latest/download/wan25-mcp.mcpb"
+        address = repository()
+        return f"[bundle]({f'{address}{latest}' if address else 'docs/install.md#the-bundle'})"
     return f"[add to {client.title}]({one_click.web_link(client)})" if client.web_link else ""
 
 

@@ -1,4 +1,4 @@
-"""The bundle: what a host reads, asks and starts. `.ci/run` validates, packs and starts it."""
+"""The bundle: what a host reads, asks and starts. `.ci/run` packs and starts it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from scripts import bundle
-from tests.stage import names_in
+from scripts import build_bundle
 from wan25_mcp.settings import Settings
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    assert bundle.run([str(tmp_path / "bundle")]) == 0
+    build_bundle.fill(tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
@@ -71,9 +70,10 @@ def test_the_tools_are_those_of_the_contracts(folder: Path) -> None:
     assert all(sentence.endswith(".") for sentence in tools.values())
 
 
-def test_nothing_is_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = names_in(folder)
-    assert bundle.run([str(folder)]) == 1
-    assert "already" in capsys.readouterr().err
-    assert names_in(folder) == before
-    assert bundle.run([]) == 2
+def test_without_node_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build_bundle.run([str(tmp_path / "dist")]) == 1
+    assert "npx" in capsys.readouterr().err
+    assert build_bundle.run([]) == 2

@@ -1,6 +1,6 @@
-"""Writes what an MCP bundle is made of, into a new folder.
+"""Builds the MCP bundle `wan25-mcp.mcpb` in a folder. Needs node.
 
-    python scripts/bundle.py FOLDER && npx @anthropic-ai/mcpb pack FOLDER wan25-mcp.mcpb
+    python scripts/build_bundle.py FOLDER
 
 A host such as Claude Desktop installs a bundle when it is opened: it asks for the settings, and
 starts the server with `uv`, which installs the dependencies. Everything in the manifest is derived.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from wan25_mcp.cli.install.launch import PROGRAM
 from wan25_mcp.setting_parsers import Setting
 from wan25_mcp.settings import SETTINGS
 
+PACKER: Final = "@anthropic-ai/mcpb@2.1.2"
 CONTENTS: Final = ("wan25_mcp", "pyproject.toml", "README.md", "LICENSE")
 ASKED: Final = {"WAN25_API_KEY": "API key", "WAN25_CREDIT_LIMIT": "Credit limit for 24 hours"}
 """The settings that a host asks for, with their titles. All are text: a field for a number cannot
@@ -82,9 +85,9 @@ def _asked(row: Setting) -> dict[str, Any]:
     }
 
 
-def build(folder: Path) -> None:
-    """Write the folder, which must not exist."""
-    folder.mkdir(parents=True)
+def fill(folder: Path) -> None:
+    """Write what the bundle is made of into a new folder."""
+    folder.mkdir()
     for name in CONTENTS:
         source = ROOT / name
         if source.is_dir():
@@ -95,17 +98,28 @@ def build(folder: Path) -> None:
     (folder / "manifest.json").write_text(text, encoding="utf-8")
 
 
+def pack(folder: Path, bundle: Path) -> int:
+    """Check a folder and make a bundle of it. Returns the exit status."""
+    npx = shutil.which("npx")
+    if npx is None:
+        print("There is no npx on the PATH. Install node.", file=sys.stderr)
+        return 1
+    packed = subprocess.run(  # noqa: S603  a pinned package of the bundle's own makers
+        [npx, "--yes", PACKER, "pack", str(folder), str(bundle)], check=False
+    )
+    return packed.returncode
+
+
 def run(arguments: list[str]) -> int:
     """The command; returns its exit status."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    try:
-        build(Path(arguments[0]))
-    except FileExistsError:
-        print(f"{arguments[0]} is there already.", file=sys.stderr)
-        return 1
-    return 0
+    target = Path(arguments[0])
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        fill(Path(scratch, PROGRAM))
+        return pack(Path(scratch, PROGRAM), target.resolve() / f"{PROGRAM}.mcpb")
 
 
 if __name__ == "__main__":
