@@ -62,6 +62,7 @@ def main(context: click.Context) -> None:
 
     \b
     Try it without a key:   wan25-mcp demo
+    Add it to an assistant: wan25-mcp install CLIENT
     Check your settings:    wan25-mcp doctor
     """
     if context.invoked_subcommand is None:

@@ -147,7 +147,12 @@ def test_a_dry_run_shows_the_change_without_secrets_and_writes_nothing(
 
 
 def test_a_one_line_file_is_shown_without_its_secrets(home: Home) -> None:
-    text = json.dumps({"apiKey": "s3cret", "mcpServers": {"a": {"env": {"X_TOKEN": "t0p"}}}})
+    a = {
+        "args": ["--api-key", "s3cret"],
+        "headers": {"X": "Bearer s3cret1"},
+        "env": {"X_TOKEN": "t0p"},
+    }
+    text = json.dumps({"apiKey": "s3cret", "mcpServers": {"a": a}})
     home.hold("cursor", text)
     told = home.run("install", "cursor", "--dry-run")
     assert "wan25" in told.stdout

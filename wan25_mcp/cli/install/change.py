@@ -13,11 +13,13 @@ from wan25_mcp.cli.install import files
 from wan25_mcp.cli.install.client import INPUT, NAME, Client
 from wan25_mcp.cli.install.plan import Plan
 from wan25_mcp.cli.install.texts import CannotEdit, Edit, changed, format_named, found
+from wan25_mcp.redaction import Redactor
 
 _ATTEMPTS: Final = 5
 _WIDTH: Final = 160
+_NAME: Final = r"[\w.-]*(?:key|token|secret|passw|auth|credential)[\w.-]*[\"']?\s*"
 _SECRET: Final = re.compile(
-    r"(?i)(\b[\w.-]*(?:key|token|secret|passw|auth|credential)[\w.-]*[\"']?\s*[:=]\s*)"
+    rf"(?i)((?:\b{_NAME}[:=]|-{_NAME},)\s*)"  # a field, or an option and its value in a list
     r"(\"[^\"\n]*\"|'[^'\n]*'|(?!true\b|false\b|null\b)[^\s\"',{}\[\]]+)"
 )
 
@@ -40,11 +42,12 @@ class Change:
     def diff(self) -> Iterator[str]:
         """The lines that change, with secrets masked."""
         old, new = (content.decode("utf-8") for content in (self.before or b"", self.after))
+        redact = Redactor()
         lines = difflib.unified_diff(
             old.splitlines(), new.splitlines(), str(self.path), str(self.path), n=0, lineterm=""
         )
         for line in lines:
-            masked = _SECRET.sub(_masked, line)
+            masked = _SECRET.sub(_masked, redact(line))
             yield masked if len(masked) <= _WIDTH else f"{masked[:_WIDTH]} …"
 
 
