@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from tests.cli.stage import Environ
 from wan25_mcp.cli.install.clients import BY_NAME
-from wan25_mcp.cli.install.places import Machine
+from wan25_mcp.cli.install.places import Machine, this_system
 from wan25_mcp.cli.main import main
 
 KEY: Final = "sk-live-SECRET0123456789-WXYZ"
@@ -40,7 +40,7 @@ class Home:
 
     @property
     def machine(self) -> Machine:
-        return Machine("linux", self.path, {k: v for k, v in self.environ.items() if v})
+        return Machine(this_system(), self.path, {k: v for k, v in self.environ.items() if v})
 
     def file(self, name: str) -> Path:
         return BY_NAME[name].path(self.machine)
@@ -64,7 +64,14 @@ class Home:
 def home(environ: Environ, tmp_path: Path) -> Home:
     home = tmp_path / "home"
     home.mkdir()
-    ours = {"HOME": str(home), "XDG_CONFIG_HOME": None, "PATH": str(tmp_path / "no-commands")}
+    ours = {
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "APPDATA": str(home / "AppData" / "Roaming"),
+        "LOCALAPPDATA": str(home / "AppData" / "Local"),
+        "XDG_CONFIG_HOME": None,
+        "PATH": str(tmp_path / "no-commands"),
+    }
     others = {
         "WAN25_DATA_DIR",
         "WAN25_OUTPUT_DIR",

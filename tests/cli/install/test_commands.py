@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
+import sysconfig
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from pydantic import SecretStr
 
 from tests.cli.install.conftest import KEY, Home
 from tests.stage import names_in
+from tests.systems import posix
 from wan25_mcp.cli.install.change import Change, written
 from wan25_mcp.cli.install.clients import BY_NAME, CLIENTS
 from wan25_mcp.cli.install.texts import CannotEdit
+from wan25_mcp.keys import kept_key
+from wan25_mcp.settings import DEFAULT_BASE_URL
 
-COMMAND: Final = str(Path(sys.executable).parent / "wan25-mcp")
+COMMAND: Final = str(
+    Path(sysconfig.get_path("scripts"), "wan25-mcp.exe" if os.name == "nt" else "wan25-mcp")
+)
 NAMES: Final = list(BY_NAME)
 PASSING: Final = [client.name for client in CLIENTS if client.passes_variables]
 
@@ -64,7 +70,8 @@ def test_a_client_without_a_configuration_gets_one(home: Home, name: str) -> Non
     folder.mkdir(parents=True)
     assert home.run("install", name).exit_code == 0
     assert COMMAND in _words(home.entry(name))
-    assert stat.S_IMODE(home.file(name).stat().st_mode) == 0o600
+    if os.name != "nt":
+        assert stat.S_IMODE(home.file(name).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,6 +87,7 @@ def test_a_client_that_is_not_there_is_named_with_where_it_was_looked_for(
     assert COMMAND in _words(home.entry(name))
 
 
+@posix
 def test_a_command_on_the_path_shows_that_a_client_is_there(home: Home, tmp_path: Path) -> None:
     codex = tmp_path / "bin" / "codex"
     codex.parent.mkdir()
@@ -141,11 +149,12 @@ def test_a_dry_run_shows_the_change_without_secrets_and_writes_nothing(
     before = file.read_text()
     told = home.run("install", name, "--dry-run")
     assert told.exit_code == 0
-    assert COMMAND in told.stdout
+    assert json.dumps(COMMAND) in told.stdout
     assert "t0p" not in told.stdout
     assert (file.read_text(), names_in(file.parent)) == (before, [file.name])
 
 
+@posix
 def test_a_one_line_file_is_shown_without_its_secrets(home: Home) -> None:
     a = {
         "args": ["--api-key", "s3cret"],
@@ -217,6 +226,7 @@ def test_a_file_that_is_not_utf_8_is_left_alone(home: Home, content: bytes) -> N
 # --- the file itself -------------------------------------------------------------------------
 
 
+@posix
 def test_a_link_and_the_mode_stay(home: Home, tmp_path: Path) -> None:
     kept = tmp_path / "dotfiles.json"
     kept.write_text("{}")
@@ -289,12 +299,13 @@ def test_a_failed_write_leaves_the_file_and_no_leftover(
 
 
 def keep_key(home: Home) -> None:
-    folder = home.path / ".config" / "wan25-mcp"
-    folder.mkdir(parents=True, mode=0o700)
-    folder.chmod(0o700)
-    record = {"base_url": "https://ai.odkkk.com/apiv1", "key": KEY}
-    (folder / "key.json").write_text(json.dumps(record))
-    (folder / "key.json").chmod(0o600)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in home.environ.items():
+            if value is None:
+                patch.delenv(name, raising=False)
+            else:
+                patch.setenv(name, value)
+        kept_key.keep(SecretStr(KEY), DEFAULT_BASE_URL)
 
 
 @pytest.mark.parametrize("name", NAMES)

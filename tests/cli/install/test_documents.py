@@ -15,6 +15,7 @@ import yaml
 from scripts import install_pages, one_click
 from scripts.project import ADDRESS, ROOT
 from tests.cli.install.conftest import Home
+from tests.systems import linux
 from wan25_mcp.cli.install import launch
 from wan25_mcp.cli.install.clients import BY_NAME, CLIENTS
 
@@ -48,6 +49,7 @@ def test_the_configuration_by_hand_is_what_install_writes(home: Home, name: str)
     assert READ[kind](shown) == values(home, name)
 
 
+@linux
 @pytest.mark.parametrize("name", BY_NAME)
 def test_the_place_by_hand_is_where_install_writes(home: Home, name: str) -> None:
     inside = home.file(name).relative_to(home.path).as_posix()

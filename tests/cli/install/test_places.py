@@ -8,10 +8,12 @@ from typing import Any, Final
 
 import pytest
 
+from tests.systems import posix
 from wan25_mcp.cli.install import launch
 from wan25_mcp.cli.install.clients import BY_NAME
 from wan25_mcp.cli.install.places import Machine, System
 
+pytestmark = posix
 HOME: Final = Path("/home/me")
 APP: Final = {
     "linux": "/home/me/.config",

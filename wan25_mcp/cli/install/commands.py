@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,10 +100,14 @@ def _install(
     if is_new:
         done_to = "Updated wan25 in" if was_there else "Added wan25 to"
         show(f"{done_to} {client.title}: {path}")
-    show(f"It runs: {shlex.join(made.server.line)}")
+    show(f"It runs: {_as_typed(made.server.line)}")
     for note in (*made.notes, *([client.afterwards] if is_new else [])):
         say(note)
     return True
+
+
+def _as_typed(line: tuple[str, ...]) -> str:
+    return subprocess.list2cmdline(line) if os.name == "nt" else shlex.join(line)
 
 
 def _uninstall(client: Client, machine: Machine, *, dry_run: bool) -> bool:
