@@ -2,7 +2,9 @@
 
     with_host.py CLIENT COMMAND...        COMMAND lists the host's servers
 
-Claude Code then edits a photo from the disk, with a played model: saved, and charged once.
+Before, a key is kept (`wan25-mcp key set`) for the played provider, which is a provider to all of
+them, and no emulator. Claude Code then edits a photo from the disk, with a played model: saved, and
+charged once.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ import model
 from provider import Provider, picture
 
 PHOTO_PROMPT = "Put a red hat on the person"
+MOVING = (
+    "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "OPENCODE_CONFIG",
+    "OPENCODE_CONFIG_DIR",
+)  # fmt: skip
 PRICE = 1.5
+KEY = "sk-played-0123456789"
+KINDS = (".json", ".jsonc", ".toml", ".yaml")
 LIST_SECONDS, EDIT_SECONDS = 40, 80
 TRIES = 3
 """Hosts give a server a few seconds to start, and machines are busy."""
@@ -32,8 +40,20 @@ def main(client: str, listing: Sequence[str]) -> int:
     home = Path(os.environ["HOME"]) / client
     home.mkdir()
     environ = {**os.environ, "HOME": str(home), "WAN25_INPUT_DIRS": str(home)}
+    environ["WAN25_BASE_URL"] = environ.pop("WAN25_EMULATOR")
+    for name in MOVING:  # this user's own configuration is not touched
+        environ.pop(name, None)
+    environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+    kept = wan25(environ, "key", "set", piped=KEY)
+    step(f"{client}: a key is tried and kept", kept.returncode == 0, kept)
     installed = wan25(environ, "install", client, "--force")
     step(f"{client}: install ends well", installed.returncode == 0, installed)
+    written = "".join(
+        path.read_text()
+        for path in home.rglob("*")
+        if path.suffix in KINDS and path.name != "key.json"
+    )
+    step(f"{client}: its files have no key", KEY not in written and "wan25" in written, installed)
     for _ in range(TRIES):
         shown = run(environ, *listing)
         is_well = shown.returncode == 0 and not any(word in told(shown) for word in TROUBLE)
@@ -79,16 +99,18 @@ def edit(environ: dict[str, str], claude: str, home: Path) -> None:
     step("claude-code: the result is on the disk", is_picture and len(saved) == 1, said)
 
 
-def wan25(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run(environ, sys.executable, "-m", "wan25_mcp", *arguments)
+def wan25(
+    environ: dict[str, str], *arguments: str, piped: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return run(environ, sys.executable, "-m", "wan25_mcp", *arguments, piped=piped)
 
 
 def run(
-    environ: dict[str, str], *line: str, seconds: float = LIST_SECONDS
+    environ: dict[str, str], *line: str, seconds: float = LIST_SECONDS, piped: str = ""
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         line, env=environ, cwd=environ["HOME"], capture_output=True, text=True, timeout=seconds,
-        stdin=subprocess.DEVNULL, check=False,
+        input=piped, check=False,
     )  # fmt: skip
 
 
