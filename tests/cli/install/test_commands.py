@@ -119,6 +119,8 @@ def test_the_list_says_which_clients_are_there_and_which_have_the_server(home: H
     assert rows["cursor"] == ("yes", "no", str(home.file("cursor")))
     assert rows["goose"] == ("yes", "unreadable", str(home.file("goose")))
     assert rows["zed"] == ("no", "no", str(home.file("zed")))
+    listed = json.loads(home.run("install", "--list", "--json").stdout)["clients"]
+    assert [tuple(row.values()) for row in listed] == [(name, *row) for name, row in rows.items()]
 
 
 @pytest.mark.parametrize("arguments", [["install"], ["install", "clippy"], ["uninstall"]])
@@ -355,6 +357,17 @@ def test_vs_code_asks_for_the_key_and_stops_asking_when_removed(home: Home) -> N
     assert home.run("install", "vscode").stdout.startswith("wan25 is in VS Code already")
     home.run("uninstall", "vscode")
     assert file.read_text() == text
+
+
+def test_a_file_with_the_key_is_named_wherever_the_client_is_started(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.hold("cursor")
+    monkeypatch.chdir(tmp_path)
+    Path("key.txt").write_text(KEY)
+    told = home.run("install", "cursor", WAN25_API_KEY_FILE="key.txt")
+    assert home.entry("cursor")["env"] == {"WAN25_API_KEY_FILE": str(tmp_path / "key.txt")}
+    assert "Its key: WAN25_API_KEY_FILE" in told.stderr
 
 
 def test_settings_of_this_environment_are_copied_but_for_secrets(home: Home) -> None:

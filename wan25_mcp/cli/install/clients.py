@@ -37,8 +37,8 @@ def _goose(server: Server) -> Entry:
         "enabled": True,
         "cmd": server.command,
         "args": list(server.arguments),
-        "envs": dict(server.variables),
-        "env_keys": list(server.passes),
+        **({"envs": dict(server.variables)} if server.variables else {}),
+        **({"env_keys": list(server.passes)} if server.passes else {}),
         "timeout": 300,
     }
 

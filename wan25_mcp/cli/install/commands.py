@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -26,11 +27,17 @@ _CLIENT = click.Choice(list(BY_NAME))
 @click.command()
 @click.argument("clients", nargs=-1, type=_CLIENT, metavar="[CLIENT]...")
 @click.option("--list", "lists", is_flag=True, help="List the clients that are known.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: print one JSON object.")
 @click.option("--dry-run", is_flag=True, help="Show the change, and write nothing.")
 @click.option("--emulator", is_flag=True, help="Use the built-in emulator: no key, no real edit.")
 @click.option("--force", is_flag=True, help="Write the file even if the client is not found.")
 def install(
-    clients: tuple[str, ...], lists: bool, dry_run: bool, emulator: bool, force: bool
+    clients: tuple[str, ...],
+    lists: bool,
+    as_json: bool,
+    dry_run: bool,
+    emulator: bool,
+    force: bool,
 ) -> None:
     """Add this server to CLIENT, an assistant on this machine, beside what is configured there.
 
@@ -41,7 +48,7 @@ def install(
     """
     machine = _this_machine()
     if lists:
-        _list(machine)
+        _list(machine, as_json=as_json)
         return
     if not clients:
         raise click.UsageError("Name a CLIENT. `wan25-mcp install --list` lists them.")
@@ -167,15 +174,19 @@ def _failed(message: str, fix: str) -> None:
     show_error(SettingsError(message, fix=fix))
 
 
-def _list(machine: Machine) -> None:
+def _list(machine: Machine, *, as_json: bool) -> None:
     """Each client, whether it is on this machine, whether this server is in it, and the file."""
     from wan25_mcp.cli.console import show
     from wan25_mcp.cli.install.change import state
 
-    rows = [("CLIENT", "FOUND", "WAN25", "CONFIGURATION")]
-    for client in CLIENTS:
-        path = client.path(machine)
-        found = "yes" if client.is_on(machine) else "no"
-        rows.append((client.name, found, state(client, path), str(path)))
-    for name, found, inside, path_shown in rows:
-        show(f"{name:<14}  {found:<5}  {inside:<10}  {path_shown}")
+    places = [(client, client.path(machine)) for client in CLIENTS]
+    rows = [
+        (client.name, "yes" if client.is_on(machine) else "no", state(client, path), str(path))
+        for client, path in places
+    ]
+    if as_json:
+        names = ("client", "found", "wan25", "configuration")
+        show(json.dumps({"clients": [dict(zip(names, row, strict=True)) for row in rows]}))
+        return
+    for name, found, inside, path in [("CLIENT", "FOUND", "WAN25", "CONFIGURATION"), *rows]:
+        show(f"{name:<14}  {found:<5}  {inside:<10}  {path}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from wan25_mcp.cli.install.client import INPUT, KEY, Client, Entry, Server
@@ -113,6 +114,8 @@ def _copied(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     given = {row: environ[row.name] for row in SETTINGS if environ.get(row.name, "").strip()}
     given = {row: text for row, text in given.items() if row.name not in _ELSEWHERE}
     copied = {row.name: text for row, text in given.items() if not row.secret}
+    if path := copied.get("WAN25_API_KEY_FILE"):  # the one that may be relative to this folder
+        copied["WAN25_API_KEY_FILE"] = str(Path(path).expanduser().absolute())
     notes = [f"Set as in this environment: {', '.join(copied)}."] if copied else []
     notes += [
         f"{row.name} holds a secret and was not copied. Set it where the client starts."

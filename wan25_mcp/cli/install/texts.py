@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-Path = Sequence[str]
+Names = Sequence[str]
 """The names from the root of a configuration to a value."""
 
 
@@ -31,15 +31,15 @@ class Text(Protocol):
         """
         ...
 
-    def put(self, text: str, path: Path, value: dict[str, Any]) -> str:
+    def put(self, text: str, path: Names, value: dict[str, Any]) -> str:
         """The text with a value in place of an earlier one, or added."""
         ...
 
-    def take(self, text: str, path: Path) -> str:
+    def take(self, text: str, path: Names) -> str:
         """The text without a value that is there."""
         ...
 
-    def write(self, path: Path, value: Any) -> str:
+    def write(self, path: Names, value: Any) -> str:
         """A file that has nothing but the value."""
         ...
 
@@ -55,7 +55,7 @@ def format_named(name: str) -> Text:
 class Edit:
     """A value to put somewhere, or to take out (None)."""
 
-    path: Path
+    path: Names
     value: Any
 
 
@@ -92,7 +92,7 @@ def _tidy(values: dict[str, Any], edit: Edit) -> dict[str, Any]:
     return values if values.get(section) else {k: v for k, v in values.items() if k != section}
 
 
-def found(values: Any, path: Path) -> Any:
+def found(values: Any, path: Names) -> Any:
     """The value at a path; None if there is none."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
