@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
+from wan25_mcp.cli.install.commands import install, uninstall
 from wan25_mcp.cli.key import key
 from wan25_mcp.cli.running import FAILED, INTERRUPTED, read_settings, run
 from wan25_mcp.errors import SettingsError
@@ -47,7 +48,10 @@ class _Command(click.Group):
 
 
 @click.group(
-    cls=_Command, commands={"key": key}, invoke_without_command=True, context_settings=_HELP
+    cls=_Command,
+    commands={"key": key, "install": install, "uninstall": uninstall},
+    invoke_without_command=True,
+    context_settings=_HELP,
 )
 @click.version_option(version("wan25-mcp"), prog_name="wan25-mcp")
 @click.pass_context
@@ -58,6 +62,7 @@ def main(context: click.Context) -> None:
 
     \b
     Try it without a key:   wan25-mcp demo
+    Add it to an assistant: wan25-mcp install CLIENT
     Check your settings:    wan25-mcp doctor
     """
     if context.invoked_subcommand is None:
