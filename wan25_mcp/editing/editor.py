@@ -16,16 +16,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.editing.edit import Edit, PastEdit, Price, seen, unread, unseen
-from wan25_mcp.editing.live_account import (
-    HANDLE_PREFIX,
-    LiveAccount,
-)
+from wan25_mcp.editing.live_account import LiveAccount
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.editing.start import Start
-from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
+from wan25_mcp.editing.waiting import OnProgress, task_id_of, waited
 from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
-from wan25_mcp.journal import Intent, JournalUnusable, Spent
+from wan25_mcp.journal import JournalUnusable, Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
 
@@ -124,8 +121,11 @@ class Editor:
         """
         if isinstance(wanted, EditRequest):
             wanted = EditInput.of(wanted)
-        start = Start(await self._opened(), self._preparer, wanted, on_upload)
-        return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
+        account = await self._opened()
+        start = Start(account, self._preparer, wanted, on_upload)
+        return await account.with_times(
+            await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
+        )
 
     async def get(self, edit: Edit | str) -> Edit:
         """Poll an edit once, by an `Edit`, a task id or a handle.
@@ -138,10 +138,11 @@ class Editor:
             intent = await account.find(name)
         except JournalUnusable:
             return unread(name)
-        task_id = _task_id(intent, name)
+        task_id = task_id_of(intent, name)
         if task_id is None:
-            return await account.report(name)
-        return await account.results.saved_soon(await account.poll(task_id, intent))
+            return await account.with_times(await account.report(name))
+        polled = await account.with_times(await account.poll(task_id, intent))
+        return await account.results.saved_soon(polled)
 
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
@@ -157,20 +158,7 @@ class Editor:
         name = _name_of(edit)
         if timeout <= 0:
             return await self.get(name)
-        until = anyio.current_time() + timeout - margin(timeout)
-        account = await self._opened()
-        found: Edit | None = None
-        with anyio.CancelScope(deadline=until):
-            intent = await until_submitted(account, name, on_progress)
-            if (task_id := _task_id(intent, name)) is not None:
-                async with account.poller.watching(task_id, intent) as watch:
-                    try:
-                        await until_settled(account, watch, intent, on_progress)
-                    finally:
-                        found = seen_by(watch, intent)
-        found = found or await account.report(name)
-        left = max(until - anyio.current_time(), 0.0)
-        return await account.results.saved_soon(found, patience=left)
+        return await waited(await self._opened(), name, timeout, on_progress)
 
     def knows_callback(self, handle: str, secret: str) -> bool:
         """Whether this process is known to have made that callback address, without the journal."""
@@ -276,18 +264,3 @@ def _name_of(edit: Edit | str) -> str:
     if edit.task_id is None:  # refused: there is no task
         raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
     return edit.task_id
-
-
-def _task_id(intent: Intent | None, name: str) -> str | None:
-    """The provider's id for a name, or None if there is none (yet)."""
-    if intent is not None:
-        return intent.task_id
-    if name.startswith(HANDLE_PREFIX):
-        raise ReadFailed(
-            "The journal does not know this handle.",
-            code="not_found",
-            charged="unknown",
-            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
-            "recent edits.",
-        )
-    return name

@@ -47,14 +47,19 @@ class Answer(BaseModel):
     saved: Annotated[list[str], Field(description="Files on the server's machine.")] = []
     usage: Usage | None = None
     charged: Charged
+    elapsed_seconds: int | None = None
     estimated_seconds: float | None = None
     duplicate_of_earlier_call: bool = False
     next_step: str
     error: Failure | None = None
 
 
-def answer_of(edit: Edit) -> Answer:
-    """The answer for an edit."""
+def answer_of(edit: Edit, *, next_wait: float | None = None) -> Answer:
+    """The answer for an edit.
+
+    Args:
+        next_wait: The `timeout_seconds` to name for the next wait, if there is one.
+    """
     return Answer(
         task_id=edit.task_id,
         status=edit.status,
@@ -64,11 +69,20 @@ def answer_of(edit: Edit) -> Answer:
         saved=list(edit.saved),
         usage=edit.usage,
         charged=edit.charged,
-        estimated_seconds=edit.estimated_seconds,
+        elapsed_seconds=None if edit.elapsed is None else round(edit.elapsed),
+        estimated_seconds=_estimate(edit),
         duplicate_of_earlier_call=edit.deduplicated,
-        next_step=" ".join([*edit.notes, _next_step(edit)]),
+        next_step=" ".join([*edit.notes, _next_step(edit, next_wait)]),
         error=_failure(edit.error) if edit.error else None,
     )
+
+
+def _estimate(edit: Edit) -> float | None:
+    """How long the edit takes in all: by past edits, else by the provider, which is optimistic. An
+    estimate that has passed is none."""
+    estimate = edit.typical or edit.estimated_seconds
+    has_passed = estimate is not None and (edit.elapsed or 0.0) >= estimate
+    return None if has_passed else estimate
 
 
 def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool = True) -> Answer:
@@ -131,12 +145,14 @@ def _error_line(error: Failure | None) -> str:
 
 def _status_line(answer: Answer) -> str:
     percent = f", {answer.progress} %" if answer.progress is not None else ""
-    estimate = (
-        f" (the provider estimates {answer.estimated_seconds:.12g} s in all; 40-120 s is usual)"
+    times = [
+        f"started {answer.elapsed_seconds} s ago" if answer.elapsed_seconds is not None else "",
+        f"about {answer.estimated_seconds:.12g} s in all"
         if answer.estimated_seconds is not None
-        else ""
-    )
-    return f"Status: {answer.status}{percent}{estimate}"
+        else "",
+    ]
+    shown = "; ".join(filter(None, times))
+    return f"Status: {answer.status}{percent}" + (f" ({shown})" if shown else "")
 
 
 def _money_line(answer: Answer) -> str:
@@ -167,7 +183,7 @@ def _failure(error: Wan25Error) -> Failure:
 _DO_NOT_REPEAT: Final = "Do not call edit_image again for this edit: that can be charged again."
 
 
-def _next_step(edit: Edit) -> str:
+def _next_step(edit: Edit, next_wait: float | None) -> str:
     if isinstance(edit.error, OutcomeUnknown):
         return edit.error.fix
     if edit.error:
@@ -184,7 +200,8 @@ def _next_step(edit: Edit) -> str:
             f"Give the user the {len(edit.image_urls)} image links and say when they expire; "
             "save the images before that."
         )
-    return f'Call wait_for_task with task_id "{edit.task_id}". {_DO_NOT_REPEAT}'
+    seconds = "" if next_wait is None else f" and timeout_seconds {next_wait:g}"
+    return f'Call wait_for_task with task_id "{edit.task_id}"{seconds}. {_DO_NOT_REPEAT}'
 
 
 def answer_schema() -> dict[str, Any]:

@@ -26,7 +26,7 @@ per edit, then wait_for_task with its task_id until the status is completed, fai
 Never repeat edit_image to check on an edit. Result links expire \
 {DEFAULT.link_life_seconds // 3600} hours after the edit is completed."""
 
-DEFAULT_WAITS: Final = Waits(default=25.0, limit=50.0)
+DEFAULT_WAITS: Final = Waits(default=None, limit=50.0)
 _ONE_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 
 

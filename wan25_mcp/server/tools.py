@@ -22,8 +22,11 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
+from wan25_mcp.provider.statuses import is_settled
 from wan25_mcp.server import local_images
 from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to_error, result_of
+from wan25_mcp.server.callers import caller_of
+from wan25_mcp.server.patience import Caller, Patience
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
 
@@ -58,9 +61,10 @@ Outcome = tuple[Edit, list[ImageContent]]
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Seconds that `wait_for_task` waits, by default and at most."""
+    """Seconds that `wait_for_task` waits: by default (None: little at first, then more), and at
+    most."""
 
-    default: float
+    default: float | None
     limit: float
 
 
@@ -84,6 +88,9 @@ class Tools:
     def __init__(self, editor: Editor, waits: Waits, previews: Previews) -> None:
         self._editor = editor
         self._waits = waits
+        self._patience = Patience(
+            longest=waits.limit, fixed=waits.default, clock=anyio.current_time
+        )
         self._previews = previews
 
     def all(self) -> list[Tool]:
@@ -122,6 +129,7 @@ class Tools:
         async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
             return await self._answered(
                 call(given, context),
+                caller_of(context),
                 starts_edit=not annotations.read_only_hint,
                 names_a_task=arguments.may_name_a_task(given),
             )
@@ -158,7 +166,7 @@ class Tools:
         return schema
 
     async def _answered(
-        self, call: Awaitable[Outcome], *, starts_edit: bool, names_a_task: bool
+        self, call: Awaitable[Outcome], caller: Caller, *, starts_edit: bool, names_a_task: bool
     ) -> CallToolResult:
         """The one gate to the model: an edit or an error becomes an answer."""
         try:
@@ -166,9 +174,15 @@ class Tools:
         except Wan25Error as error:
             answer = answer_to_error(error, starts_edit=starts_edit, names_a_task=names_a_task)
             return result_of(answer, is_emulator=self._editor.is_emulator)
-        result = result_of(answer_of(edit), is_emulator=self._editor.is_emulator)
+        answer = answer_of(edit, next_wait=self._next_wait(edit, caller))
+        result = result_of(answer, is_emulator=self._editor.is_emulator)
         result.content.extend(previews)
         return result
+
+    def _next_wait(self, edit: Edit, caller: Caller) -> float | None:
+        if edit.task_id is None or is_settled(edit.status):
+            return None
+        return self._patience.name_next(caller, edit.task_id)
 
     async def _edit(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         until = anyio.current_time() + EDIT_PATIENCE
@@ -184,10 +198,12 @@ class Tools:
 
     async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         args = arguments.read(WaitArguments, given)
-        patience = self._waits.default if args.timeout_seconds is None else args.timeout_seconds
-        patience = min(patience, self._waits.limit)
-        until = anyio.current_time() + patience - margin(patience) if patience > 0 else math.inf
-        edit = await self._editor.wait(
-            args.task_id, timeout=patience, on_progress=Reporter(context).report
-        )
-        return edit, await self._previews.of(edit, context, until=until)
+        caller = caller_of(context)
+        with self._patience.waiting(caller, args.task_id, args.timeout_seconds) as seconds:
+            until = anyio.current_time() + seconds - margin(seconds) if seconds > 0 else math.inf
+            edit = await self._editor.wait(
+                args.task_id, timeout=seconds, on_progress=Reporter(context).report
+            )
+            outcome = edit, await self._previews.of(edit, context, until=until)
+        self._patience.rename(caller, args.task_id, edit.task_id or args.task_id)
+        return outcome
