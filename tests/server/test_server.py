@@ -205,8 +205,10 @@ def facts(answer: dict[str, Any]) -> list[str]:
     ]
     if answer["progress"] is not None:
         found.append(f"{answer['progress']} %")
+    if answer["elapsed_seconds"] is not None:
+        found.append(f"started {answer['elapsed_seconds']} s ago")
     if answer["estimated_seconds"] is not None:
-        found.append(f"{answer['estimated_seconds']:.12g} s")
+        found.append(f"about {answer['estimated_seconds']:.12g} s in all")
     spent = [usage.get(name) for name in ("credits_reserved", "credits_used")]
     found += [f"{amount:.12g} credits" for amount in spent if amount is not None]
     if answer["duplicate_of_earlier_call"]:
@@ -363,7 +365,8 @@ async def test_a_wait_that_expires_is_no_error(caller: Caller) -> None:
     caller.emulator.outcome(stuck_at=40)
     started = await caller.edit("Never done")
     still = await caller.call("wait_for_task", task_id=started["task_id"], timeout_seconds=0.3)
-    assert (still["status"], still["error"], still["charged"]) == ("pending", None, "reserved")
+    # It ends with a poll, so it has news.
+    assert (still["status"], still["error"], still["charged"]) == ("processing", None, "reserved")
     assert "wait_for_task" in still["next_step"]
     assert "Do not call edit_image again" in still["next_step"]
 
