@@ -103,7 +103,7 @@ async def test_a_call_repeated_on_an_open_one_ends_within_5_s() -> None:
 
 async def test_short_waits_end_with_news() -> None:
     async with running_edit("legacy", run_seconds=100.0) as (client, stage, task_id):
-        seen = []
+        seen: list[int] = []
         while not seen or seen[-1] < 100:
             result = await client.call_tool(
                 "wait_for_task", {"task_id": task_id, "timeout_seconds": 4}
@@ -115,7 +115,7 @@ async def test_short_waits_end_with_news() -> None:
 
 
 async def test_a_client_that_is_known_to_be_patient_begins_with_25_s() -> None:
-    async def ignore(*_: object) -> None:
+    async def ignore(progress: float, total: float | None, message: str | None) -> None:
         pass
 
     async with open_stage(run_seconds=600.0) as stage:

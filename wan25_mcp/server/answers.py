@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from mcp_types import CallToolResult, TextContent
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import OutcomeUnknown, Wan25Error
@@ -34,23 +34,25 @@ class Failure(BaseModel):
     request_id: str | None = None
 
 
+def _says(description: str) -> Any:
+    return Field(description=description)
+
+
 class Answer(BaseModel):
     """What every tool returns."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
-
-    task_id: Annotated[str | None, Field(description="Pass to get_task or wait_for_task.")]
-    status: Status
-    progress: Annotated[int | None, Field(description="Percent.")] = None
-    image_urls: list[str] = []
-    expires_at: Annotated[str | None, Field(description="When image_urls expire (UTC).")] = None
-    saved: Annotated[list[str], Field(description="Files on the server's machine.")] = []
+    task_id: Annotated[str | None, _says("Of the edit")]
+    status: Annotated[Status, _says("Final: completed, failed, cancelled")]
+    progress: Annotated[int | None, _says("Percent")] = None
+    image_urls: Annotated[list[str], _says("Results")] = []
+    expires_at: Annotated[str | None, _says("Of image_urls, UTC")] = None
+    saved: Annotated[list[str], _says("Server files")] = []
     usage: Usage | None = None
-    charged: Charged
-    elapsed_seconds: int | None = None
-    estimated_seconds: float | None = None
-    duplicate_of_earlier_call: bool = False
-    next_step: str
+    charged: Annotated[Charged, _says("The money")]
+    elapsed_seconds: Annotated[int | None, _says("Since the start")] = None
+    estimated_seconds: Annotated[float | None, _says("Whole run")] = None
+    duplicate_of_earlier_call: Annotated[bool, _says("So not charged again")] = False
+    next_step: Annotated[str, _says("What to do")]
     error: Failure | None = None
 
 
@@ -202,8 +204,3 @@ def _next_step(edit: Edit, next_wait: float | None) -> str:
         )
     seconds = "" if next_wait is None else f" and timeout_seconds {next_wait:g}"
     return f'Call wait_for_task with task_id "{edit.task_id}"{seconds}. {_DO_NOT_REPEAT}'
-
-
-def answer_schema() -> dict[str, Any]:
-    """The one output schema of all tools."""
-    return Answer.model_json_schema(mode="serialization")

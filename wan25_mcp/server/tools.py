@@ -24,11 +24,12 @@ from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.provider.statuses import is_settled
 from wan25_mcp.server import local_images
-from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to_error, result_of
+from wan25_mcp.server.answers import Answer, answer_of, answer_to_error, result_of
 from wan25_mcp.server.callers import caller_of
 from wan25_mcp.server.patience import Caller, Patience
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
+from wan25_mcp.server.schemas import describe, input_schema, output_schema
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,13 @@ GET_TASK: Final = """\
 Get an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
 
 WAIT_FOR_TASK: Final = """\
-Wait until an edit is done, then return its image links and cost. Free. If the time runs out \
-first, the answer reports the progress: call wait_for_task again. Timing out or giving up \
-neither cancels nor refunds the edit. If your client times out sooner, pass timeout_seconds=4."""
+Wait until an edit is done, then return its image links and cost. Free. If it is still running, \
+the answer says so: call wait_for_task again. Timing out or giving up neither cancels nor refunds \
+the edit."""
 
+FORCE_NEW: Final = """\
+True starts, and charges, another edit even if an identical call was made within {span}; default \
+false: return that one."""
 
 EDIT_PATIENCE: Final = 4.0
 """Seconds within which `edit_image` answers."""
@@ -141,7 +145,7 @@ class Tools:
             description=description,
             parameters=self._schema(model),
             fn_metadata=FuncMetadata(
-                arg_model=_Unchecked, output_model=Answer, output_schema=answer_schema()
+                arg_model=_Unchecked, output_model=Answer, output_schema=output_schema(Answer)
             ),
             is_async=True,
             context_kwarg="context",
@@ -149,21 +153,21 @@ class Tools:
         )
 
     def _schema(self, model: type[BaseModel]) -> dict[str, Any]:
-        schema = arguments.schema(model)
+        schema = input_schema(model)
         if images := schema["properties"].get("image_urls"):
-            images["description"] = local_images.in_argument(self._editor, images["description"])
+            text = local_images.in_argument(self._editor, images["description"])
+            describe(schema, "image_urls", text)
         if "timeout_seconds" in schema["properties"]:
-            schema["properties"]["timeout_seconds"] |= {
-                "description": f"Seconds to wait, at most {self._waits.limit:g}.",
-                "default": self._waits.default,
-            }
+            describe(schema, "timeout_seconds", self._wait_described())
         window = self._editor.duplicate_window
         if "force_new" in schema["properties"] and window:
-            schema["properties"]["force_new"]["description"] = (
-                f"Repeating an identical call within {_span(window)} returns the earlier task at "
-                "no charge. Set true to start, and pay for, a new one."
-            )
+            describe(schema, "force_new", FORCE_NEW.format(span=_span(window)))
         return schema
+
+    def _wait_described(self) -> str:
+        fixed = self._waits.default
+        usual = "short at first, then longer" if fixed is None else f"{fixed:g}"
+        return f"Seconds, 0-{self._waits.limit:g}; default: {usual}."
 
     async def _answered(
         self, call: Awaitable[Outcome], caller: Caller, *, starts_edit: bool, names_a_task: bool
