@@ -365,8 +365,9 @@ async def test_a_wait_that_expires_is_no_error(caller: Caller) -> None:
     caller.emulator.outcome(stuck_at=40)
     started = await caller.edit("Never done")
     still = await caller.call("wait_for_task", task_id=started["task_id"], timeout_seconds=0.3)
-    # It ends with a poll, so it has news.
-    assert (still["status"], still["error"], still["charged"]) == ("processing", None, "reserved")
+    # It ends with a poll, so it has news, if the poll is quick.
+    assert still["status"] in ("pending", "processing")
+    assert (still["error"], still["charged"]) == (None, "reserved")
     assert "wait_for_task" in still["next_step"]
     assert "Do not call edit_image again" in still["next_step"]
 
@@ -379,7 +380,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("edit_image", {}, "prompt is required. image_urls is required."),
     ("edit_image", {"prompt": "p", "image_urls": ["http://127.1/"]},
      "image_urls[0] points to an internal or reserved address."),
-    ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "n": "2"},
+    ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "n": "two"},
      "n must be a whole number from 1 to 4."),
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "n": True},
      "n must be a whole number from 1 to 4."),
@@ -391,7 +392,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("get_task", {"task_id": f"a/{SECRET}"},
      "task_id must be a task id as edit_image returned it."),
     ("get_task", {"task_id": "t", "id": SECRET}, "Unknown argument id. Valid arguments: task_id."),
-    ("wait_for_task", {"task_id": "t", "timeout_seconds": "30"},
+    ("wait_for_task", {"task_id": "t", "timeout_seconds": "soon"},
      "timeout_seconds must be a number of seconds, 0 or more."),
 ]  # fmt: skip
 

@@ -100,11 +100,7 @@ ImageUrls = Annotated[
 ]
 ImageCount = Annotated[
     int,
-    Field(
-        ge=1,
-        le=MAX_IMAGES_OUT,
-        description=f"Number of results, 1-{MAX_IMAGES_OUT}, default 1.",
-    ),
+    Field(ge=1, le=MAX_IMAGES_OUT, description=f"Result images, 1-{MAX_IMAGES_OUT}, default 1."),
     BeforeValidator(_whole),
 ]
 CallbackUrl = Annotated[

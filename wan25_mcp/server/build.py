@@ -9,11 +9,15 @@ from typing import Any, Final
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS
+from pydantic import ValidationError
 
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server import local_images
 from wan25_mcp.server.answers import EMULATOR_NOTE
+from wan25_mcp.server.identity import ICONS, WEBSITE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
 from wan25_mcp.server.tools import Tools, Waits
@@ -46,6 +50,8 @@ def create_server(
         title="Wan 2.5 image editing",
         description=f"Edits images with {DEFAULT.name}.",
         instructions=instructions,
+        website_url=WEBSITE,
+        icons=ICONS,
         version=version("wan25-mcp"),
         tools=Tools(editor, waits, Previews(editor, preview)).all(),
         log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
@@ -54,7 +60,7 @@ def create_server(
             "prompts/list": _ONE_HOUR,
             "resources/list": _ONE_HOUR,
         },
-        middleware=[_Waking(editor)],
+        middleware=[_Waking(editor), _refuse_unknown_prompt],
     )
     add_resources(server, editor)
     return server
@@ -86,3 +92,15 @@ class _Waking:
         if ctx.method == "tools/list":
             self._editor.wake()
         return answer
+
+
+async def _refuse_unknown_prompt(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
+    """Answer that there is no such prompt as the specification says. The SDK logs a traceback."""
+    try:
+        return await call_next(ctx)
+    except ValueError as error:
+        if ctx.method != "prompts/get" or isinstance(error, ValidationError):
+            raise
+        raise MCPError(code=INVALID_PARAMS, message="There is no such prompt.") from None

@@ -12,8 +12,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 _DROPPED: Final = ("title", "default", "format", "minLength", "maxLength", "pattern")
-"""OpenAI refuses formats, lengths, and defaults other than null in strict schemas, so lengths are in
-the descriptions. A pattern would have clients refuse an id in quotes, which is accepted here."""
+"""OpenAI's strict schemas have no format, no lengths and no default but null, so lengths are in the
+descriptions. A pattern would have clients refuse an id in quotes, which is accepted here."""
 
 
 def input_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -56,6 +56,10 @@ FORCE_NEW: Final = """\
 True starts, and charges, another edit even if an identical call was made within {span}; default \
 false: return that one."""
 
+SEARCH_HINT: Final = "anthropic/searchHint"
+_HINTS: Final = {"edit_image": "edit photo, picture"}
+"""What Claude Code's search for tools matches, besides a tool's name and description."""
+
 EDIT_PATIENCE: Final = 4.0
 """Seconds within which `edit_image` answers."""
 
@@ -150,6 +154,7 @@ class Tools:
             is_async=True,
             context_kwarg="context",
             annotations=annotations.model_copy(update={"title": title}),
+            meta={SEARCH_HINT: _HINTS[name]} if name in _HINTS else None,
         )
 
     def _schema(self, model: type[BaseModel]) -> dict[str, Any]:
