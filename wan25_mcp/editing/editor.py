@@ -121,11 +121,8 @@ class Editor:
         """
         if isinstance(wanted, EditRequest):
             wanted = EditInput.of(wanted)
-        account = await self._opened()
-        start = Start(account, self._preparer, wanted, on_upload)
-        return await account.with_times(
-            await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
-        )
+        start = Start(await self._opened(), self._preparer, wanted, on_upload)
+        return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
 
     async def get(self, edit: Edit | str) -> Edit:
         """Poll an edit once, by an `Edit`, a task id or a handle.

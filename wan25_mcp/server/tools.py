@@ -56,8 +56,7 @@ FORCE_NEW: Final = """\
 True starts, and charges, another edit even if an identical call was made within {span}; default \
 false: return that one."""
 
-SEARCH_HINT: Final = "anthropic/searchHint"
-_HINTS: Final = {"edit_image": "edit photo, picture"}
+_META: Final = {"edit_image": {"anthropic/searchHint": "edit photo, picture"}}
 """What Claude Code's search for tools matches, besides a tool's name and description."""
 
 EDIT_PATIENCE: Final = 4.0
@@ -154,7 +153,7 @@ class Tools:
             is_async=True,
             context_kwarg="context",
             annotations=annotations.model_copy(update={"title": title}),
-            meta={SEARCH_HINT: _HINTS[name]} if name in _HINTS else None,
+            meta=_META.get(name),
         )
 
     def _schema(self, model: type[BaseModel]) -> dict[str, Any]:
