@@ -85,6 +85,12 @@ class _Unchecked(ArgModelBase):
         return {"given": dict(self.model_extra or {})}
 
 
+def _metadata() -> FuncMetadata:
+    """One schema of answers for all tools, and no validation by the SDK."""
+    schema = output_schema(Answer)
+    return FuncMetadata(arg_model=_Unchecked, output_model=Answer, output_schema=schema)
+
+
 def _span(seconds: float) -> str:
     return f"{seconds / 60:g} minutes" if seconds % 60 == 0 else f"{seconds:g} seconds"
 
@@ -147,9 +153,7 @@ class Tools:
             title=title,
             description=description,
             parameters=self._schema(model),
-            fn_metadata=FuncMetadata(
-                arg_model=_Unchecked, output_model=Answer, output_schema=output_schema(Answer)
-            ),
+            fn_metadata=_metadata(),
             is_async=True,
             context_kwarg="context",
             annotations=annotations.model_copy(update={"title": title}),
