@@ -1,263 +1,296 @@
-"""The product for one account: submit an edit once, and wait for it. Usable without MCP.
+"""The Python API: `Editor`, and `edit` for a single edit.
 
-A submit runs in the engine's task group, not in the call that asked for it. A cancelled call, a
-dropped connection or an expired timeout does not affect it, and its task id is recorded. This
-module depends neither on MCP, nor on a terminal, nor on where the provider is.
+An error that is raised is always a `Wan25Error`. If an edit came to nothing, its `edit` attribute
+has what is known of it, so that a task id is never lost.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+import math
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
+from pydantic import SecretStr
 
-from wan25_mcp.editing.edit import Edit, PastEdit, Price, seen, unread, unseen
-from wan25_mcp.editing.live_account import LiveAccount
-from wan25_mcp.editing.options import Connection, Options
-from wan25_mcp.editing.start import Start
-from wan25_mcp.editing.waiting import OnProgress, task_id_of, waited
-from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
-from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
-from wan25_mcp.journal import JournalUnusable, Spent
+from wan25_mcp.editing import program_calls as calls
+from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.batch import Batch
+from wan25_mcp.editing.connect import account_of, open_configured_engine
+from wan25_mcp.editing.edit import Edit, PastEdit, Price, Progress
+from wan25_mcp.editing.edit_options import EditOptions
+from wan25_mcp.editing.editor_settings import Passed
+from wan25_mcp.editing.engine import open_tasks
+from wan25_mcp.editing.handing_over import Handed, HandOver
+from wan25_mcp.editing.python_words import python_words, spoken_edit
+from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.inputs.given import Images
+from wan25_mcp.journal import Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
-from wan25_mcp.provider.models import EditRequest
+from wan25_mcp.provider.exchange import check_http
+from wan25_mcp.provider.models import MAX_IMAGES_OUT
+from wan25_mcp.settings import Settings
 
 if TYPE_CHECKING:
-    from wan25_mcp.inputs.prepare import Local
+    import httpx2
 
-logger = logging.getLogger(__name__)
-
-SUBMIT_PATIENCE: Final = 3.0
-"""Seconds that `edit` waits for a task id, so that the whole answer takes at most 4 seconds."""
-
-_WAKING_PAUSE: Final = 2.0
-"""Seconds after which edits of an earlier process are resumed: answering calls comes first."""
+MAX_AT_ONCE: Final = 1000
+MAX_LISTED: Final = 10_000
 
 
 class Editor:
-    """Edits images for one account. Create it with `open_editor` or `Engine.editor`.
+    """Edits images. Open it with `async with`, for as long as edits should be followed.
 
-    Every method raises `SettingsError` if the configured provider cannot be connected to.
+    Everything is optional: without arguments, the settings are those of the command, from the
+    environment and the key that `wan25-mcp key set` keeps.
+
+    Args:
+        key: The provider's API key.
+        base_url: Base URL of the API, path included.
+        output: The folder where finished images are saved; made if there is none.
+        save: Whether they are saved.
+        http: An HTTP client for the provider's calls, as `open_http` makes it; you close it.
+        emulator: True: the built-in emulator plays the provider, without a key. A URL: an emulator
+            already running. False: the provider, whatever `WAN25_EMULATOR` says.
+        settings: `Settings`, or a mapping with WAN25_ names, in place of the environment.
+
+    Raises:
+        SettingsError: An argument is of the wrong type, or `http` is not safe for paid edits.
     """
 
     def __init__(
         self,
-        open_account: Callable[[], Awaitable[LiveAccount]],
-        preparer: ImagePreparer,
-        tasks: TaskGroup,
-        options: Options,
+        *,
+        key: str | SecretStr | None = None,
+        base_url: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+        save: bool | None = None,
+        http: httpx2.AsyncClient | None = None,
+        emulator: bool | str | None = None,
+        settings: Settings | Mapping[str, str] | None = None,
     ) -> None:
-        self._open_account = open_account
-        self._preparer = preparer
-        self._tasks = tasks
-        self._options = options
-        self._account: LiveAccount | None = None
-        self._awake = False
+        self._passed = Passed(
+            key=key, base_url=base_url, output=output, save=save, emulator=emulator,
+            settings=settings,
+        )  # fmt: skip
+        self._http = None if http is None else check_http(http)
+        self._open: tuple[AsyncExitStack, AccountEditor, TaskGroup] | None = None
+        self._calls: set[anyio.CancelScope] = set()
 
-    @property
-    def is_emulator(self) -> bool:
-        """Whether the provider is an emulator."""
-        return self._options.is_emulator
-
-    @property
-    def has_image_host(self) -> bool:
-        """Whether local images certainly have a place to be uploaded to, as configured."""
-        return self._options.has_image_host
-
-    @property
-    def reads_files(self) -> bool:
-        """Whether there are folders that local images may be read from."""
-        return bool(self._options.input_dirs)
-
-    @property
-    def duplicate_window(self) -> float:
-        """Seconds within which an identical call returns the earlier edit; 0: never."""
-        return self._options.duplicate_window
-
-    async def connection(self) -> Connection:
-        """The connection to the provider, opened when first needed."""
-        return (await self._opened()).connection
-
-    async def read_images(
-        self, sources: Sequence[str], model: ModelName = MODEL
-    ) -> tuple[str | Local, ...]:
-        """Read the images that a caller named. Links are returned as they are.
+    async def __aenter__(self) -> Self:
+        """Open it. Nothing is sent.
 
         Raises:
-            InvalidRequest: An image cannot be read; nothing was uploaded or sent.
-            Wan25Error: The limit of `data:` images in memory is reached.
+            SettingsError: A setting is invalid.
+            InvalidRequest: It is open already.
         """
-        return await self._preparer.read(sources, model)
+        with python_words():
+            if self._open is not None:
+                raise InvalidRequest(
+                    "This editor is open already.", fix="Make another one, or use this one."
+                )
+            settings = await anyio.to_thread.run_sync(self._passed.read)
+            async with AsyncExitStack() as stack:
+                engine = await stack.enter_async_context(
+                    open_configured_engine(settings, http=self._http)
+                )
+                tasks = await stack.enter_async_context(open_tasks())
+                editor = engine.editor(account_of(settings))
+                self._open = (stack.pop_all(), editor, tasks)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it: what runs at the provider continues, and its task ids are in the journal."""
+        if self._open is None:
+            return
+        stack, self._open = self._open[0], None
+        for call in list(self._calls):
+            call.cancel()
+        await stack.__aexit__(kind, error, traceback)
+
+    # --- edits ------------------------------------------------------------------------------
 
     async def edit(
-        self,
-        wanted: EditInput | EditRequest,
-        *,
-        force_new: bool = False,
-        patience: float = SUBMIT_PATIENCE,
-        on_progress: OnProgress | None = None,
-        on_upload: Callable[[str], None] | None = None,
+        self, images: Images, prompt: str, *, wait: bool = True, **options: Unpack[EditOptions]
     ) -> Edit:
-        """Start an edit, or return the one that an identical call started.
+        """Edit one image, or combine two. Costs credits for each result image.
 
-        Returns at most about `patience` seconds after the intent was journaled. If there is no task
-        id by then, the status is `submitting` and the submit continues. `task_id` is then a handle
-        that `get` and `wait` accept, in every process that shares the journal.
+        An identical edit of the last 10 minutes is returned at no charge. Cancelling this call, or
+        its timeout, changes nothing about the edit: `get`, `wait` and `follow` find it again.
 
         Args:
-            force_new: Start, and pay for, another edit even if an identical one exists.
-            on_progress: Called every second while the edit is being submitted.
-            on_upload: Called with the name of each local image whose upload begins.
+            images: One image or several: a path, a public link, a `file:` or `data:` URI, the bytes
+                of an image's file, or a PIL image. The last one sets the aspect of the result.
+            prompt: What to change.
+            wait: Whether to wait until the edit is settled and its results are saved. Without, this
+                returns as soon as the provider has accepted it; `timeout` applies to both.
+            **options: `n`, `model`, `callback_url`, `force_new` and `timeout`, see `EditOptions`.
+
+        Returns:
+            The edit: completed, or still running if `wait` is False or the time was up.
 
         Raises:
-            SettingsError: A local image has no place to be uploaded to; nothing was sent.
-            NotPublished, Refused: Whether it has one could not be found out; nothing was sent.
-            Withheld: The edit would exceed a limit set by the operator; nothing was sent.
-            JournalUnusable: The intent could not be written; nothing was sent.
+            Wan25Error: Nothing comes of it: refused, failed, or of unknown outcome. The error's
+                `charged` says what it cost, and its `edit` what is known of it.
         """
-        if isinstance(wanted, EditRequest):
-            wanted = EditInput.of(wanted)
-        start = Start(await self._opened(), self._preparer, wanted, on_upload)
-        return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
+        with self._call() as editor:
+            return await calls.started(editor, images, {"prompt": prompt, "wait": wait, **options})
+
+    async def wait(self, edit: Edit | str, *, timeout: float | None = None) -> Edit:
+        """Wait until an edit is settled and its results are saved.
+
+        Args:
+            edit: An edit, or its task id, also of an edit that another program made.
+            timeout: Seconds to wait at most; None: as long as it takes.
+
+        Returns:
+            The edit: completed, or still running if the time was up.
+
+        Raises:
+            Wan25Error: As `edit`.
+        """
+        with self._call() as editor:
+            patience = math.inf if timeout is None else calls.seconds("timeout", timeout)
+            until = anyio.current_time() + patience
+            return calls.outcome(await calls.settled(editor, calls.known(edit), until))
 
     async def get(self, edit: Edit | str) -> Edit:
-        """Poll an edit once, by an `Edit`, a task id or a handle.
-
-        A task that was polled in the last 2 seconds is not polled again.
-        """
-        name = _name_of(edit)
-        account = await self._opened()
-        try:
-            intent = await account.find(name)
-        except JournalUnusable:
-            return unread(name)
-        task_id = task_id_of(intent, name)
-        if task_id is None:
-            return await account.with_times(await account.report(name))
-        polled = await account.with_times(await account.poll(task_id, intent))
-        return await account.results.saved_soon(polled)
-
-    async def wait(
-        self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
-    ) -> Edit:
-        """Wait until an edit is settled. With a `timeout` of 0, poll once.
-
-        Returns within `timeout` seconds, earlier by the `margin`. Giving up, by timeout or by
-        cancellation, changes nothing about the edit.
+        """An edit as it is now, polled at most every 2 seconds. Its `error` says what went wrong.
 
         Args:
-            on_progress: Called after each poll, and every 5 seconds.
+            edit: An edit, or its task id, also of an edit that another program made.
         """
-        name = _name_of(edit)
-        if timeout <= 0:
-            return await self.get(name)
-        return await waited(await self._opened(), name, timeout, on_progress)
+        with self._call() as editor:
+            return spoken_edit(await editor.get(calls.known(edit)))
 
-    def knows_callback(self, handle: str, secret: str) -> bool:
-        """Whether this process is known to have made that callback address, without the journal."""
-        return self._account is not None and self._account.callbacks.knows(handle, secret)
+    def follow(self, edit: Edit | str) -> AsyncIterator[Progress]:
+        """The progress of an edit, at least every 5 seconds until it is settled.
 
-    async def called_back(self, handle: str, secret: str, hint: str | None) -> bool:
-        """Receive a callback for a submit: if its secret is right, poll the task.
-
-        Returns at once whether the secret is right. What a callback says is never trusted.
+        The last one has the settled edit with its saved results, or with its `error`: that is not
+        raised. Leaving the loop changes nothing about the edit.
 
         Args:
-            hint: The task id that the callback names, if any.
-
-        Raises:
-            JournalUnusable: The journal cannot be read.
+            edit: An edit, or its task id, also of an edit that another program made.
         """
-        return await (await self._opened()).callbacks.called(handle, secret, hint)
 
-    async def save(self, edit: Edit) -> Edit:
+        async def produce(hand_over: HandOver[Progress]) -> None:
+            with self._call() as editor:
+                await calls.followed(editor, calls.known(edit), hand_over)
+
+        return Handed(self._group, produce)
+
+    def edit_many(
+        self,
+        requests: Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]],
+        *,
+        limit: int = 3,
+    ) -> AsyncIterator[Edit]:
+        """Make many edits, `limit` at a time; yields each when it is settled and saved.
+
+        Each edit has the place of its request as `index`. One that comes to nothing has an `error`
+        and stops none of the others. Requests are taken as they are needed, so they may be made
+        while edits run. Leaving the loop starts no more edits; those that were sent continue.
+
+        Args:
+            requests: Mappings with the arguments of `edit`: `images`, `prompt`, and its options.
+            limit: How many edits run at the same time.
+        """
+        with python_words():
+            batch = Batch(
+                partial(calls.attempted, self._call),
+                requests,
+                calls.whole_number("limit", limit, 1, MAX_AT_ONCE),
+            )
+            return Handed(self._group, batch.run)
+
+    # --- results, history, cost -------------------------------------------------------------
+
+    async def save(self, edit: Edit | str) -> Edit:
         """Save a completed edit's images, however long that takes; returns it with the files."""
-        return await (await self._opened()).results.saved(edit)
+        with self._call() as editor:
+            found = calls.known(edit)
+            if isinstance(found, str):
+                found = await editor.get(found)
+            return spoken_edit(await editor.save(found))
 
-    async def image(self, edit: Edit | str, number: int) -> bytes:
+    async def image(self, edit: Edit | str, number: int = 1) -> bytes:
         """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
 
         Raises:
             InvalidRequest: There is no such image.
             NotDownloaded: It is not on disk, and its link returns none.
-            ReadFailed: Whether there is such an image is not known at the moment.
         """
-        known = edit if isinstance(edit, Edit) else await self.get(edit)
-        if isinstance(known.error, ReadFailed) and not known.image_urls:
-            raise known.error
-        return await (await self._opened()).results.image(known, number)
+        with self._call() as editor:
+            return await editor.image(calls.known(edit), calls.whole_number("number", number, 1))
 
-    async def previews(self, edit: Edit) -> list[bytes]:
-        """A small JPEG of each image of a completed edit, where one can be made.
-
-        Raises:
-            NotDownloaded: An image is not on disk, and its link returns none.
-        """
-        return await (await self._opened()).results.previews(edit)
-
-    async def recent(self, limit: int = 20) -> Sequence[PastEdit]:
-        """The latest edits of this account, newest first, as last seen. Polls nothing.
+    async def recent(self, limit: int = 20) -> list[PastEdit]:
+        """The latest edits of this account, newest first, as last seen. Free, and works offline.
 
         Raises:
             JournalUnusable: The journal cannot be read.
         """
-        account = await self._opened()
-        owner = await account.ownership.owner()
-        past = await account.journal.recent(owner, now=self._options.clock(), limit=limit)
-        return [
-            PastEdit(
-                edit=await account.results.with_files(
-                    seen(snapshot, intent) if snapshot else unseen(intent)
-                ),
-                created_at=datetime.fromtimestamp(intent.created_at, UTC),
-                prompt=intent.prompt,
-                n=intent.n,
-                credits=intent.credits,
-            )
-            for intent, snapshot in past
-        ]
+        with self._call() as editor:
+            past = await editor.recent(calls.whole_number("limit", limit, 1, MAX_LISTED))
+            return [replace(each, edit=spoken_edit(each.edit)) for each in past]
 
     async def price(self, n: int = 1, model: ModelName = MODEL) -> Price:
         """What an edit of `n` images will probably cost. Raises as `recent`."""
-        return await (await self._opened()).price(n, model)
+        with self._call() as editor:
+            count = calls.whole_number("n", n, 1, MAX_IMAGES_OUT)
+            return await editor.price(count, calls.model_name(model))
 
-    async def spent(self, seconds: float) -> Spent:
-        """What edits of the last `seconds` cost; 30 days are known. Raises as `recent`."""
-        return await (await self._opened()).spent(seconds)
+    async def spent(self, period: float) -> Spent:
+        """What edits of the last seconds cost; 30 days are known. Raises as `recent`."""
+        with self._call() as editor:
+            return await editor.spent(calls.seconds("period", period))
 
-    def wake(self) -> None:
-        """Resume edits of an earlier process, if there can be any. Returns at once."""
-        if not self._awake and self._options.resumes:
-            self._awake = True
-            self._tasks.start_soon(self._wake)
+    async def credits(self) -> float | None:
+        """The credits left; None if the provider does not say. Free.
 
-    async def _wake(self) -> None:
-        await anyio.sleep(_WAKING_PAUSE)
-        try:
-            await self._opened()
-        except Wan25Error:
-            pass  # a call will say why
-        except Exception:
-            logger.exception("Resuming edits of an earlier process ended unexpectedly")
+        Raises:
+            Wan25Error: The provider could not be asked.
+        """
+        with self._call() as editor:
+            report = await (await editor.connection()).client.credits()
+            balance = report.user or report.token
+            return balance.remaining_credits if balance else None
 
-    async def finish(self) -> None:
-        """Wait for the task ids of submits on the wire; the others are journaled as unknown."""
-        if self._account is not None:
-            await self._account.submitter.finish()
+    @contextmanager
+    def _call(self) -> Iterator[AccountEditor]:
+        """For as long as a call runs: it ends when the editor is closed."""
+        with python_words():
+            editor = self._opened()[1]
+            with anyio.CancelScope() as scope:
+                self._calls.add(scope)
+                try:
+                    yield editor
+                finally:
+                    self._calls.discard(scope)
+            if scope.cancelled_caught:
+                raise not_open("was closed during this call")
 
-    async def _opened(self) -> LiveAccount:
-        if self._account is None:
-            self._account = await self._open_account()
-        return self._account
+    def _group(self) -> TaskGroup:
+        with python_words():
+            return self._opened()[2]
+
+    def _opened(self) -> tuple[AsyncExitStack, AccountEditor, TaskGroup]:
+        if self._open is None:
+            raise not_open("is not open")
+        return self._open
 
 
-def _name_of(edit: Edit | str) -> str:
-    if isinstance(edit, str):
-        return edit
-    if edit.task_id is None:  # refused: there is no task
-        raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
-    return edit.task_id
+def not_open(how: str, inside: str = "async with Editor() as editor:") -> InvalidRequest:
+    """The error of a call to an editor that is not open."""
+    return InvalidRequest(f"This editor {how}.", fix=f"Use it inside `{inside}`.")

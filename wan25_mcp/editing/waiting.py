@@ -10,9 +10,8 @@ from typing import Final
 import anyio
 
 from wan25_mcp.editing.edit import Edit, Progress, seen, unknown, unknown_everywhere, unseen
-from wan25_mcp.editing.live_account import HANDLE_PREFIX, LiveAccount
+from wan25_mcp.editing.live_account import LiveAccount, task_id_of
 from wan25_mcp.editing.submitter import Submit
-from wan25_mcp.errors import ReadFailed
 from wan25_mcp.journal import Intent
 from wan25_mcp.polling.watch import Watch
 
@@ -58,25 +57,6 @@ async def waited(
     found = await account.with_times(found or await account.report(name))
     left = max(until - anyio.current_time(), 0.0)
     return await account.results.saved_soon(found, patience=left)
-
-
-def task_id_of(intent: Intent | None, name: str) -> str | None:
-    """The provider's id for a name, or None if there is none (yet).
-
-    Raises:
-        ReadFailed: The name is a handle that nobody knows.
-    """
-    if intent is not None:
-        return intent.task_id
-    if name.startswith(HANDLE_PREFIX):
-        raise ReadFailed(
-            "The journal does not know this handle.",
-            code="not_found",
-            charged="unknown",
-            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
-            "recent edits.",
-        )
-    return name
 
 
 async def until_ended(submit: Submit, on_progress: OnProgress | None) -> None:

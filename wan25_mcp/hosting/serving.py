@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -17,8 +16,8 @@ import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
 from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver
@@ -26,6 +25,7 @@ from wan25_mcp.hosting.connections import Lobby, max_connections, report_accept_
 from wan25_mcp.hosting.garbage import collect_less_often
 from wan25_mcp.hosting.listening import bind, main_server
 from wan25_mcp.server.build import configured_server
+from wan25_mcp.server.signals import stop_signals
 from wan25_mcp.settings import Settings
 
 
@@ -56,7 +56,9 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
 
 
 @asynccontextmanager
-async def _callbacks(settings: Settings, editor: Editor) -> AsyncIterator[CallbackReceiver | None]:
+async def _callbacks(
+    settings: Settings, editor: AccountEditor
+) -> AsyncIterator[CallbackReceiver | None]:
     """The receiver of callbacks to mount in the app, if one is configured."""
     if settings.callback_url is None:
         yield None
@@ -74,7 +76,7 @@ async def _run(
 
     async def stop_on_signal(*, task_status: TaskStatus[None]) -> None:
         nonlocal status
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with stop_signals() as signals:
             task_status.started()
             async for number in signals:
                 status = 128 + number

@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from pydantic import ValidationError
 
-from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server import local_images
 from wan25_mcp.server.answers import EMULATOR_NOTE
@@ -35,7 +35,7 @@ _ONE_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 
 
 def create_server(
-    editor: Editor,
+    editor: AccountEditor,
     *,
     waits: Waits = DEFAULT_WAITS,
     preview: Preview = "never",
@@ -66,7 +66,7 @@ def create_server(
     return server
 
 
-def configured_server(editor: Editor, settings: Settings) -> MCPServer[Any]:
+def configured_server(editor: AccountEditor, settings: Settings) -> MCPServer[Any]:
     """The MCP server as configured."""
     return create_server(
         editor,
@@ -82,7 +82,7 @@ class _Waking:
     Not at start-up: some hosts start a server only to see whether it starts.
     """
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: AccountEditor) -> None:
         self._editor = editor
 
     async def __call__(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +15,10 @@ import anyio
 from mcp.server.mcpserver import MCPServer
 from mcp.server.stdio import stdio_server
 
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.server.build import configured_server
+from wan25_mcp.server.signals import stop_signals
 from wan25_mcp.server.stdio_streams import Input, Output
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
@@ -50,8 +50,8 @@ async def _serve(server: MCPServer[Any]) -> None:
         await inner.run(Input(messages), Output(answers), options)
 
 
-async def _end_on_signal(editor: Editor) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _end_on_signal(editor: AccountEditor) -> None:
+    with stop_signals() as signals:
         async for number in signals:
             await editor.finish()
             os._exit(128 + number)

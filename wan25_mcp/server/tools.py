@@ -16,9 +16,9 @@ from mcp_types import CallToolResult, ImageContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict
 
 from wan25_mcp.editing import arguments
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments, WaitArguments
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
@@ -31,7 +31,7 @@ from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
 from wan25_mcp.server.schemas import describe, input_schema, output_schema
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _MODEL: Final = DEFAULT
 _USUALLY: Final = "{}-{} s".format(*_MODEL.typical_seconds)
@@ -98,7 +98,7 @@ def _span(seconds: float) -> str:
 class Tools:
     """The tools of one editor."""
 
-    def __init__(self, editor: Editor, waits: Waits, previews: Previews) -> None:
+    def __init__(self, editor: AccountEditor, waits: Waits, previews: Previews) -> None:
         self._editor = editor
         self._waits = waits
         self._patience = Patience(
