@@ -99,8 +99,11 @@ def test_a_client_without_a_name_tells_nothing_of_others(world: World) -> None:
     assert world.wait(Caller("another connection")) == 4
 
 
-def test_a_person_who_stops_a_patient_client_shortens_only_that_connection(world: World) -> None:
+def test_a_person_may_stop_a_patient_client_but_not_twice_in_a_row(world: World) -> None:
     here, there = (Caller(place, "claude-code", is_patient=True) for place in "ab")
+    world.cut(7, here)
+    assert [world.wait(here), world.wait(here)] == [25, 50]
+    world.cut(7, here)
     world.cut(7, here)
     assert world.wait(here) < 7
     assert world.wait(there) == 25
@@ -146,6 +149,11 @@ def test_a_number_that_an_answer_named_is_no_wish_of_the_caller(world: World) ->
     assert named == 10
     world.cut(5, wanted=named)
     assert world.wait(wanted=named) < 5
+
+
+def test_a_look_shows_nothing_of_how_long_a_client_waits(world: World) -> None:
+    assert [world.wait(wanted=0) for _ in range(5)] == [0] * 5
+    assert world.wait() == 4
 
 
 def test_an_error_is_an_answer_too(world: World) -> None:

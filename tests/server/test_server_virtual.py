@@ -91,6 +91,32 @@ async def test_what_a_client_cut_is_not_waited_again_and_the_answers_name_it(mod
         assert len(names) == 10
 
 
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_what_a_client_cut_holds_for_its_later_connections_and_for_no_other(
+    mode: str,
+) -> None:
+    async with running_edit(mode, run_seconds=600.0) as (_, stage, task_id):
+        server = create_server(stage.editor)
+        took = []
+        for name, is_cut in (("hasty", True), ("hasty", False), ("other", False)):
+            client_info = Implementation(name=name, version="1")
+            async with Client(server, mode=mode, client_info=client_info) as client:
+                if is_cut:
+                    with anyio.move_on_after(3):
+                        await waited(client, task_id)
+                took.append((await waited(client, task_id))[0])
+    assert took == pytest.approx([2.43, 2.43, 3.6], abs=0.1)
+
+
+async def test_each_connection_begins_anew() -> None:
+    async with running_edit("legacy", run_seconds=600.0) as (client, stage, task_id):
+        server = create_server(stage.editor)
+        for _ in range(2):
+            async with Client(server, mode="legacy") as client:
+                took = [(await waited(client, task_id))[0] for _ in range(2)]
+                assert took == pytest.approx([3.6, 9], abs=0.1)
+
+
 async def test_a_call_repeated_on_an_open_one_ends_within_5_s() -> None:
     async with running_edit("legacy", run_seconds=600.0) as (client, _, task_id):
         for _ in range(2):

@@ -57,7 +57,7 @@ class _Waits:
     answered: int = 0
     """Answers that a later call shows to have arrived."""
     last: float | None = None
-    """How long the last wait was, once it has been answered."""
+    """How long the last wait was, once it has been answered: unless the caller wanted much less."""
     open: list[float] = field(default_factory=list)
     """When each open call began."""
     named: deque[float] = field(default_factory=lambda: deque(maxlen=_NAMES - 1))
@@ -91,6 +91,7 @@ class Patience:
         self._waits: _Recent[tuple[Hashable, str], _Waits] = _Recent()
         self._limits: _Recent[Hashable, float] = _Recent()
         self._arrived: _Recent[Hashable, float] = _Recent()
+        self._doubted: _Recent[Hashable, bool] = _Recent()
 
     @contextmanager
     def waiting(self, caller: Caller, task_id: str, wanted: float | None) -> Iterator[float]:
@@ -107,17 +108,19 @@ class Patience:
         self._learn_from_call(caller, waits, wanted)
         seconds = min(self._seconds(caller, waits, wanted), self._longest)
         waits.open.append(began)
+        is_cut = False
         try:
             yield seconds
-        except Exception:
-            self._answered(waits, began, seconds)
+        except BaseException as ended:
+            is_cut = not isinstance(ended, Exception)
             raise
-        except BaseException:
-            if began in waits.open:
+        finally:
+            if began in waits.open:  # else the caller has given up on it, and called again
                 waits.open.remove(began)
-                self._cut(caller, _SHARE * (self._clock() - began))
-            raise
-        self._answered(waits, began, seconds)
+                if is_cut:
+                    self._cut(caller, _SHARE * (self._clock() - began))
+                elif seconds >= self._own(caller, waits.answered) / 2:
+                    waits.last = seconds
 
     def name_next(self, caller: Caller, task_id: str) -> float:
         """The seconds that an answer names for the next wait: other than in the answers before."""
@@ -144,6 +147,7 @@ class Patience:
     def _learn_from_call(self, caller: Caller, waits: _Waits, wanted: float | None) -> None:
         if waits.last is not None:
             waits.answered += 1
+            self._doubted.pop(caller.connection, None)
             if waits.named and wanted == waits.named[-1]:  # only the last answer names it
                 known = self._arrived.get(caller.connection, 0.0)
                 self._arrived.remember(caller.connection, max(known, waits.last))
@@ -155,16 +159,14 @@ class Patience:
             sure = max(self._arrived.get(caller.connection, 0.0), LADDER[0])
             self._cut(caller, min(_SHARE * (now - max(given_up)), sure))
 
-    def _answered(self, waits: _Waits, began: float, seconds: float) -> None:
-        if began in waits.open:  # else the caller has given up on it
-            waits.open.remove(began)
-            waits.last = seconds
-
     def _cut(self, caller: Caller, limit: float) -> None:
-        # People use a patient client: the cut may be theirs, and says nothing of other people.
+        if caller.is_patient and caller.connection not in self._doubted:
+            self._doubted.remember(caller.connection, True)  # a person may have stopped it
+            return
+        limit = round(max(limit, _PARALLEL), 1)
+        # Of a patient client, it is how this one is set up: it says nothing of others.
         name = None if caller.is_patient else caller.name
         for key in filter(None, (caller.connection, _of_name(name))):
-            limit = round(max(limit, _PARALLEL), 1)
             self._limits.remember(key, min(limit, self._limits.get(key, limit)))
 
     # --- how long ---------------------------------------------------------------------------
