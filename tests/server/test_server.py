@@ -25,7 +25,7 @@ from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.sse import sse_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent
+from mcp_types import INVALID_PARAMS, CallToolResult, TextContent
 from PIL import Image
 
 from tests.emulator_lab import Emulator
@@ -245,12 +245,19 @@ async def test_three_tools_are_listed_with_everything_a_host_asks_for(caller: Ca
             hints.open_world_hint,
         ) == (not paid, False, not paid, True)
     assert "Never call edit_image again to check progress" in str(tools[0].description)
+    assert (tools[0].meta or {})["anthropic/searchHint"]
     assert (await caller.client.list_tools()).tools == tools
 
 
 async def test_the_server_says_who_it_is_and_what_it_costs(caller: Caller) -> None:
     assert caller.client.server_info is not None
     assert caller.client.server_info.name == "wan25-mcp"
+    assert (caller.client.server_info.website_url or "").startswith("https://")
+    [icon] = caller.client.server_info.icons or []
+    assert (icon.mime_type, icon.sizes) == ("image/png", ["48x48"])
+    drawn = Image.open(BytesIO(base64.b64decode(icon.src.partition(",")[2])))
+    assert (drawn.format, drawn.size) == ("PNG", (48, 48))
+    assert len(icon.src) < 500  # it is in every answer of the newer protocol
     instructions = caller.client.instructions or ""
     assert "paid" in instructions
     assert EMULATOR_NOTE in instructions
@@ -617,6 +624,35 @@ async def test_recent_edits_are_found_without_their_ids(caller: Caller) -> None:
     assert started["task_id"] in str(read.contents[0])
     one = await caller.client.read_resource(f"wan25://tasks/{started['task_id']}")
     assert '"status":"p' in str(one.contents[0]).replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "wan25://nothing",
+        "wan25://tasks/never-existed",
+        "wan25://tasks/edit-0123456789abcdef",
+        "wan25://tasks/a%2Fb",
+        "wan25://tasks/never-existed/images/1",
+        "wan25://tasks/never-existed/images/9",
+    ],
+)
+async def test_a_resource_that_does_not_exist_is_the_specified_error(
+    caller: Caller, uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MCPError) as refused:
+        await caller.client.read_resource(uri)
+    assert refused.value.error.code == INVALID_PARAMS
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_prompt_that_does_not_exist_is_the_specified_error(
+    caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MCPError) as refused:
+        await caller.client.get_prompt("nothing")
+    assert refused.value.error.code == INVALID_PARAMS
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # --- without a key ---------------------------------------------------------------------------
