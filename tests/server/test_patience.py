@@ -175,6 +175,13 @@ def test_answers_name_the_next_rung_and_never_a_number_twice_in_ten(world: World
     assert all(len(set(named[at : at + 10])) == 10 for at in range(len(named) - 10))
 
 
+@pytest.mark.parametrize("fixed", [0, 0.05, 0.5, 3600])
+def test_any_wait_that_an_operator_sets_can_be_named(fixed: float) -> None:
+    world = World(fixed=fixed, longest=3600)
+    named = [world.next() for _ in range(30)]
+    assert all(0.9 * fixed <= number <= fixed for number in named)
+
+
 def test_what_was_learnt_by_a_handle_is_kept_for_the_task(world: World) -> None:
     assert [world.wait(), world.wait()] == [4, 10]
     world.patience.rename(FIVE, TASK, "task-2")

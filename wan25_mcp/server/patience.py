@@ -129,7 +129,7 @@ class Patience:
         wait = self._own(caller, ahead)
         step = _NAME_STEP * wait
         names = (round(wait - step * number, 2) for number in range(_NAMES))
-        name = next(name for name in names if name not in waits.named)
+        name = next((name for name in names if name not in waits.named), wait)
         waits.named.append(name)
         return name
 
