@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 
 import pytest
@@ -67,6 +68,10 @@ def test_what_the_operator_sets_takes_the_place_of_the_ladder() -> None:
     assert [world.wait() for _ in range(3)] == [30, 30, 30]
     world.cut(5)
     assert world.wait() < 5
+
+
+def test_an_answer_to_a_long_wait_shows_that_the_caller_is_patient(world: World) -> None:
+    assert [world.wait(wanted=33), world.wait()] == [33, 50]
 
 
 def test_a_patient_caller_begins_with_25_seconds(world: World) -> None:
@@ -173,6 +178,16 @@ def test_answers_name_the_next_rung_and_never_a_number_twice_in_ten(world: World
     assert named[:4] == [4, 10, 25, 50]
     assert all(45 <= number <= 50 for number in named[3:])
     assert all(len(set(named[at : at + 10])) == 10 for at in range(len(named) - 10))
+
+
+def test_a_client_with_a_process_for_each_call_goes_up_the_ladder_too() -> None:
+    waited, wanted = [], None
+    for _ in range(7):
+        world = World()
+        waited.append(world.wait(wanted=wanted))
+        wanted = world.next()
+    assert waited[:4] == [4, 10, 25, 50]
+    assert all(one != another for one, another in itertools.pairwise(waited))
 
 
 @pytest.mark.parametrize("fixed", [0, 0.05, 0.5, 3600])

@@ -55,7 +55,8 @@ class _Waits:
     """The waits for one task on one connection."""
 
     answered: int = 0
-    """Answers that a later call shows to have arrived."""
+    """Steps up the ladder: one for each answer that a later call shows to have arrived, or more
+    after a long wait that the caller wanted."""
     last: float | None = None
     """How long the last wait was, once it has been answered: unless the caller wanted much less."""
     open: list[float] = field(default_factory=list)
@@ -125,11 +126,12 @@ class Patience:
     def name_next(self, caller: Caller, task_id: str) -> float:
         """The seconds that an answer names for the next wait: other than in the answers before."""
         waits = self._of(caller, task_id)
-        ahead = waits.answered + (waits.last is not None)
-        wait = self._own(caller, ahead)
+        wait = self._own(caller, _next_rung(caller, waits))
         step = _NAME_STEP * wait
         names = (round(wait - step * number, 2) for number in range(_NAMES))
-        name = next((name for name in names if name not in waits.named), wait)
+        # Not the last wait either: some clients start a process for each call.
+        taken = {*waits.named, waits.last}
+        name = next((name for name in names if name not in taken), wait)
         waits.named.append(name)
         return name
 
@@ -146,7 +148,7 @@ class Patience:
 
     def _learn_from_call(self, caller: Caller, waits: _Waits, wanted: float | None) -> None:
         if waits.last is not None:
-            waits.answered += 1
+            waits.answered = _next_rung(caller, waits)
             self._doubted.pop(caller.connection, None)
             if waits.named and wanted == waits.named[-1]:  # only the last answer names it
                 known = self._arrived.get(caller.connection, 0.0)
@@ -179,13 +181,24 @@ class Patience:
     def _own(self, caller: Caller, answered: int) -> float:
         wait = self._fixed
         if wait is None:
-            rung = answered + (_PATIENT_START if caller.is_patient else 0)
-            wait = LADDER[min(rung, len(LADDER) - 1)]
+            wait = LADDER[min(_start(caller) + answered, len(LADDER) - 1)]
         return min(wait, self._limit(caller), self._longest)
 
     def _limit(self, caller: Caller) -> float:
         keys = (caller.connection, _of_name(caller.name))
         return min(self._limits.get(key, self._longest) for key in keys)
+
+
+def _start(caller: Caller) -> int:
+    return _PATIENT_START if caller.is_patient else 0
+
+
+def _next_rung(caller: Caller, waits: _Waits) -> int:
+    """How many steps the wait after the last one is above the caller's first."""
+    if waits.last is None:
+        return waits.answered
+    passed = sum(rung <= waits.last for rung in LADDER) - _start(caller)
+    return max(waits.answered + 1, passed)
 
 
 def _of_name(name: str | None) -> tuple[str, str] | None:
