@@ -259,8 +259,7 @@ def _tool(tool: Tool) -> str:
 def _must_be(rule: dict[str, Any], *, required: bool) -> str:
     if required:
         return f"required; {_words(rule)}"
-    default = f" (default `{json.dumps(rule['default'])}`)" if "default" in rule else ""
-    return f"{_words(rule)}{default}"
+    return f"{_words(rule['anyOf'][0])}, or null"
 
 
 def _words(rule: dict[str, Any]) -> str:
@@ -272,9 +271,7 @@ def _words(rule: dict[str, Any]) -> str:
             low, high = rule["minItems"], rule["maxItems"]
             return f"list of {low} to {high}, each {_words(rule['items'])}"
         case "string":
-            kind = "link" if rule.get("format") == "uri" else "text"
-            longest = rule.get("maxLength")
-            return f"{kind} of at most {longest} characters" if longest else kind
+            return "text"
         case "boolean":
             return "true or false"
     kind = "whole number" if rule["type"] == "integer" else "number"

@@ -179,6 +179,7 @@ def test_images_and_requests_are_held_to_the_limits_of_the_model_they_are_for(co
 def test_the_schema_of_the_tool_offers_it(copy: Path) -> None:
     contract = copy / "tests" / "contracts" / "tools" / "edit_image.json"
     rules = json.loads(contract.read_text(encoding="utf-8"))["inputSchema"]["properties"]
-    assert set(rules["model"]["enum"]) == {"small-edit", "wan2.5-image-to-image"}
-    assert rules["model"]["default"] == "wan2.5-image-to-image"
-    assert (rules["prompt"]["maxLength"], rules["n"]["maximum"]) == (2000, 4)
+    assert set(rules["model"]["anyOf"][0]["enum"]) == {"small-edit", "wan2.5-image-to-image"}
+    assert rules["model"]["description"] == "Default wan2.5-image-to-image."
+    assert "2000 characters" in rules["prompt"]["description"]
+    assert rules["n"]["anyOf"][0]["maximum"] == 4
