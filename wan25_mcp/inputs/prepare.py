@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 
 from wan25_mcp.errors import SettingsError, Wan25Error
-from wan25_mcp.inputs.conform import Conformed, check, conform
+from wan25_mcp.inputs.conform import Conformed, check, conform, sketch
 from wan25_mcp.inputs.publisher import Publisher
 from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
@@ -242,6 +242,21 @@ class ImagePreparer:
         upload = Upload(published.url, published.expires_at, conformed.changes)
         await journal.note_upload(owner, image.sha256, place, upload)
         return upload
+
+    async def sketch(self, image: Local, model: ModelName) -> bytes:
+        """A scaled down JPEG of an image, whatever its format.
+
+        Raises:
+            InvalidRequest: It cannot be read or decoded.
+        """
+        async with self._converters.taken(MAX_CONVERTED):
+
+            def sketched() -> bytes:
+                picture = image.read(self._allowed) if isinstance(image, LocalFile) else image
+                return sketch(picture, MODELS[model])
+
+            made: bytes = await self._run(sketched)
+            return made
 
     async def _conformed(self, image: Local, model: Model) -> Conformed:
         if isinstance(image, LocalFile):

@@ -12,7 +12,7 @@ from mcp.server.mcpserver import MCPServer
 
 from wan25_mcp.editing.editor import Editor
 from wan25_mcp.provider.catalogue import DEFAULT
-from wan25_mcp.server import local_images
+from wan25_mcp.server import apps, local_images
 from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
@@ -35,9 +35,14 @@ def create_server(
     *,
     waits: Waits = DEFAULT_WAITS,
     preview: Preview = "never",
+    image_origins: tuple[str, ...] = (),
     log_level: str = "WARNING",
 ) -> MCPServer[Any]:
-    """The MCP server over an editor, for any transport."""
+    """The MCP server over an editor, for any transport.
+
+    Args:
+        image_origins: Where the view in the chat may load pictures from, apart from this server.
+    """
     instructions = INSTRUCTIONS + local_images.in_instructions(editor)
     if editor.is_emulator:
         instructions = f"{instructions}\n{EMULATOR_NOTE}"
@@ -55,6 +60,7 @@ def create_server(
             "resources/list": _ONE_HOUR,
         },
         middleware=[_Waking(editor)],
+        extensions=[apps.edit_view(image_origins)],
     )
     add_resources(server, editor)
     return server
@@ -66,6 +72,7 @@ def configured_server(editor: Editor, settings: Settings) -> MCPServer[Any]:
         editor,
         waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
         preview=settings.preview,
+        image_origins=apps.image_origins(settings),
         log_level=settings.log_level,
     )
 

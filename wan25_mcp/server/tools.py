@@ -22,7 +22,7 @@ from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
-from wan25_mcp.server import local_images
+from wan25_mcp.server import apps, local_images
 from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to_error, result_of
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
@@ -138,6 +138,7 @@ class Tools:
             is_async=True,
             context_kwarg="context",
             annotations=annotations.model_copy(update={"title": title}),
+            meta=apps.TOOL_META if name == "edit_image" else None,
         )
 
     def _schema(self, model: type[BaseModel]) -> dict[str, Any]:
