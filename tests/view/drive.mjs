@@ -50,7 +50,7 @@ async function opened(browser, origins, size = { width: 760, height: 900 }, opti
 
 const isLoaded = (image) => image.evaluate((it) => it.complete && it.naturalWidth > 0 && !it.hidden);
 const heard = (page) => page.evaluate(() => window.heard);
-const shot = (stage, name) => screenshots ? stage.page.screenshot({ path: join(screenshots, `${name}.png`) }) : null;
+const shot = (stage, name) => screenshots ? stage.page.locator("iframe").first().screenshot({ path: join(screenshots, `${name}.png`) }) : null;
 const title = (view, text) => view.locator("h1", { hasText: text }).waitFor({ timeout: SECONDS });
 
 async function quiet(stage, what) {
