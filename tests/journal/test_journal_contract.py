@@ -1768,15 +1768,15 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
 ) -> None:
     await accepted(journal)
     journal.close()
-    execute(place, f"UPDATE wan25_version SET version = {schema.VERSION + 1}")
+    execute(place, "INSERT INTO wan25_version VALUES (99)")
     for step in (partial(claim, wish=ask("edit-2", "b")), found):
         with pytest.raises(JournalUnusable) as caught:
             await step(journal)
         assert reported(caught.value) == {
             "kind": "JournalUnusable",
             "message": "The journal, which prevents paying twice, is unavailable: "
-            "it was written by a newer wan25-mcp (journal version "
-            f"{schema.VERSION + 1}; this program knows {schema.VERSION}), so upgrade this one. Nothing was sent.",
+            "it was written by a newer wan25-mcp (journal version 99; this program knows "
+            f"{schema.VERSION}), so upgrade this one. Nothing was sent.",
             "code": "journal_unusable",
             "fix": CODES["journal_unusable"].fix,
             "retryable": True,

@@ -38,11 +38,7 @@ def create_server(
     image_origins: tuple[str, ...] = (),
     log_level: str = "WARNING",
 ) -> MCPServer[Any]:
-    """The MCP server over an editor, for any transport.
-
-    Args:
-        image_origins: Where the view in the chat may load pictures from, apart from this server.
-    """
+    """The MCP server over an editor, for any transport; `image_origins` as in `apps`."""
     instructions = INSTRUCTIONS + local_images.in_instructions(editor)
     if editor.is_emulator:
         instructions = f"{instructions}\n{EMULATOR_NOTE}"

@@ -45,6 +45,11 @@ def add_resources(server: MCPServer[Any], editor: Editor) -> None:
         description="The bytes of one result image, for clients on other machines. Free.",
         mime_type="image/png",
     )(resources.image)
+    _add_previews(server, resources)
+
+
+def _add_previews(server: MCPServer[Any], resources: _Resources) -> None:
+    """What the view in the chat reads: few hosts pass on an image of some megabytes."""
     as_preview = partial(server.resource, mime_type="image/jpeg")
     as_preview(
         "wan25://tasks/{task_id}/previews/{number}",
