@@ -1,4 +1,4 @@
-"""What the journal costs one call: `Editor.edit` with a journal on SQLite, and with none.
+"""What the journal costs one call: `AccountEditor.edit` with a journal on SQLite, and with none.
 
     python -m benchmarks.journal [--calls 300]
 

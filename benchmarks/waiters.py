@@ -44,8 +44,8 @@ from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
 from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Progress
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.hosting.garbage import collect_less_often
@@ -128,7 +128,7 @@ class World:
 
     emulator: Emulator
     client: Client
-    editor: Editor
+    editor: AccountEditor
     journal: Journal
 
     @asynccontextmanager

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from tests.emulator_lab import Emulator
 from wan25_mcp.editing.account import Account
-from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.engine import Engine, open_engine
 from wan25_mcp.editing.options import Connection, Connector, Options
 from wan25_mcp.inputs.discovery import FileServiceSearch
@@ -95,8 +95,8 @@ class Stage:
     emulator: Emulator
     client: Client
     http: httpx2.AsyncClient
-    editor: Editor
-    another_editor: Callable[..., AbstractAsyncContextManager[Editor]]
+    editor: AccountEditor
+    another_editor: Callable[..., AbstractAsyncContextManager[AccountEditor]]
     """One more process over the same journal, or with a key, account, address or journal of its
     own."""
     engine: Engine
@@ -221,7 +221,7 @@ async def open_stage(
             account: str | None = None,
             address: str | None = "the provider",
             journal: Journal | None = journal,
-        ) -> AsyncIterator[Editor]:
+        ) -> AsyncIterator[AccountEditor]:
             opening = partial(open_journal, journal)
             async with open_engine(partial(connect, address), opening, options) as engine:
                 yield engine.editor(account_of(key, account))

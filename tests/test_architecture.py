@@ -266,7 +266,7 @@ def test_modules_are_named_for_what_they_know() -> None:
 LOADED_BY: Final = {
     "importing the command": "import wan25_mcp.cli.main",
     "importing the Python API": (
-        "from wan25_mcp import Client, EditRequest, Editor, Settings, open_configured_editor"
+        "from wan25_mcp import Client, AccountEditor, EditRequest, Settings, open_configured_editor"
     ),
     "building the server for stdio": """
 import anyio

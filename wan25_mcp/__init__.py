@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from wan25_mcp.editing.account import Account
+    from wan25_mcp.editing.account_editor import AccountEditor
     from wan25_mcp.editing.connect import open_configured_editor, open_configured_engine
     from wan25_mcp.editing.edit import Edit, PastEdit, Price, Progress
-    from wan25_mcp.editing.editor import Editor
     from wan25_mcp.editing.engine import Engine, open_editor, open_engine
     from wan25_mcp.editing.options import Connection, Options
     from wan25_mcp.errors import (
@@ -51,7 +51,7 @@ _MODULES: Final = {
     "Edit": "editing.edit",
     "EditInput": "inputs.prepare",
     "EditRequest": "provider.models",
-    "Editor": "editing.editor",
+    "AccountEditor": "editing.account_editor",
     "Engine": "editing.engine",
     "InvalidRequest": "errors",
     "JournalUnusable": "journal",
@@ -83,13 +83,13 @@ _MODULES: Final = {
 
 __all__ = [
     "Account",
+    "AccountEditor",
     "Allowance",
     "Client",
     "Connection",
     "Edit",
     "EditInput",
     "EditRequest",
-    "Editor",
     "Engine",
     "InvalidRequest",
     "JournalUnusable",

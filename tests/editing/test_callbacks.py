@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, inline, open_stage, request
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.callbacks import CallbackAddress
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.journal import Journal, JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 
@@ -27,7 +27,7 @@ BASE = "https://edits.example.com/callbacks"
 class Receiver:
     """What stands at our public address: hands each callback to the editor."""
 
-    editor: Editor | None = None
+    editor: AccountEditor | None = None
     heard: list[tuple[float, str, str]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
 
@@ -335,7 +335,7 @@ async def test_who_waits_in_another_process_hears_of_a_callback_within_two_secon
         edit = await stage.editor.edit(request())
         done: list[Edit] = []
 
-        async def wait(editor: Editor) -> None:
+        async def wait(editor: AccountEditor) -> None:
             done.append(await editor.wait(edit, timeout=600))
 
         async with stage.another_editor() as elsewhere:

@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, Stage, inline, names_in, open_stage, request
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit, Progress
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection
 from wan25_mcp.errors import (
@@ -265,7 +265,7 @@ async def test_two_servers_keep_to_a_limit_although_the_price_is_four_times_the_
     ):
         codes: list[str] = []
 
-        async def call(editor: Editor, prompt: str) -> None:
+        async def call(editor: AccountEditor, prompt: str) -> None:
             try:
                 await editor.edit(request(prompt, n=n))
             except Withheld as withheld:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.stage import OWNER, T0, inline, names_in, open_stage, request
-from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.errors import InvalidRequest, SettingsError, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal.sql import SqlJournal
@@ -31,7 +31,7 @@ def picture(folder: Path, name: str, size: tuple[int, int] = (640, 480), mode: s
     return str(path)
 
 
-async def wish(editor: Editor, *sources: str, prompt: str = "Make it night") -> EditInput:
+async def wish(editor: AccountEditor, *sources: str, prompt: str = "Make it night") -> EditInput:
     return EditInput(prompt, await editor.read_images(sources), 1, None, MODEL)
 
 

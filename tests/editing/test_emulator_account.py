@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from tests.stage import KEY, PICTURE, inline, names_in, open_stage, request
 from wan25_mcp import Account, Settings, open_configured_editor, open_configured_engine
-from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.journal import Allowance
 from wan25_mcp.journal.sql import SqlJournal
@@ -18,7 +18,7 @@ from wan25_mcp.journal.sql import SqlJournal
 pytestmark = pytest.mark.anyio
 
 
-async def owner_of(editor: Editor) -> str:
+async def owner_of(editor: AccountEditor) -> str:
     return await (await editor._opened()).ownership.owner()
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.stage import KEY, OWNER, TRIO_IF_THOROUGH, Stage, inline, names_in, open_stage, request
 from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Allowance
 from wan25_mcp.journal.sql import SqlJournal
@@ -32,7 +32,7 @@ class Customer:
     """An account, the editor it uses, and how many edits its credit limit has room for."""
 
     number: int
-    editor: Editor
+    editor: AccountEditor
     folder: Path
     affords: int
 

@@ -19,8 +19,8 @@ from mcp.client import Client
 from PIL import Image
 
 from tests.stage import KEY, Stage, inline, names_in, open_stage, request, virtual
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import Spent
@@ -76,7 +76,7 @@ class Made:
 @asynccontextmanager
 async def made_by_the_first(
     journal: SqlJournal, folder: Path, *, seconds: float = 0.0
-) -> AsyncIterator[tuple[Stage, Made, Editor]]:
+) -> AsyncIterator[tuple[Stage, Made, AccountEditor]]:
     """An edit of one account, some seconds old, and an editor with the key of another account."""
     await anyio.Path(folder).mkdir(exist_ok=True)
     silent = httpx2.MockTransport(lambda _: httpx2.Response(404))
@@ -94,7 +94,7 @@ async def made_by_the_first(
 
 
 @asynccontextmanager
-async def strangers_editor(stage: Stage, journal: SqlJournal) -> AsyncIterator[Editor]:
+async def strangers_editor(stage: Stage, journal: SqlJournal) -> AsyncIterator[AccountEditor]:
     if isinstance(journal, OfOneProcess):
         yield stage.engine.editor(stage.account_of(STRANGER))
     else:
@@ -102,10 +102,10 @@ async def strangers_editor(stage: Stage, journal: SqlJournal) -> AsyncIterator[E
             yield stranger
 
 
-Question = Callable[[Editor, str], Awaitable[Any]]
+Question = Callable[[AccountEditor, str], Awaitable[Any]]
 
 
-async def _answer(question: Question, editor: Editor, name: str) -> Any:
+async def _answer(question: Question, editor: AccountEditor, name: str) -> Any:
     """What is told, with the name asked for taken out."""
     try:
         reported = await question(editor, name)
@@ -147,7 +147,7 @@ def _of(name: str, status: Any) -> Edit:
 
 
 def test_every_method_of_the_editor_is_swept() -> None:
-    public = {name for name in vars(Editor) if not name.startswith("_")}
+    public = {name for name in vars(AccountEditor) if not name.startswith("_")}
     swept = {question.split(" ", maxsplit=1)[0] for question in QUESTIONS}
     assert public == swept | TOUCHES_NO_EDIT_OF_OTHERS
 

@@ -26,8 +26,8 @@ from pydantic import SecretStr
 from tests.emulator_lab import Emulator
 from tests.stage import KEY, OWNER, T0, JumpingLoop, inline, request
 from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.journal import Allowance, Journal, JournalUnusable, Withheld
@@ -117,7 +117,7 @@ class _Process:
         self.journal = _CutJournal(
             machine.folder / "journal.sqlite3", machine.forced, machine.claimed
         )
-        self.editor: Editor | None = None
+        self.editor: AccountEditor | None = None
         self._task = machine.loop.create_task(self._live())
 
     async def _live(self) -> None:
@@ -187,7 +187,7 @@ class OneIntentOneCharge(RuleBasedStateMachine):
     def run(self, job: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(job)
 
-    def editor(self, which: int) -> Editor:
+    def editor(self, which: int) -> AccountEditor:
         editor = self.processes[which].editor
         assert editor is not None
         return editor

@@ -16,8 +16,8 @@ from sqlalchemy.pool import QueuePool
 
 from tests.journal.conftest import Postgres
 from tests.stage import OWNER, TRIO_IF_THOROUGH, open_stage, request
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.journal.time_limits import TimeLimit
@@ -75,7 +75,7 @@ async def test_every_call_ends_and_nothing_is_sent_and_later_all_goes_on(
         assert len(stage.emulator.submits) == 2
 
 
-async def _edited_at_last(editor: Editor) -> Edit:
+async def _edited_at_last(editor: AccountEditor) -> Edit:
     while True:
         try:
             return await editor.edit(request("new"))
@@ -97,7 +97,7 @@ async def test_many_calls_at_once_are_not_answered_one_after_another(
         assert len(stage.emulator.submits) == 1
 
 
-async def _refused(editor: Editor, prompt: str) -> None:
+async def _refused(editor: AccountEditor, prompt: str) -> None:
     with pytest.raises(JournalUnusable):
         await editor.edit(request(prompt))
 
@@ -141,7 +141,7 @@ async def test_a_submit_that_is_accepted_meanwhile_keeps_its_id(
         assert listed == [task_id, first]
 
 
-async def _listed_at_last(editor: Editor, task_id: str) -> list[str | None]:
+async def _listed_at_last(editor: AccountEditor, task_id: str) -> list[str | None]:
     """The task ids of the list, once both are in it."""
     while True:
         try:

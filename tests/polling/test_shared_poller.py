@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from tests.stage import OWNER, T0, TRIO_IF_THOROUGH, inline, open_stage, request
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit, Progress
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import ReadFailed
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.polling.poller import POLL_PATIENCE
@@ -199,7 +199,7 @@ async def test_two_processes_that_wait_poll_as_often_as_one_and_hear_together() 
         edit = await stage.editor.edit(request())
         updated_at: list[float] = []
 
-        async def wait(editor: Editor) -> None:
+        async def wait(editor: AccountEditor) -> None:
             assert (await editor.wait(edit, timeout=600)).status == "completed"
             updated_at.append(anyio.current_time())
 
@@ -215,7 +215,7 @@ async def test_a_question_in_one_process_is_news_for_who_waits_in_another() -> N
         edit = await stage.editor.edit(request())
         updated_at: list[float] = []
 
-        async def wait(editor: Editor) -> None:
+        async def wait(editor: AccountEditor) -> None:
             await editor.wait(edit, timeout=600)
             updated_at.append(anyio.current_time())
 

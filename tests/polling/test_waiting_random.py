@@ -19,8 +19,8 @@ import httpx2
 import pytest
 
 from tests.stage import T0, Stage, open_stage, request
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit, Progress
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.waiting import OnProgress, margin
 from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.journal.sql import SqlJournal
@@ -86,7 +86,7 @@ class Trial:
 
     seed: str
     stage: Stage
-    editors: tuple[Editor, Editor]
+    editors: tuple[AccountEditor, AccountEditor]
     disk: Disk
     chance: random.Random
     task_ids: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Trial:
     def now(self) -> float:
         return self.stage.emulator.clock() - T0
 
-    async def submit(self, editor: Editor, prompt: str) -> None:
+    async def submit(self, editor: AccountEditor, prompt: str) -> None:
         """Edit, or join who did; while the disk is broken, nothing may be sent."""
         with suppress(JournalUnusable):
             edit = await editor.edit(request(prompt))
@@ -113,7 +113,11 @@ class Trial:
         self.task_ids.append(task.id)
 
     async def wait(
-        self, editor: Editor, task_id: str, timeout: float, listener: OnProgress | None = None
+        self,
+        editor: AccountEditor,
+        task_id: str,
+        timeout: float,
+        listener: OnProgress | None = None,
     ) -> None:
         asked = self.now
         edit = await editor.wait(task_id, timeout=timeout, on_progress=listener)

@@ -13,9 +13,9 @@ import click
 
 from wan25_mcp.cli.console import say, show, show_error
 from wan25_mcp.cli.running import FAILED, INTERRUPTED
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit, Price
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import JournalUnusable, Spent
@@ -29,7 +29,7 @@ _DAY: Final = 24 * 3600.0
 
 
 async def may_spend(
-    editor: Editor, edit_input: EditInput, settings: Settings, *, yes: bool
+    editor: AccountEditor, edit_input: EditInput, settings: Settings, *, yes: bool
 ) -> int | None:
     """Say what an edit costs, and ask if it costs much. None: go on, or else the exit status.
 
@@ -57,14 +57,14 @@ async def may_spend(
     return None if answer else INTERRUPTED if answer is None else FAILED
 
 
-async def _read_balance(editor: Editor, found: list[float]) -> None:
+async def _read_balance(editor: AccountEditor, found: list[float]) -> None:
     """Add the credits left, if the provider reports them in time."""
     with anyio.move_on_after(BALANCE_SECONDS), suppress(Wan25Error):  # the edit says what is wrong
         left = _remaining(await (await editor.connection()).client.credits())
         found.extend([] if left is None else [left])
 
 
-async def _price(editor: Editor, edit_input: EditInput, settings: Settings) -> Price:
+async def _price(editor: AccountEditor, edit_input: EditInput, settings: Settings) -> Price:
     try:
         return await editor.price(edit_input.n, edit_input.model)
     except JournalUnusable:

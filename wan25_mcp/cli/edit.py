@@ -16,10 +16,10 @@ import anyio.to_thread
 from wan25_mcp.cli.console import ProgressLine, progress_line, say, show, show_error
 from wan25_mcp.cli.cost import cost_line, may_spend
 from wan25_mcp.editing import arguments
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit, Progress
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.inputs.misspelt import as_written
 from wan25_mcp.inputs.prepare import EditInput
@@ -103,7 +103,7 @@ def _for_a_person(
     )
 
 
-async def _start(editor: Editor, edit_input: EditInput, *, force_new: bool) -> Edit:
+async def _start(editor: AccountEditor, edit_input: EditInput, *, force_new: bool) -> Edit:
     try:
         async with progress_line("submitting") as line:
             return await editor.edit(
@@ -189,12 +189,12 @@ def _check_key(settings: Settings) -> None:
     )
 
 
-def _say_if_emulated(editor: Editor) -> None:
+def _say_if_emulated(editor: AccountEditor) -> None:
     if editor.is_emulator:
         say("Emulator: not the real model. Pictures are stand-ins, and no real credits are spent.")
 
 
-async def _finish(editor: Editor, edit: Edit) -> int:
+async def _finish(editor: AccountEditor, edit: Edit) -> int:
     if edit.deduplicated:
         say("Reusing an identical earlier edit at no charge (--force-new pays for a new one).")
     is_earlier = edit.deduplicated

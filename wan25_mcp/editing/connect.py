@@ -20,7 +20,7 @@ import platformdirs
 from pydantic import SecretStr
 
 from wan25_mcp.editing.account import Account
-from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.engine import Engine, open_engine
 from wan25_mcp.editing.options import Connect, Connection, Connector, Options
 from wan25_mcp.errors import SettingsError
@@ -192,7 +192,7 @@ async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
 @asynccontextmanager
 async def open_configured_editor(
     settings: Settings, *, background: bool = True
-) -> AsyncIterator[Editor]:
+) -> AsyncIterator[AccountEditor]:
     """An editor as configured, for as long as the block runs.
 
     Args:

@@ -14,8 +14,8 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from wan25_mcp.editing.account import Account
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.background import prune_daily, run_rounds
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.live_account import LiveAccount
 from wan25_mcp.editing.options import Connect, Connection, Connector, OpenJournal, Options
 from wan25_mcp.editing.shared import Shared
@@ -37,13 +37,13 @@ class Engine:
         self._accounts: dict[Account, LiveAccount] = {}
         self._opening = anyio.Lock()
 
-    def editor(self, account: Account) -> Editor:
+    def editor(self, account: Account) -> AccountEditor:
         """An editor for an account. Nothing is opened or checked before it is first used."""
 
         async def open_account() -> LiveAccount:
             return await self._opened(account)
 
-        return Editor(open_account, self._preparer, self._tasks, self._options)
+        return AccountEditor(open_account, self._preparer, self._tasks, self._options)
 
     async def finish(self) -> None:
         """Wait for the task ids of submits on the wire; the others are journaled as unknown."""
@@ -110,7 +110,7 @@ async def open_editor(
     open_journal: OpenJournal,
     options: Options | None = None,
     account: Account | None = None,
-) -> AsyncIterator[Editor]:
+) -> AsyncIterator[AccountEditor]:
     """An editor for one account, for as long as the block runs. Opening it has no side effects.
 
     Args:

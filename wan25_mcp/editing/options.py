@@ -84,8 +84,8 @@ class Options:
         has_image_host: Whether local images certainly have a place to be uploaded to; False if the
             first of them finds out.
         background: Whether tasks are polled, and their images saved, while nobody waits.
-        callback_url: The public address whose requests reach `Editor.called_back`; None: there is
-            none.
+        callback_url: The public address whose requests reach `AccountEditor.called_back`; None:
+            there is none.
         run: Runs blocking work on images.
         clock: Epoch seconds.
         random: Random numbers in [0, 1).

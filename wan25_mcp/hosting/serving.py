@@ -17,8 +17,8 @@ import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.hosting.app import PATHS, HttpTransport, create_app
 from wan25_mcp.hosting.callbacks import CallbackReceiver, open_receiver
@@ -56,7 +56,9 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
 
 
 @asynccontextmanager
-async def _callbacks(settings: Settings, editor: Editor) -> AsyncIterator[CallbackReceiver | None]:
+async def _callbacks(
+    settings: Settings, editor: AccountEditor
+) -> AsyncIterator[CallbackReceiver | None]:
     """The receiver of callbacks to mount in the app, if one is configured."""
     if settings.callback_url is None:
         yield None

@@ -10,7 +10,7 @@ from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 
-from wan25_mcp.editing.editor import Editor
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server import apps, local_images
 from wan25_mcp.server.answers import EMULATOR_NOTE
@@ -31,7 +31,7 @@ _ONE_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 
 
 def create_server(
-    editor: Editor,
+    editor: AccountEditor,
     *,
     waits: Waits = DEFAULT_WAITS,
     preview: Preview = "never",
@@ -62,7 +62,7 @@ def create_server(
     return server
 
 
-def configured_server(editor: Editor, settings: Settings) -> MCPServer[Any]:
+def configured_server(editor: AccountEditor, settings: Settings) -> MCPServer[Any]:
     """The MCP server as configured."""
     return create_server(
         editor,
@@ -79,7 +79,7 @@ class _Waking:
     Not at start-up: some hosts start a server only to see whether it starts.
     """
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: AccountEditor) -> None:
         self._editor = editor
 
     async def __call__(

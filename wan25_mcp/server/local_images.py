@@ -5,11 +5,11 @@ Nothing is asked of the provider for it: listing the tools needs no network and 
 
 from __future__ import annotations
 
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.arguments import images_described
-from wan25_mcp.editing.editor import Editor
 
 
-def in_description(editor: Editor) -> str:
+def in_description(editor: AccountEditor) -> str:
     """The sentence of `edit_image` about them."""
     if editor.has_image_host:
         return "Local images of any common format are converted."
@@ -20,14 +20,14 @@ def in_description(editor: Editor) -> str:
     )
 
 
-def in_argument(editor: Editor, usual: str) -> str:
+def in_argument(editor: AccountEditor, usual: str) -> str:
     """The description of `image_urls`, given the usual one."""
     if editor.reads_files:
         return usual
     return images_described("public link, or data: URI (this server reads no files)")
 
 
-def in_instructions(editor: Editor) -> str:
+def in_instructions(editor: AccountEditor) -> str:
     """What the server's instructions add, with a space before it; empty if there is nothing."""
     said = "" if editor.reads_files else " This server reads no files: give links or data: URIs."
     if not editor.has_image_host:

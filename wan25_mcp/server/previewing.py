@@ -11,8 +11,8 @@ import anyio
 from mcp.server.mcpserver import Context
 from mcp_types import ImageContent
 
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.previews import shows_images
 from wan25_mcp.settings import Preview
@@ -26,7 +26,7 @@ PATIENCE: Final = 10.0
 class Previews:
     """Makes the previews for the answers of one server."""
 
-    def __init__(self, editor: Editor, when: Preview) -> None:
+    def __init__(self, editor: AccountEditor, when: Preview) -> None:
         self._editor = editor
         self._when = when
 

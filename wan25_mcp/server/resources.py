@@ -12,9 +12,9 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from wan25_mcp.editing import arguments
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.arguments import TaskArguments
 from wan25_mcp.editing.edit import PastEdit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
 from wan25_mcp.server.answers import answer_of
@@ -22,7 +22,7 @@ from wan25_mcp.server.answers import answer_of
 _IMAGE_NUMBERS: Final = [str(number) for number in range(1, MAX_IMAGES_OUT + 1)]
 
 
-def add_resources(server: MCPServer[Any], editor: Editor) -> None:
+def add_resources(server: MCPServer[Any], editor: AccountEditor) -> None:
     """Offer the latest edits, one edit, the bytes of one image, and small previews."""
     resources = _Resources(editor)
     in_json = partial(server.resource, mime_type="application/json")
@@ -68,7 +68,7 @@ def _add_previews(server: MCPServer[Any], resources: _Resources) -> None:
 class _Resources:
     """The resources of one editor."""
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: AccountEditor) -> None:
         self._editor = editor
 
     async def tasks(self) -> str:

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import anyio
 
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
@@ -38,7 +38,7 @@ async def serve_stdio(settings: Settings) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def _end_on_signal(editor: Editor) -> None:
+async def _end_on_signal(editor: AccountEditor) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             await editor.finish()

@@ -16,9 +16,9 @@ from mcp_types import CallToolResult, ImageContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict
 
 from wan25_mcp.editing import arguments
+from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments, WaitArguments
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.editing.editor import Editor
 from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
@@ -81,7 +81,7 @@ def _span(seconds: float) -> str:
 class Tools:
     """The tools of one editor."""
 
-    def __init__(self, editor: Editor, waits: Waits, previews: Previews) -> None:
+    def __init__(self, editor: AccountEditor, waits: Waits, previews: Previews) -> None:
         self._editor = editor
         self._waits = waits
         self._previews = previews

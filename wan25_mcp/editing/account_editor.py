@@ -41,7 +41,7 @@ _WAKING_PAUSE: Final = 2.0
 """Seconds after which edits of an earlier process are resumed: answering calls comes first."""
 
 
-class Editor:
+class AccountEditor:
     """Edits images for one account. Create it with `open_editor` or `Engine.editor`.
 
     Every method raises `SettingsError` if the configured provider cannot be connected to.
