@@ -154,6 +154,7 @@ async function several(browser, origins) {
   const { page, view, told } = stage;
   const samples = await Promise.all([0, 1].map(async () => (await (await fetch(`${emulator}/_emulator/samples`, { method: "POST", body: JSON.stringify({ width: 900, height: 600 }) })).json()).url));
   await stage.play({ prompt: "Put the object of image 1 into the scene of image 2", image_urls: [picture, samples[0]], n: 3 }, { downloads: true });
+  await hiddenFor(6000, stage, what);
   await title(view, "Edit done");
   await view.locator("#after:not([hidden])").waitFor({ timeout: SECONDS });
   await view.locator("#results img").nth(2).waitFor({ timeout: SECONDS });
@@ -172,6 +173,17 @@ async function several(browser, origins) {
   check(`${what}: the browser asked the provider for nothing`, told.pictures.length === 0, told.pictures);
   await quiet(stage, what);
   await stage.context.close();
+}
+
+async function hiddenFor(milliseconds, { page, view }, what) {
+  const turn = (is) => view.locator("html").evaluate((_, hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, is);
+  await turn(true);
+  await page.waitForTimeout(milliseconds);
+  check(`${what}: while it is hidden, nothing is asked`, (await heard(page)).calls.length === 0);
+  await turn(false);
 }
 
 async function refused(browser, origins) {
@@ -218,7 +230,8 @@ async function hostile(browser, origins) {
   check(`${what}: shown as text, run as nothing`, (await view.locator("#remedy").textContent()) === EVIL && await view.locator("html").evaluate(() => document.title) === "Image edit");
   check(`${what}: no picture but data and http`, (await view.locator("img[src]").evaluateAll((all) => all.map((one) => one.src))).every((src) => /^(https?:|data:image\/)/.test(src)));
   await view.getByRole("button", { name: "Download" }).click();
-  check(`${what}: no link but http`, (await heard(page)).links.every((link) => /^https?:/.test(link)), (await heard(page)).links);
+  await view.locator("#said", { hasText: "no link" }).waitFor({ timeout: SECONDS });
+  check(`${what}: no link but http`, (await heard(page)).links.length === 0, (await heard(page)).links);
   await quiet(stage, what);
   await stage.context.close();
 }
