@@ -1,6 +1,6 @@
 // Drives the view in a real Chromium, inside the official host bridge, against the real server.
 //
-//     node drive.mjs MODULES MCP_URL EMULATOR_ORIGIN PICTURE [SCREENSHOTS]
+//     node drive.mjs MODULES MCP_URL EMULATOR_ORIGIN PICTURE GALLERY [SCREENSHOTS]
 //
 // Prints a line for each check; the exit status is how many failed.
 import { mkdtemp, rm } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { serve } from "./servers.mjs";
 
-const [modules, mcp, emulator, picture, screenshots] = process.argv.slice(2);
+const [modules, mcp, emulator, picture, gallery, screenshots] = process.argv.slice(2);
 const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
 const here = import.meta.dirname;
 const SECONDS = 40_000;
@@ -236,6 +236,49 @@ async function hostile(browser, origins) {
   await stage.context.close();
 }
 
+async function gallerySeen(browser) {
+  const what = "the gallery";
+  const context = await browser.newContext({ viewport: { width: 1120, height: 860 } });
+  const page = await context.newPage();
+  const wrong = [];
+  const origin = new URL(gallery).origin;
+  page.on("console", (message) => { if (message.type() === "error" && !/404/.test(message.text())) wrong.push(message.text()); });
+  page.on("pageerror", (error) => wrong.push(String(error)));
+  page.on("request", (asked) => { if (!asked.url().startsWith(`${origin}/`) && !asked.url().startsWith("data:")) wrong.push(asked.url()); });
+  await page.goto(gallery);
+  await page.locator("article").nth(2).waitFor({ timeout: SECONDS });
+  const compared = page.locator("article", { hasText: "Turn the day" });
+  await compared.locator(".before:not([hidden])").waitFor({ timeout: SECONDS });
+  check(`${what}: before and after of an edit loaded`, await isLoaded(compared.locator(".before")) && await isLoaded(compared.locator(".after")));
+  const slider = compared.getByRole("slider");
+  await slider.press("ArrowLeft");
+  check(`${what}: its slider moves by keyboard`, await compared.locator(".canvas").evaluate((it) => it.style.getPropertyValue("--cut")) === "49%");
+  const told = await page.locator("main").innerText();
+  check(`${what}: cost, expiry, totals and failures are told`, /3 edits, 6 credits in 30 days/.test(told) && /in 23 h 59 min/.test(told) && /nothing was charged/.test(told) && /content policy/.test(told), told);
+  if (screenshots) await page.screenshot({ path: join(screenshots, "gallery.png") });
+  await page.getByRole("searchbox").fill("warm evening");
+  check(`${what}: searches`, await page.locator("article").count() === 1);
+  await page.getByRole("button", { name: "Show all" }).click();
+  await page.getByLabel("State").selectOption("failed");
+  check(`${what}: filters by state`, await page.locator("article").count() === 1 && await page.locator("article.failed").count() === 1);
+  await page.getByRole("button", { name: "Show all" }).click();
+  await page.locator(".bars button:enabled").last().click();
+  check(`${what}: a day shows its edits`, await page.locator("article").count() === 3);
+  await compared.getByRole("button", { name: "Open" }).click();
+  check(`${what}: opens the picture itself`, await page.locator("#picture").evaluate(async (it) => { await it.decode(); return it.naturalWidth > 1000; }));
+  await page.keyboard.press("Escape");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.setViewportSize({ width: 320, height: 800 });
+  check(`${what}: fits 320 px`, await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  if (screenshots) await page.screenshot({ path: join(screenshots, "gallery-narrow.png") });
+  check(`${what}: no policy violated, no request elsewhere`, wrong.length === 0, wrong);
+  for (const [path, status] of [["edits.json", 200], ["../wrong/edits.json", 404], ["../edits.json", 404], ["edits/x/images/1", 404]]) {
+    const answer = await fetch(new URL(path, gallery));
+    check(`${what}: ${path} is ${status}`, answer.status === status, answer.status);
+  }
+  await context.close();
+}
+
 const profile = await mkdtemp(join(tmpdir(), "view-"));
 const origins = await serve(here, modules, mcp);
 const browser = await chromium.launch({
@@ -246,6 +289,7 @@ try {
   await refused(browser, origins);  // alone: it scripts the next edit
   const ended = await Promise.allSettled([alone(browser, origins), several(browser, origins), hostile(browser, origins)]);
   for (const { reason } of ended) if (reason) check(`a scenario ended early: ${reason.message}`, false);
+  await gallerySeen(browser);
 } catch (error) {
   check(`a scenario ended early: ${error.message}`, false);
 } finally {

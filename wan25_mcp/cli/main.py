@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import anyio
 import click
 
+from wan25_mcp.cli.gallery import gallery
 from wan25_mcp.cli.key import key
 from wan25_mcp.cli.running import FAILED, INTERRUPTED, read_settings, run
 from wan25_mcp.errors import SettingsError
@@ -48,7 +49,10 @@ class _Command(click.Group):
 
 
 @click.group(
-    cls=_Command, commands={"key": key}, invoke_without_command=True, context_settings=_HELP
+    cls=_Command,
+    commands={"gallery": gallery, "key": key},
+    invoke_without_command=True,
+    context_settings=_HELP,
 )
 @click.version_option(version("wan25-mcp"), prog_name="wan25-mcp")
 @click.pass_context

@@ -26,14 +26,14 @@ from wan25_mcp.url_safety import origin_of
 
 URI: Final = "ui://wan25/edit"
 TOOL_META: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}
-_FILE: Final = Path(__file__).with_name("view.html")
+FILE: Final = Path(__file__).with_name("view.html")
 
 
 class _View(Resource):
     """The page, read from its file when a host asks for it: start-up stays light."""
 
     async def read(self) -> str:
-        return await anyio.Path(_FILE).read_text(encoding="utf-8")
+        return await anyio.Path(FILE).read_text(encoding="utf-8")
 
 
 def edit_view(image_origins: tuple[str, ...] = ()) -> Apps:
