@@ -30,7 +30,7 @@ from wan25_mcp.hosting.app import AddressGate
 from wan25_mcp.hosting.connections import Lobby, max_connections
 from wan25_mcp.hosting.listening import main_server
 from wan25_mcp.hosting.serving import bound, run_until_signal
-from wan25_mcp.outputs.previews import make_previews
+from wan25_mcp.outputs.previews import Run, make_previews
 from wan25_mcp.server import apps
 from wan25_mcp.settings import Settings
 
@@ -71,9 +71,15 @@ async def serve_gallery(settings: Settings, *, port: int, announce: Callable[[st
             return await run_until_signal(served, listener, partial(announce, address))
 
 
-def gallery_app(editor: AccountEditor, token: str) -> ASGIApp:
-    """The app of the gallery, behind its checks."""
-    gallery = _Gallery(editor, token)
+def gallery_app(
+    editor: AccountEditor, token: str, *, run: Run = anyio.to_thread.run_sync
+) -> ASGIApp:
+    """The app of the gallery, behind its checks.
+
+    Args:
+        run: Runs blocking work.
+    """
+    gallery = _Gallery(editor, token, run)
     below = "/{token}/edits/{task_id}"
     routes = [
         Route("/{token}/", gallery.page),
@@ -90,9 +96,10 @@ def gallery_app(editor: AccountEditor, token: str) -> ASGIApp:
 class _Gallery:
     """Answers the requests of the page."""
 
-    def __init__(self, editor: AccountEditor, token: str) -> None:
+    def __init__(self, editor: AccountEditor, token: str, run: Run) -> None:
         self._editor = editor
         self._token = token
+        self._run = run
         self._past: dict[str, PastEdit] = {}
 
     def _admit(self, request: Request) -> None:
@@ -102,11 +109,8 @@ class _Gallery:
 
     async def page(self, request: Request) -> Response:
         self._admit(request)
-        page = await anyio.Path(_PAGE).read_text(encoding="utf-8")
-        found = _STYLE.search(await anyio.Path(apps.FILE).read_text(encoding="utf-8"))
         nonce = secrets.token_urlsafe(16)
-        style = found[1] if found else ""
-        page = page.replace("/* the view's style */", style).replace("NONCE", nonce)
+        page = (await self._run(_page)).replace("NONCE", nonce)
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
             "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -127,10 +131,11 @@ class _Gallery:
 
     async def image(self, request: Request) -> Response:
         path = self._saved(request)
-        return _picture(await _content(path), _TYPES.get(path.suffix.lower(), "image/png"))
+        return _picture(await self._content(path), _TYPES.get(path.suffix.lower(), "image/png"))
 
     async def preview(self, request: Request) -> Response:
-        [small] = await make_previews([await _content(self._saved(request))])
+        content = await self._content(self._saved(request))
+        [small] = await make_previews([content], run=self._run)
         if small is None:
             raise HTTPException(404)
         return _picture(small, "image/jpeg")
@@ -152,12 +157,19 @@ class _Gallery:
             raise HTTPException(404)
         return Path(past.edit.saved[number - 1])
 
+    async def _content(self, path: Path) -> bytes:
+        try:
+            content: bytes = await self._run(path.read_bytes)
+        except OSError:  # moved or deleted since it was listed
+            raise HTTPException(404) from None
+        return content
 
-async def _content(path: Path) -> bytes:
-    try:
-        return await anyio.Path(path).read_bytes()
-    except OSError:  # moved or deleted since it was listed
-        raise HTTPException(404) from None
+
+def _page() -> str:
+    """The page, which looks as the view does."""
+    found = _STYLE.search(apps.FILE.read_text(encoding="utf-8"))
+    page = _PAGE.read_text(encoding="utf-8")
+    return page.replace("/* the view's style */", found[1] if found else "")
 
 
 def _picture(content: bytes, media_type: str) -> Response:
