@@ -263,7 +263,8 @@ def _synopsis(sub: click.Command) -> Iterator[str]:
 
 def _placeholder(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
-        return "\\|".join(str(choice) for choice in option.type.choices)
+        # No pipes: generators of sites differ in how a table's cell escapes them.
+        return f"{{{','.join(str(choice) for choice in option.type.choices)}}}"
     return (option.name or "").upper()
 
 

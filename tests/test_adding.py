@@ -140,8 +140,8 @@ def test_a_wrong_value_is_reported_by_its_name_and_with_its_default(copy: Path) 
 
 
 def test_it_is_documented_by_the_generator(copy: Path) -> None:
-    readme = (copy / "README.md").read_text(encoding="utf-8")
-    assert "| `WAN25_GREETING_COUNT` | Greetings to say. | `3` |" in readme
+    listed = (copy / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert "| `WAN25_GREETING_COUNT` | Greetings to say. | `3` |" in listed
     (package,) = json.loads((copy / "server.json").read_text(encoding="utf-8"))["packages"]
     assert {
         "name": "WAN25_GREETING_COUNT",

@@ -1,8 +1,9 @@
 """What an operator may configure: one frozen value, read from a mapping.
 
 Each setting is declared once, as an attribute of `Settings`: its variable, its meaning, how its
-text is read, its default. To add one, add its row and use it. README's table, `server.json` and the
-check for unknown settings derive from the rows (`SETTINGS`). Only the key's file is opened here.
+text is read, its default. To add one, add its row and use it. The table in docs/settings.md,
+`server.json` and the check for unknown settings derive from the rows (`SETTINGS`). Only the key's
+file is opened here.
 """
 
 # ruff: noqa: RUF009  the calls in the class body declare its fields

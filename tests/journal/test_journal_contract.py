@@ -21,6 +21,7 @@ import sqlalchemy
 
 from tests.journal.conftest import empty_place
 from tests.stage import T0, inline
+from tests.systems import posix
 from wan25_mcp.errors import OutcomeUnknown, Refused, Unreachable, Wan25Error
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.journal import (
@@ -1799,6 +1800,7 @@ async def test_reading_a_journal_that_was_never_written_creates_nothing(tmp_path
     assert names_in(tmp_path) == []
 
 
+@posix
 @pytest.mark.parametrize("umask", [0o000, 0o022])
 async def test_nobody_else_may_read_the_folder_or_the_files(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)

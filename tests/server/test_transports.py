@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from tests.emulator_lab import Emulator
 from tests.stage import environment, run, started, until
+from tests.systems import linux, posix
 from wan25_mcp.cli.main import main
 from wan25_mcp.hosting.listening import GRACE_SECONDS
 
@@ -90,6 +91,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 # --- stdio -----------------------------------------------------------------------------------
 
 
+@linux
 def test_stdio_lists_tools_writes_nothing_else_and_ends_with_its_input(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -119,6 +121,7 @@ def sockets_of(pid: int) -> list[str]:
     return [line for line in lines if line.split()[9] in inodes]
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stdio_ends_at_once_on_a_signal(number: signal.Signals, environ: dict[str, str]) -> None:
     began = time.monotonic()
@@ -200,6 +203,7 @@ def test_the_key_never_leaves_on_stderr_even_at_debug(environ: dict[str, str]) -
     assert all(line[:4].isdigit() for line in err.splitlines())
 
 
+@posix
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_submit_on_the_wire_gets_its_id_into_the_journal_before_the_end(
@@ -257,6 +261,7 @@ def _cut_off(
 # --- HTTP ------------------------------------------------------------------------------------
 
 
+@posix
 @pytest.mark.parametrize(
     ("number", "transport"),
     [

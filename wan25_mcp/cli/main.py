@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import anyio
 import click
 
 from wan25_mcp.cli.gallery import gallery
@@ -237,11 +236,12 @@ async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback:
 
     from wan25_mcp.cli.console import say, show
     from wan25_mcp.emulator import Emulator, EmulatorOptions
+    from wan25_mcp.server.signals import stop_signals
 
     emulator = Emulator(EmulatorOptions(key=None, speed=speed, allow_loopback=allow_loopback))
     try:
         async with emulator.serving(host, port):
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with stop_signals() as signals:
                 show(emulator.base_url)
                 say(f"The emulator accepts any key. Use it: WAN25_EMULATOR={emulator.base_url}")
                 async for number in signals:

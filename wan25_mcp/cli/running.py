@@ -19,7 +19,8 @@ FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 
 def read_settings(*, emulator: bool = False) -> Settings:
     """Read the settings of this process and its kept key, and set up logging from them."""
-    from wan25_mcp.cli import kept_key, logs
+    from wan25_mcp.cli import logs
+    from wan25_mcp.keys import kept_key
     from wan25_mcp.settings import Settings
 
     try:

@@ -15,24 +15,22 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.editing.edit import Edit, PastEdit, Price, seen, unread, unseen
-from wan25_mcp.editing.live_account import (
-    HANDLE_PREFIX,
-    LiveAccount,
-)
+from wan25_mcp.editing.edit import Edit, PastEdit, Price, name_of, seen, unread, unseen
+from wan25_mcp.editing.live_account import LiveAccount, task_id_of
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.editing.start import Start
 from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
-from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
+from wan25_mcp.errors import ReadFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
-from wan25_mcp.journal import Intent, JournalUnusable, Spent
+from wan25_mcp.journal import JournalUnusable, Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
 
 if TYPE_CHECKING:
+    from wan25_mcp.inputs.given import InMemory
     from wan25_mcp.inputs.prepare import Local
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 SUBMIT_PATIENCE: Final = 3.0
 """Seconds that `edit` waits for a task id, so that the whole answer takes at most 4 seconds."""
@@ -86,15 +84,22 @@ class AccountEditor:
         return (await self._opened()).connection
 
     async def read_images(
-        self, sources: Sequence[str], model: ModelName = MODEL
+        self,
+        sources: Sequence[str | InMemory],
+        model: ModelName = MODEL,
+        *,
+        anywhere: bool = False,
     ) -> tuple[str | Local, ...]:
         """Read the images that a caller named. Links are returned as they are.
+
+        Args:
+            anywhere: Whether files may be in any folder, because the caller is the user's own.
 
         Raises:
             InvalidRequest: An image cannot be read; nothing was uploaded or sent.
             Wan25Error: The limit of `data:` images in memory is reached.
         """
-        return await self._preparer.read(sources, model)
+        return await self._preparer.read(sources, model, anywhere=anywhere)
 
     async def edit(
         self,
@@ -132,13 +137,13 @@ class AccountEditor:
 
         A task that was polled in the last 2 seconds is not polled again.
         """
-        name = _name_of(edit)
+        name = name_of(edit)
         account = await self._opened()
         try:
             intent = await account.find(name)
         except JournalUnusable:
             return unread(name)
-        task_id = _task_id(intent, name)
+        task_id = task_id_of(intent, name)
         if task_id is None:
             return await account.report(name)
         return await account.results.saved_soon(await account.poll(task_id, intent))
@@ -154,7 +159,7 @@ class AccountEditor:
         Args:
             on_progress: Called after each poll, and every 5 seconds.
         """
-        name = _name_of(edit)
+        name = name_of(edit)
         if timeout <= 0:
             return await self.get(name)
         until = anyio.current_time() + timeout - margin(timeout)
@@ -162,7 +167,7 @@ class AccountEditor:
         found: Edit | None = None
         with anyio.CancelScope(deadline=until):
             intent = await until_submitted(account, name, on_progress)
-            if (task_id := _task_id(intent, name)) is not None:
+            if (task_id := task_id_of(intent, name)) is not None:
                 async with account.poller.watching(task_id, intent) as watch:
                     try:
                         await until_settled(account, watch, intent, on_progress)
@@ -218,7 +223,7 @@ class AccountEditor:
         """A small JPEG of a local image that was edited, if one is kept. Raises as `recent`."""
         account = await self._opened()
         owner = await account.ownership.owner()
-        return await account.journal.kept_input(owner, _name_of(edit), number)
+        return await account.journal.kept_input(owner, name_of(edit), number)
 
     async def recent(self, limit: int = 20) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Polls nothing.
@@ -274,26 +279,3 @@ class AccountEditor:
         if self._account is None:
             self._account = await self._open_account()
         return self._account
-
-
-def _name_of(edit: Edit | str) -> str:
-    if isinstance(edit, str):
-        return edit
-    if edit.task_id is None:  # refused: there is no task
-        raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
-    return edit.task_id
-
-
-def _task_id(intent: Intent | None, name: str) -> str | None:
-    """The provider's id for a name, or None if there is none (yet)."""
-    if intent is not None:
-        return intent.task_id
-    if name.startswith(HANDLE_PREFIX):
-        raise ReadFailed(
-            "The journal does not know this handle.",
-            code="not_found",
-            charged="unknown",
-            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
-            "recent edits.",
-        )
-    return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -93,10 +93,17 @@ class EditArguments(EditRequest):
         return EditInput(self.prompt, images, self.n, self.callback_url, self.model)
 
 
+class ProgramArguments(EditArguments):
+    """The arguments of `Editor.edit`, whose images may be in memory."""
+
+    wait: bool = True
+    timeout: Annotated[float, Field(ge=0)] | None = None
+
+
 class TaskArguments(BaseModel):
     """The arguments of `get_task`."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     task_id: TaskId
 
@@ -186,6 +193,8 @@ _RULES: Final = {
     "force_new": "true or false",
     "task_id": "a task id as edit_image returned it",
     "timeout_seconds": "a number of seconds, 0 or more",
+    "timeout": "a number of seconds, 0 or more, or None",
+    "wait": "true or false",
 }
 
 _FIXES: Final = {

@@ -9,7 +9,7 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -46,13 +46,13 @@ _AT_ANY_EMULATOR: Final = "emulator"
 """Takes the place of an emulator's address: each has a port of its own, and all are the same."""
 
 
-def connect_as(settings: Settings) -> Connect:
-    """Return how to connect with these settings."""
+def connect_as(settings: Settings, http: httpx2.AsyncClient | None = None) -> Connect:
+    """Return how to connect with these settings, by way of `http` if it is given."""
     if settings.emulator_url is not None:
-        return lambda: _emulator_at(settings, settings.emulator_url or "")
+        return lambda: _emulator_at(settings, settings.emulator_url or "", http)
     if settings.emulator:
-        return lambda: _own_emulator(settings)
-    return lambda: _api(settings, settings.base_url)
+        return lambda: _own_emulator(settings, http)
+    return lambda: _api(settings, settings.base_url, http)
 
 
 def account_of(settings: Settings) -> Account:
@@ -84,9 +84,12 @@ def key_of(account: Account, settings: Settings) -> SecretStr:
 
 
 @asynccontextmanager
-async def _api(settings: Settings, base_url: str) -> AsyncIterator[Connector]:
+async def _api(
+    settings: Settings, base_url: str, given: httpx2.AsyncClient | None
+) -> AsyncIterator[Connector]:
     origins = [origin_of(base_url), origin_of(settings.files_url or "")]
-    async with open_http() as http, open_downloads() as downloads:
+    opened = open_http() if given is None else nullcontext(given)  # the caller closes his own
+    async with opened as http, open_downloads() as downloads:
 
         def connector(account: Account) -> Connection:
             key, place = _key_for_emulator(account), _AT_ANY_EMULATOR
@@ -164,14 +167,18 @@ def _key_for_emulator(account: Account) -> SecretStr:
     return SecretStr(f"{EMULATOR_KEY}-{key_id(_AT_ANY_EMULATOR, account.key)}")
 
 
-def _emulator_at(settings: Settings, base_url: str) -> AbstractAsyncContextManager[Connector]:
+def _emulator_at(
+    settings: Settings, base_url: str, http: httpx2.AsyncClient | None
+) -> AbstractAsyncContextManager[Connector]:
     """Connect to an emulator, which has its own file service at its origin."""
     with_file_service = replace(settings, files_url=origin_of(base_url), bucket_url=None)
-    return _api(with_file_service, base_url)
+    return _api(with_file_service, base_url, http)
 
 
 @asynccontextmanager
-async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
+async def _own_emulator(
+    settings: Settings, http: httpx2.AsyncClient | None
+) -> AsyncIterator[Connector]:
     from wan25_mcp.emulator import Emulator, EmulatorOptions
 
     options = EmulatorOptions(
@@ -184,7 +191,7 @@ async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
     emulator = Emulator(options)
     async with (
         emulator.serving(),
-        _emulator_at(settings, emulator.base_url) as connector,
+        _emulator_at(settings, emulator.base_url, http) as connector,
     ):
         yield connector
 
@@ -204,9 +211,15 @@ async def open_configured_editor(
 
 @asynccontextmanager
 async def open_configured_engine(
-    settings: Settings, *, background: bool = True
+    settings: Settings, *, background: bool = True, http: httpx2.AsyncClient | None = None
 ) -> AsyncIterator[Engine]:
-    """An engine as configured, for any number of accounts, for as long as the block runs."""
+    """An engine as configured, for any number of accounts, for as long as the block runs.
+
+    Args:
+        background: Whether edits are followed while nobody waits; False for a single command.
+        http: The client for the provider's calls, as `exchange.check_http` wants it; the caller
+            closes it.
+    """
     options = Options(
         is_emulator=settings.emulator,
         resumes=settings.emulator_url is not None or not settings.emulator,
@@ -218,7 +231,7 @@ async def open_configured_engine(
         callback_url=settings.callback_url if background else None,
     )
     opening = functools.partial(open_journal, settings)
-    async with open_engine(connect_as(settings), opening, options) as engine:
+    async with open_engine(connect_as(settings, http), opening, options) as engine:
         yield engine
 
 

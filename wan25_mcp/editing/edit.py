@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wan25_mcp.errors import ReadFailed, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.errors import InvalidRequest, ReadFailed, TaskFailed, Wan25Error, task_advice
 from wan25_mcp.errors.rows import Charged
 from wan25_mcp.journal import Intent, Snapshot, expires_at
 from wan25_mcp.provider.models import MAX_IMAGES_OUT, Task, Usage
@@ -28,6 +28,7 @@ class Edit:
         estimated_seconds: The provider's estimate of the whole run; optimistic.
         deduplicated: Whether an identical earlier call started it.
         error: Why there will be no edited image, or why this poll failed.
+        index: Its place among the requests of `Editor.edit_many`, from 0.
     """
 
     task_id: str | None
@@ -43,6 +44,7 @@ class Edit:
     notes: tuple[str, ...] = ()
     """Sentences about changes to the images, and about what could not be done."""
     error: Wan25Error | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,19 @@ class PastEdit:
     n: int
     credits: float
     """What it counts against limits: the larger of estimated and reserved; once known, used."""
+
+
+def name_of(edit: Edit | str) -> str:
+    """The task id or handle of an edit.
+
+    Raises:
+        Wan25Error: It was refused, so there is none.
+    """
+    if isinstance(edit, str):
+        return edit
+    if edit.task_id is None:  # refused: there is no task
+        raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
+    return edit.task_id
 
 
 def unseen(intent: Intent) -> Edit:

@@ -30,7 +30,7 @@ from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.catalogue import ModelName
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 HANDLE_PREFIX: Final = "edit-"
 
@@ -45,24 +45,26 @@ class LiveAccount:
     """An account's submits, polls, results and callbacks in this process."""
 
     def __init__(self, account: Account, connection: Connection, shared: Shared) -> None:
-        self.allowance = account.allowance
+        self.allowance: Final = account.allowance
         self.connection = connection
-        self.journal = shared.journal
-        self.options = shared.options
-        self.holder = shared.holder
+        self.journal: Final = shared.journal
+        self.options: Final = shared.options
+        self.holder: Final = shared.holder
         self._tasks = shared.tasks
-        self.ownership = Ownership(
+        self.ownership: Final = Ownership(
             connection, shared.journal, account.name, may_ask=not shared.options.is_emulator
         )
-        self.degraded = DegradedJournal(shared.journal, self.ownership.owner)
-        self.poller = SharedPoller(
+        self.degraded: Final = DegradedJournal(shared.journal, self.ownership.owner)
+        self.poller: Final = SharedPoller(
             connection.client, self.degraded, _polling(shared), self._settled
         )
-        self.submitter = Submitter(connection.client, self.degraded, shared, self._accepted)
-        self.callbacks = Callbacks(
+        self.submitter: Final = Submitter(connection.client, self.degraded, shared, self._accepted)
+        self.callbacks: Final = Callbacks(
             connection.client, self.degraded, self.poller, self.submitted, shared
         )
-        self.results = Results(account, connection, self.degraded, self.ownership.owner, shared)
+        self.results: Final = Results(
+            account, connection, self.degraded, self.ownership.owner, shared
+        )
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -182,6 +184,25 @@ async def _logged(job: Callable[[], Awaitable[None]]) -> None:
 def is_open(intent: Intent) -> bool:
     """Whether its submit has not ended yet."""
     return intent.stage in ABANDONED
+
+
+def task_id_of(intent: Intent | None, name: str) -> str | None:
+    """The provider's id for a name, or None if there is none (yet).
+
+    Raises:
+        ReadFailed: It is a handle that the journal does not know.
+    """
+    if intent is not None:
+        return intent.task_id
+    if name.startswith(HANDLE_PREFIX):
+        raise ReadFailed(
+            "The journal does not know this handle.",
+            code="not_found",
+            charged="unknown",
+            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
+            "recent edits.",
+        )
+    return name
 
 
 def _too_slow() -> ReadFailed:

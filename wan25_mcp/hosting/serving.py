@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +25,7 @@ from wan25_mcp.hosting.connections import Lobby, max_connections, report_accept_
 from wan25_mcp.hosting.garbage import collect_less_often
 from wan25_mcp.hosting.listening import bind, main_server
 from wan25_mcp.server.build import configured_server
+from wan25_mcp.server.signals import stop_signals
 from wan25_mcp.settings import Settings
 
 
@@ -77,7 +77,7 @@ async def run_until_signal(
 
     async def stop_on_signal(*, task_status: TaskStatus[None]) -> None:
         nonlocal status
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with stop_signals() as signals:
             task_status.started()
             async for number in signals:
                 status = 128 + number

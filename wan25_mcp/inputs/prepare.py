@@ -25,8 +25,17 @@ import anyio.to_thread
 
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.conform import Conformed, check, conform, sketch
+from wan25_mcp.inputs.given import InMemory, picture_of
 from wan25_mcp.inputs.publisher import Publisher
-from wan25_mcp.inputs.read import LocalFile, Picture, find_file, is_data, is_link, read_source
+from wan25_mcp.inputs.read import (
+    Folders,
+    LocalFile,
+    Picture,
+    find_file,
+    is_data,
+    is_link,
+    read_source,
+)
 from wan25_mcp.inputs.weighted_semaphore import WeightedSemaphore
 from wan25_mcp.journal import Journal, JournalUnusable, Upload
 from wan25_mcp.provider.catalogue import DEFAULT, MODEL, MODELS, Model, ModelName
@@ -157,28 +166,40 @@ class ImagePreparer:
         self._parser = anyio.Lock()
         self._converters = WeightedSemaphore(MAX_CONVERTED)
         self._uploads = anyio.CapacityLimiter(MAX_UPLOADED)
-        self.in_memory = PicturesInMemory(MAX_MEMORY_BYTES)
+        self.in_memory: PicturesInMemory = PicturesInMemory(MAX_MEMORY_BYTES)
 
     async def read(
-        self, sources: Sequence[str], model: ModelName = MODEL
+        self,
+        sources: Sequence[str | InMemory],
+        model: ModelName = MODEL,
+        *,
+        anywhere: bool = False,
     ) -> tuple[str | Local, ...]:
         """Read the images of a call. Links are returned as they are.
+
+        Args:
+            anywhere: Whether files may be in any folder.
 
         Raises:
             Wan25Error: The limit of `data:` images in memory is reached.
             InvalidRequest: An image cannot be read, or is unusable according to its headers;
                 nothing was uploaded.
         """
-        return tuple([await self._read(source, MODELS[model]) for source in sources])
+        allowed = None if anywhere else self._allowed
+        return tuple([await self._read(source, MODELS[model], allowed) for source in sources])
 
-    async def _read(self, source: str, model: Model) -> str | Local:
+    async def _read(self, source: str | InMemory, model: Model, allowed: Folders) -> str | Local:
+        if not isinstance(source, str):  # not counted: it is in the program's memory anyway
+            given: Picture = await self._run(picture_of, source)
+            await self._run(check, given, None, model)
+            return given
         if is_link(source):
             return source
         # Checked here, so that an edit with an unusable image never enters the journal.
         if not is_data(source):
             async with self._readers:
                 check_it = partial(check, model=model)
-                file: LocalFile = await self._run(find_file, source, self._allowed, check_it)
+                file: LocalFile = await self._run(find_file, source, allowed, check_it)
                 return file
         async with self._parser:
             picture: Picture = await self._run(read_source, source, ())
@@ -244,18 +265,9 @@ class ImagePreparer:
         return upload
 
     async def sketch(self, image: Local, model: ModelName) -> bytes:
-        """A scaled down JPEG of an image, whatever its format.
-
-        Raises:
-            InvalidRequest: It cannot be read or decoded.
-        """
+        """A scaled down JPEG of an image. Raises `InvalidRequest`: it cannot be read."""
         async with self._converters.taken(MAX_CONVERTED):
-
-            def sketched() -> bytes:
-                picture = image.read(self._allowed) if isinstance(image, LocalFile) else image
-                return sketch(picture, MODELS[model])
-
-            made: bytes = await self._run(sketched)
+            made: bytes = await self._run(lambda: sketch(_whole(image), MODELS[model]))
             return made
 
     async def _conformed(self, image: Local, model: Model) -> Conformed:
@@ -269,11 +281,14 @@ class ImagePreparer:
             return made
 
     def _made(self, image: Local, model: Model, is_large: bool) -> Conformed:
-        picture = image.read(self._allowed) if isinstance(image, LocalFile) else image
-        made = conform(picture, model)
+        made = conform(_whole(image), model)
         if is_large:
             _return_free_memory()
         return made
+
+
+def _whole(image: Local) -> Picture:
+    return image.read() if isinstance(image, LocalFile) else image
 
 
 def _return_free_memory() -> None:

@@ -23,7 +23,7 @@ from wan25_mcp.polling.queue import DueQueue
 from wan25_mcp.polling.schedule import Estimate, pause_after_failure
 from wan25_mcp.polling.watch import Watch
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 2.0
 """A task with a snapshot this recent is not polled again."""

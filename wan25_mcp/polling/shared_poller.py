@@ -28,7 +28,7 @@ from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.protocol import Provider
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 POLL_LEASE_SECONDS: Final = 15.0
 """If a poll takes longer, another process may poll too: the first may have died."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import (
     AfterValidator,
@@ -121,7 +121,7 @@ class EditRequest(BaseModel):
     the rule that links must be public.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     prompt: Prompt
     image_urls: ImageUrls
@@ -186,7 +186,7 @@ class Lenient(BaseModel):
     Validate with `context={"redact": Redactor(secrets)}` to hide secrets in its texts.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", frozen=True)
 
 
 class Usage(Lenient):

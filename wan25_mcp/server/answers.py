@@ -7,7 +7,7 @@ error.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,7 +37,9 @@ class Failure(BaseModel):
 class Answer(BaseModel):
     """What every tool returns."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        json_schema_serialization_defaults_required=True
+    )
 
     task_id: Annotated[str | None, Field(description="Pass to get_task or wait_for_task.")]
     status: Status

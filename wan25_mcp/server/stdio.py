@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from dataclasses import replace
 
 import anyio
@@ -16,6 +15,7 @@ import anyio
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.server.build import configured_server
+from wan25_mcp.server.signals import stop_signals
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
 
@@ -39,7 +39,7 @@ async def serve_stdio(settings: Settings) -> None:
 
 
 async def _end_on_signal(editor: AccountEditor) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with stop_signals() as signals:
         async for number in signals:
             await editor.finish()
             os._exit(128 + number)

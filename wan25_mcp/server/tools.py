@@ -27,7 +27,7 @@ from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _MODEL: Final = DEFAULT
 _USUALLY: Final = "{}-{} s".format(*_MODEL.typical_seconds)
