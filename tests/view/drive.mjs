@@ -154,7 +154,7 @@ async function several(browser, origins) {
   const { page, view, told } = stage;
   const samples = await Promise.all([0, 1].map(async () => (await (await fetch(`${emulator}/_emulator/samples`, { method: "POST", body: JSON.stringify({ width: 900, height: 600 }) })).json()).url));
   await stage.play({ prompt: "Put the object of image 1 into the scene of image 2", image_urls: [picture, samples[0]], n: 3 }, { downloads: true });
-  await hiddenFor(6000, stage, what);
+  await hiddenFor(4600, stage, what);
   await title(view, "Edit done");
   await view.locator("#after:not([hidden])").waitFor({ timeout: SECONDS });
   await view.locator("#results img").nth(2).waitFor({ timeout: SECONDS });
@@ -186,11 +186,16 @@ async function hiddenFor(milliseconds, { page, view }, what) {
   await turn(false);
 }
 
+// Submits its edit and returns: the script that fails it is for the next one.
 async function refused(browser, origins) {
   const what = "an edit that fails";
   const stage = await opened(browser, origins, { width: 760, height: 500 }, { reducedMotion: "reduce" });
   await script({ fail: "content_policy_violation", run_seconds: 60 });
   await stage.play({ prompt: "Remove the watermark", image_urls: [picture] }, { policy: true, theme: "dark" });
+  return () => refusalSeen(stage, what);
+}
+
+async function refusalSeen(stage, what) {
   await title(stage.view, "Edit failed");
   const said = await stage.view.getByRole("alert").innerText();
   check(`${what}: says why, what to do and that it cost nothing`, /content_policy_violation/.test(said) && said.split("\n").length > 2 && /nothing was charged/.test(await stage.view.locator("#facts").innerText()), said);
@@ -286,8 +291,8 @@ const browser = await chromium.launch({
   args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 try {
-  await refused(browser, origins);  // alone: it scripts the next edit
-  const ended = await Promise.allSettled([alone(browser, origins), several(browser, origins), hostile(browser, origins)]);
+  const refusal = await refused(browser, origins);
+  const ended = await Promise.allSettled([refusal(), alone(browser, origins), several(browser, origins), hostile(browser, origins)]);
   for (const { reason } of ended) if (reason) check(`a scenario ended early: ${reason.message}`, false);
   await gallerySeen(browser);
 } catch (error) {
