@@ -27,7 +27,7 @@ from wan25_mcp.settings import SETTINGS
 
 COMMANDS = [
     "serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits", "install",
-    "uninstall",
+    "uninstall", "gallery",
 ]  # fmt: skip
 
 

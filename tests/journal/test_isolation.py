@@ -134,6 +134,7 @@ QUESTIONS: Final[dict[str, Question]] = {
     "save": lambda editor, name: editor.save(_of(name, "completed")),
     "save running": lambda editor, name: editor.save(_of(name, "processing")),
     "previews": lambda editor, name: editor.previews(_of(name, "completed")),
+    "original": lambda editor, name: editor.original(name, 1),
     "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
+from wan25_mcp.cli.gallery import gallery
 from wan25_mcp.cli.install.commands import install, uninstall
 from wan25_mcp.cli.key import key
 from wan25_mcp.cli.running import FAILED, INTERRUPTED, read_settings, run
@@ -49,7 +50,7 @@ class _Command(click.Group):
 
 @click.group(
     cls=_Command,
-    commands={"key": key, "install": install, "uninstall": uninstall},
+    commands={"gallery": gallery, "install": install, "key": key, "uninstall": uninstall},
     invoke_without_command=True,
     context_settings=_HELP,
 )

@@ -199,13 +199,19 @@ class AccountEditor:
             raise known.error
         return await (await self._opened()).results.image(known, number)
 
-    async def previews(self, edit: Edit) -> list[bytes]:
-        """A small JPEG of each image of a completed edit, where one can be made.
+    async def previews(self, edit: Edit, number: int | None = None) -> list[bytes]:
+        """A small JPEG of each image of a completed edit, or of one, where it can be made.
 
         Raises:
             NotDownloaded: An image is not on disk, and its link returns none.
         """
-        return await (await self._opened()).results.previews(edit)
+        return await (await self._opened()).results.previews(edit, number)
+
+    async def original(self, edit: Edit | str, number: int) -> bytes | None:
+        """A small JPEG of a local image that was edited, if one is kept. Raises as `recent`."""
+        account = await self._opened()
+        owner = await account.ownership.owner()
+        return await account.journal.kept_input(owner, name_of(edit), number)
 
     async def recent(self, limit: int = 20) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Polls nothing.

@@ -165,14 +165,15 @@ class LiveAccount:
 
     def _accepted(self, intent: Intent, snapshot: Snapshot) -> None:
         if self.options.background:
-            self._start(partial(self.poller.follow, snapshot.task.id, intent))
+            self.start_soon(partial(self.poller.follow, snapshot.task.id, intent))
 
     def _settled(self, watch: Watch) -> None:
         """Save the images of a settled task, whether or not a call waits for them."""
         if self.options.background:
-            self._start(partial(self.results.save_in_turn, watch.task_id))
+            self.start_soon(partial(self.results.save_in_turn, watch.task_id))
 
-    def _start(self, job: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Run a job that outlives the call."""
         self._tasks.start_soon(_logged, job)
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.provider.catalogue import DEFAULT
-from wan25_mcp.server import local_images
+from wan25_mcp.server import apps, local_images
 from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.identity import ICONS, WEBSITE
 from wan25_mcp.server.previewing import Previews
@@ -39,9 +39,10 @@ def create_server(
     *,
     waits: Waits = DEFAULT_WAITS,
     preview: Preview = "never",
+    image_origins: tuple[str, ...] = (),
     log_level: str = "WARNING",
 ) -> MCPServer[Any]:
-    """The MCP server over an editor, for any transport."""
+    """The MCP server over an editor, for any transport; `image_origins` as in `apps`."""
     instructions = INSTRUCTIONS + local_images.in_instructions(editor)
     if editor.is_emulator:
         instructions = f"{instructions}\n{EMULATOR_NOTE}"
@@ -61,6 +62,7 @@ def create_server(
             "resources/list": _ONE_HOUR,
         },
         middleware=[_Waking(editor), _refuse_unknown_prompt],
+        extensions=[apps.edit_view(image_origins)],
     )
     add_resources(server, editor)
     return server
@@ -72,6 +74,7 @@ def configured_server(editor: AccountEditor, settings: Settings) -> MCPServer[An
         editor,
         waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
         preview=settings.preview,
+        image_origins=apps.image_origins(settings),
         log_level=settings.log_level,
     )
 

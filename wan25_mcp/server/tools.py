@@ -23,7 +23,7 @@ from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.provider.statuses import is_settled
-from wan25_mcp.server import local_images
+from wan25_mcp.server import apps, local_images
 from wan25_mcp.server.answers import Answer, answer_of, answer_to_error, result_of
 from wan25_mcp.server.callers import caller_of
 from wan25_mcp.server.patience import Caller, Patience
@@ -56,8 +56,9 @@ FORCE_NEW: Final = """\
 True starts, and charges, another edit even if an identical call was made within {span}; default \
 false: return that one."""
 
-_META: Final = {"edit_image": {"anthropic/searchHint": "edit photo, picture"}}
-"""What Claude Code's search for tools matches, besides a tool's name and description."""
+_META: Final = {"edit_image": {"anthropic/searchHint": "edit photo, picture", **apps.TOOL_META}}
+"""What Claude Code's search for tools matches, besides a tool's name and description, and the view
+of an edit."""
 
 EDIT_PATIENCE: Final = 4.0
 """Seconds within which `edit_image` answers."""
