@@ -43,29 +43,27 @@ def create_server(
     log_level: str = "WARNING",
 ) -> MCPServer[Any]:
     """The MCP server over an editor, for any transport; `image_origins` as in `apps`."""
-    instructions = INSTRUCTIONS + local_images.in_instructions(editor)
-    if editor.is_emulator:
-        instructions = f"{instructions}\n{EMULATOR_NOTE}"
     server: MCPServer[Any] = MCPServer(
         name="wan25-mcp",
         title="Wan 2.5 image editing",
         description=f"Edits images with {DEFAULT.name}.",
-        instructions=instructions,
+        instructions=_instructions(editor),
         website_url=WEBSITE,
         icons=ICONS,
         version=version("wan25-mcp"),
         tools=Tools(editor, waits, Previews(editor, preview)).all(),
         log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
-        cache_hints={
-            "tools/list": _ONE_HOUR,
-            "prompts/list": _ONE_HOUR,
-            "resources/list": _ONE_HOUR,
-        },
+        cache_hints=dict.fromkeys(("tools/list", "prompts/list", "resources/list"), _ONE_HOUR),
         middleware=[_Waking(editor), _refuse_unknown_prompt],
         extensions=[apps.edit_view(image_origins)],
     )
     add_resources(server, editor)
     return server
+
+
+def _instructions(editor: AccountEditor) -> str:
+    text = INSTRUCTIONS + local_images.in_instructions(editor)
+    return f"{text}\n{EMULATOR_NOTE}" if editor.is_emulator else text
 
 
 def configured_server(editor: AccountEditor, settings: Settings) -> MCPServer[Any]:
