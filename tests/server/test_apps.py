@@ -82,7 +82,7 @@ async def test_the_page_loads_nothing_and_writes_no_html() -> None:
 async def test_only_the_tool_that_starts_an_edit_has_the_view() -> None:
     async with open_stage() as stage, Client(create_server(stage.editor)) as client:
         listed = (await client.list_tools()).tools
-    bound = {tool.name: tool.meta["ui"] for tool in listed if "ui" in (tool.meta or {})}
+    bound = {tool.name: tool.meta["ui"] for tool in listed if tool.meta and "ui" in tool.meta}
     assert bound == {"edit_image": {"resourceUri": URI}}
 
 
