@@ -131,6 +131,39 @@ async def test_a_picture_is_edited_as_its_file_would_be(place: Path) -> None:
     assert Image.open(BytesIO(stored.content)).size == (600, 400)
 
 
+def _closed() -> Image.Image:
+    picture = Image.open("house.png")
+    picture.close()
+    return picture
+
+
+WRONG_IMAGES: Final[dict[str, tuple[Callable[[], Any], str, str]]] = {
+    "a closed picture": (_closed, "image_unreadable", "ValueError"),
+    "no pixels": (lambda: Image.new("RGB", (0, 0)), "image_unreadable", "ValueError"),
+    "no bytes": (bytes, "image_unusable", "empty"),
+    "a folder": (Path, "image_unusable", "folder"),
+    "a device": (lambda: "/dev/zero", "image_not_allowed", "ordinary"),
+    "a missing file": (lambda: "hose.png", "image_not_found", '"hose.png" does not exist'),
+    "nothing": (lambda: " ", "image_not_found", "empty"),
+    "three": (lambda: ["house.png"] * 3, "invalid_request", "1 or 2"),
+    "none": (list, "invalid_request", "1 or 2"),
+    "an open file": (lambda: BytesIO(_bytes()), "invalid_request", "BytesIO"),
+    "another type": (lambda: [3], "invalid_request", r"images\[0\]"),
+}
+
+
+@pytest.mark.parametrize(("made", "code", "said"), WRONG_IMAGES.values(), ids=WRONG_IMAGES.keys())
+async def test_a_wrong_image_is_explained_and_costs_nothing(
+    made: Callable[[], Any], code: str, said: str, place: Path
+) -> None:
+    with served() as emulator:
+        async with editor_at(emulator, place) as editor:
+            with pytest.raises(InvalidRequest, match=said) as caught:
+                await editor.edit(made(), "Make it night")
+    assert (caught.value.code, caught.value.charged) == (code, "no")
+    assert not emulator.submits
+
+
 async def test_one_line_is_enough(place: Path) -> None:
     with served() as emulator:
         found = await edit(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.account_editor import AccountEditor
@@ -37,7 +38,7 @@ async def started(editor: AccountEditor, images: object, options: Mapping[str, o
         Wan25Error: Nothing comes of it.
     """
     began = anyio.current_time()
-    sources = sources_of(images)
+    sources = await anyio.to_thread.run_sync(sources_of, images)  # it looks for files
     links = [one if isinstance(one, str) else "in memory" for one in sources]
     trusted = (await editor.connection()).trusted
     given = arguments.read(ProgramArguments, {**options, "image_urls": links}, trusted=trusted)
