@@ -6,7 +6,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any, Final
 
-from mcp.server.caching import CacheHint
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
@@ -32,6 +32,11 @@ Never repeat edit_image to check on an edit. Result links expire \
 
 DEFAULT_WAITS: Final = Waits(default=None, limit=50.0)
 _ONE_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
+_CACHED: Final[dict[CacheableMethod, CacheHint]] = {
+    "tools/list": _ONE_HOUR,
+    "prompts/list": _ONE_HOUR,
+    "resources/list": _ONE_HOUR,
+}
 
 
 def create_server(
@@ -53,7 +58,7 @@ def create_server(
         version=version("wan25-mcp"),
         tools=Tools(editor, waits, Previews(editor, preview)).all(),
         log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
-        cache_hints=dict.fromkeys(("tools/list", "prompts/list", "resources/list"), _ONE_HOUR),
+        cache_hints=_CACHED,
         middleware=[_Waking(editor), _refuse_unknown_prompt],
         extensions=[apps.edit_view(image_origins)],
     )
