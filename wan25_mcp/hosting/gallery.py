@@ -1,8 +1,8 @@
 """The journal's edits as a page on this machine: before and after, what they cost, what expires.
 
-Read-only. It listens on loopback, checks Host, and answers only below a secret path. Neither the
-page nor this server asks anything of another host: pictures come from the saved files and the
-journal.
+Read-only. It listens on loopback, checks Host, and answers only below a secret path. The page loads
+nothing from elsewhere, and no request to it makes one to the provider: pictures come from the saved
+files and the journal.
 """
 
 from __future__ import annotations
