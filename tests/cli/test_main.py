@@ -26,17 +26,9 @@ from wan25_mcp.settings import SETTINGS
 # --- help and usage --------------------------------------------------------------------------
 
 COMMANDS = [
-    "serve",
-    "demo",
-    "edit",
-    "task",
-    "tasks",
-    "emulator",
-    "doctor",
-    "key",
-    "credits",
-    "gallery",
-]
+    "serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits", "install",
+    "uninstall", "gallery",
+]  # fmt: skip
 
 
 def test_help_names_every_command() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from wan25_mcp.cli.gallery import gallery
+from wan25_mcp.cli.install.commands import install, uninstall
 from wan25_mcp.cli.key import key
 from wan25_mcp.cli.running import FAILED, INTERRUPTED, read_settings, run
 from wan25_mcp.errors import SettingsError
@@ -49,7 +50,7 @@ class _Command(click.Group):
 
 @click.group(
     cls=_Command,
-    commands={"gallery": gallery, "key": key},
+    commands={"gallery": gallery, "install": install, "key": key, "uninstall": uninstall},
     invoke_without_command=True,
     context_settings=_HELP,
 )
@@ -62,6 +63,7 @@ def main(context: click.Context) -> None:
 
     \b
     Try it without a key:   wan25-mcp demo
+    Add it to an assistant: wan25-mcp install CLIENT
     Check your settings:    wan25-mcp doctor
     """
     if context.invoked_subcommand is None:

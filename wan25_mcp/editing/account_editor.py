@@ -19,7 +19,7 @@ from wan25_mcp.editing.edit import Edit, PastEdit, Price, name_of, seen, unread,
 from wan25_mcp.editing.live_account import LiveAccount, task_id_of
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.editing.start import Start
-from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
+from wan25_mcp.editing.waiting import OnProgress, waited
 from wan25_mcp.errors import ReadFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
 from wan25_mcp.journal import JournalUnusable, Spent
@@ -145,8 +145,9 @@ class AccountEditor:
             return unread(name)
         task_id = task_id_of(intent, name)
         if task_id is None:
-            return await account.report(name)
-        return await account.results.saved_soon(await account.poll(task_id, intent))
+            return await account.with_times(await account.report(name))
+        polled = await account.with_times(await account.poll(task_id, intent))
+        return await account.results.saved_soon(polled)
 
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
@@ -162,20 +163,7 @@ class AccountEditor:
         name = name_of(edit)
         if timeout <= 0:
             return await self.get(name)
-        until = anyio.current_time() + timeout - margin(timeout)
-        account = await self._opened()
-        found: Edit | None = None
-        with anyio.CancelScope(deadline=until):
-            intent = await until_submitted(account, name, on_progress)
-            if (task_id := task_id_of(intent, name)) is not None:
-                async with account.poller.watching(task_id, intent) as watch:
-                    try:
-                        await until_settled(account, watch, intent, on_progress)
-                    finally:
-                        found = seen_by(watch, intent)
-        found = found or await account.report(name)
-        left = max(until - anyio.current_time(), 0.0)
-        return await account.results.saved_soon(found, patience=left)
+        return await waited(await self._opened(), name, timeout, on_progress)
 
     def knows_callback(self, handle: str, secret: str) -> bool:
         """Whether this process is known to have made that callback address, without the journal."""

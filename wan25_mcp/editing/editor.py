@@ -220,10 +220,7 @@ class Editor:
     async def save(self, edit: Edit | str) -> Edit:
         """Save a completed edit's images, however long that takes; returns it with the files."""
         with self._call() as editor:
-            found = calls.known(edit)
-            if isinstance(found, str):
-                found = await editor.get(found)
-            return spoken_edit(await editor.save(found))
+            return spoken_edit(await editor.save(await calls.completed(editor, edit)))
 
     async def image(self, edit: Edit | str, number: int = 1) -> bytes:
         """The bytes of an image of a completed edit, numbered from 1: from disk, or by its link.
@@ -233,7 +230,8 @@ class Editor:
             NotDownloaded: It is not on disk, and its link returns none.
         """
         with self._call() as editor:
-            return await editor.image(calls.known(edit), calls.whole_number("number", number, 1))
+            found = await calls.completed(editor, edit)
+            return await editor.image(found, calls.whole_number("number", number, 1))
 
     async def recent(self, limit: int = 20) -> list[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Free, and works offline.

@@ -8,6 +8,7 @@ loop asks for one. Leaving the loop cancels the task.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -87,11 +88,13 @@ class _Making(Generic[T]):
         try:
             return await self._receive.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
+            self._receive.close()
             failure, self._failure = self._failure, None
             if failure is not None:
                 raise failure from None
             raise StopAsyncIteration from None
 
     def stop(self) -> None:
-        self._receive.close()
-        self._scope.cancel()
+        self._receive.close()  # the next item cannot be handed over, which ends the task as well
+        with suppress(RuntimeError):  # dropped outside the loop, such as after its end
+            self._scope.cancel()

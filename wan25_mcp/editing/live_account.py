@@ -29,6 +29,7 @@ from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.catalogue import ModelName
+from wan25_mcp.provider.statuses import is_settled
 
 logger: Final = logging.getLogger(__name__)
 
@@ -127,6 +128,19 @@ class LiveAccount:
         if known == unknown(task_id):
             return unknown_everywhere(task_id, error)
         return replace(known, task_id=task_id, error=error)
+
+    async def with_times(self, edit: Edit) -> Edit:
+        """Add how long a running edit has been running, and how long such edits take."""
+        if edit.task_id is None or is_settled(edit.status) or edit.status == "unknown":
+            return edit
+        intent = await self.find_if_readable(edit.task_id)
+        seen = await self.degraded.last_seen(edit.task_id)
+        began = intent.created_at if intent else seen.task.created if seen else None
+        return replace(
+            edit,
+            elapsed=None if began is None else max(self.options.clock() - began, 0.0),
+            typical=await self.poller.typical(intent),
+        )
 
     async def price(self, n: int, model: ModelName) -> Price:
         """What an edit of `n` images will probably cost, by the last reported price.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.account_editor import AccountEditor
@@ -18,9 +19,16 @@ from wan25_mcp.editing.handing_over import HandOver
 from wan25_mcp.editing.python_words import spoken, spoken_edit
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.given import sources_of
+from wan25_mcp.journal import Withheld
 from wan25_mcp.provider.catalogue import MODELS
 
 _RUNNING: Final = ("submitting", "pending", "processing")
+_PASSING: Final = ("too_many_in_flight", "price_unknown")
+"""Refusals that end when an edit under way is settled."""
+
+_TURN_SECONDS: Final = 900.0
+_TURN_PAUSE: Final = 0.5
+"""How long one of many edits waits for its turn, and the seconds between two tries."""
 
 
 async def started(editor: AccountEditor, images: object, options: Mapping[str, object]) -> Edit:
@@ -30,7 +38,7 @@ async def started(editor: AccountEditor, images: object, options: Mapping[str, o
         Wan25Error: Nothing comes of it.
     """
     began = anyio.current_time()
-    sources = sources_of(images)
+    sources = await anyio.to_thread.run_sync(sources_of, images)  # it looks for files
     links = [one if isinstance(one, str) else "in memory" for one in sources]
     trusted = (await editor.connection()).trusted
     given = arguments.read(ProgramArguments, {**options, "image_urls": links}, trusted=trusted)
@@ -52,6 +60,14 @@ async def settled(editor: AccountEditor, edit: Edit | str, until: float) -> Edit
     with anyio.CancelScope(deadline=until):  # saving continues
         found = await editor.save(found)
     return _continued(edit, found)
+
+
+async def completed(editor: AccountEditor, edit: Edit | str) -> Edit:
+    """An edit, polled unless it is known to be completed."""
+    found = known(edit)
+    if isinstance(found, Edit) and found.status == "completed":
+        return found
+    return await editor.get(found)
 
 
 async def followed(editor: AccountEditor, edit: Edit | str, hand_over: HandOver[Progress]) -> None:
@@ -80,12 +96,24 @@ async def attempted(
             )
         with call() as editor:
             options = {name: request[name] for name in request if name != "images"}
-            edit = await started(editor, request.get("images"), options)
+            edit = await _when_allowed(editor, request.get("images"), options)
     except Wan25Error as error:
         told = error if error.edit is not None else spoken(error)
         never_sent = Edit(task_id=None, status="failed", charged=told.charged, error=told)
         edit = told.edit or never_sent
     return replace(edit, index=index)
+
+
+async def _when_allowed(editor: AccountEditor, images: object, options: Any) -> Edit:
+    """An edit, as soon as the limits on what runs at the same time have room for it."""
+    until = anyio.current_time() + _TURN_SECONDS
+    while True:
+        try:
+            return await started(editor, images, options)
+        except Withheld as held:
+            if held.code not in _PASSING or anyio.current_time() > until:
+                raise
+        await anyio.sleep(_TURN_PAUSE)
 
 
 def outcome(edit: Edit) -> Edit:

@@ -71,7 +71,8 @@ class Start:
             await until_ended(submit, on_progress)
         intent = submit.intent
         edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
-        return replace(edit, notes=(*submit.changes, *edit.notes))
+        edit = replace(edit, notes=(*submit.changes, *edit.notes))
+        return await self._account.with_times(edit)
 
     async def _image_host(self, patience: float) -> Publisher:
         host = await self._account.connection.image_host(patience)
@@ -148,7 +149,7 @@ class Start:
             edit = unseen(intent) if intent.stage == "unknown" else await account.report(handle)
         patience = max(until - anyio.current_time(), 0.0)
         saved = await account.results.saved_soon(edit, patience=patience)
-        return replace(saved, deduplicated=True)
+        return replace(await account.with_times(saved), deduplicated=True)
 
 
 def _as_last_seen(edit: Edit) -> Edit:

@@ -78,7 +78,10 @@ class _Resources:
 
     async def task(self, task_id: str) -> str:
         with _as_resource_error():
-            return answer_of(await self._editor.get(_checked(task_id))).model_dump_json()
+            edit = await self._editor.get(_checked(task_id))
+            if edit.error is not None and edit.error.code == "not_found":
+                raise edit.error
+            return answer_of(edit).model_dump_json()
 
     async def image(self, task_id: str, number: str) -> bytes:
         with _as_resource_error():
