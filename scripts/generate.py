@@ -25,6 +25,7 @@ from mcp.client import Client
 from mcp_types import Tool
 
 from wan25_mcp.cli.main import main as command
+from wan25_mcp.editing.answers import answer_of, text_of
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import STATUSES as ERROR_STATUSES
@@ -38,7 +39,6 @@ from wan25_mcp.provider.charging import BY_STATUS, MAX_RESENDS, OWN_ERRORS, Verd
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import STATUSES
 from wan25_mcp.server import create_server
-from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.setting_parsers import Setting
 from wan25_mcp.settings import SETTINGS, Settings
 

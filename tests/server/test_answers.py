@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import TextContent
 
+from wan25_mcp.editing.answers import EMULATOR_NOTE, answer_of, answer_to_error
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error, task_advice
 from wan25_mcp.provider.models import Task, Usage
-from wan25_mcp.server.answers import EMULATOR_NOTE, answer_of, answer_to_error, result_of
+from wan25_mcp.server.results import result_of
 
 SUMS = st.none() | st.floats(0, 1e6).map(lambda amount: round(amount, 4))
 DONE: dict[str, Any] = {

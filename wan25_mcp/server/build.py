@@ -11,9 +11,9 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import EMULATOR_NOTE
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server import local_images
-from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
 from wan25_mcp.server.tools import Tools, Waits
