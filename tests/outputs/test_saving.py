@@ -26,6 +26,8 @@ from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs import folder
 from wan25_mcp.outputs.archiver import MAX_PROBLEMS, Archiver, SaveRequest, Saving
 from wan25_mcp.outputs.download import NotDownloaded
+from wan25_mcp.outputs.filenames import ImageName
+from wan25_mcp.outputs.previews import Run
 from wan25_mcp.outputs.save import (
     NotSaved,
     check_directory,
@@ -46,9 +48,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return str(request.param)
 
 
-async def save(directory: Path, body: bytes = PNG, **names: Any) -> Path:
+async def save(
+    directory: Path, body: bytes = PNG, *, run: Run = anyio.to_thread.run_sync, **names: Any
+) -> Path:
     usual: dict[str, Any] = {"prompt": "Make it night", "task_id": TASK, "number": 1, "day": DAY}
-    return await save_image(body, directory, **(usual | names))
+    return await save_image(body, directory, ImageName(**(usual | names)), run=run)
 
 
 async def refused(directory: Path, **names: Any) -> NotSaved:

@@ -8,18 +8,16 @@ module depends neither on MCP, nor on a terminal, nor on where the provider is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.editing.edit import Edit, PastEdit, Price, seen, unread, unseen
-from wan25_mcp.editing.live_account import (
-    HANDLE_PREFIX,
-    LiveAccount,
-)
+from wan25_mcp.editing import past
+from wan25_mcp.editing.edit import Edit, PastEdit, Price, unread
+from wan25_mcp.editing.live_account import HANDLE_PREFIX, LiveAccount
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.editing.start import Start
 from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
@@ -28,6 +26,7 @@ from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
 from wan25_mcp.journal import Intent, JournalUnusable, Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
+from wan25_mcp.provider.statuses import Status
 
 if TYPE_CHECKING:
     from wan25_mcp.inputs.prepare import Local
@@ -101,7 +100,9 @@ class AccountEditor:
         wanted: EditInput | EditRequest,
         *,
         force_new: bool = False,
+        duplicate_window: float | None = None,
         patience: float = SUBMIT_PATIENCE,
+        source: str | None = None,
         on_progress: OnProgress | None = None,
         on_upload: Callable[[str], None] | None = None,
     ) -> Edit:
@@ -113,6 +114,9 @@ class AccountEditor:
 
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
+            duplicate_window: Seconds within which an identical call returns the earlier edit;
+                None: as configured.
+            source: The name of a picture that saved results are to be named after.
             on_progress: Called every second while the edit is being submitted.
             on_upload: Called with the name of each local image whose upload begins.
 
@@ -125,7 +129,14 @@ class AccountEditor:
         if isinstance(wanted, EditRequest):
             wanted = EditInput.of(wanted)
         start = Start(await self._opened(), self._preparer, wanted, on_upload)
-        return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
+        window = self.duplicate_window if duplicate_window is None else duplicate_window
+        return await start.edit(0.0 if force_new else window, patience, on_progress, source)
+
+    async def known(
+        self, wanted: Sequence[EditInput], *, duplicate_window: float | None = None
+    ) -> Sequence[bool]:
+        """Whether `edit` would return an earlier edit, for each. Raises as `recent`."""
+        return await past.known(await self._opened(), wanted, duplicate_window)
 
     async def get(self, edit: Edit | str) -> Edit:
         """Poll an edit once, by an `Edit`, a task id or a handle.
@@ -214,27 +225,22 @@ class AccountEditor:
         """
         return await (await self._opened()).results.previews(edit)
 
-    async def recent(self, limit: int = 20) -> Sequence[PastEdit]:
+    async def recent(
+        self,
+        limit: int = 20,
+        *,
+        since: datetime | None = None,
+        statuses: Collection[Status] = (),
+    ) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Polls nothing.
+
+        Args:
+            statuses: Only those with one of these; none: all.
 
         Raises:
             JournalUnusable: The journal cannot be read.
         """
-        account = await self._opened()
-        owner = await account.ownership.owner()
-        past = await account.journal.recent(owner, now=self._options.clock(), limit=limit)
-        return [
-            PastEdit(
-                edit=await account.results.with_files(
-                    seen(snapshot, intent) if snapshot else unseen(intent)
-                ),
-                created_at=datetime.fromtimestamp(intent.created_at, UTC),
-                prompt=intent.prompt,
-                n=intent.n,
-                credits=intent.credits,
-            )
-            for intent, snapshot in past
-        ]
+        return await past.recent(await self._opened(), limit, since=since, statuses=statuses)
 
     async def price(self, n: int = 1, model: ModelName = MODEL) -> Price:
         """What an edit of `n` images will probably cost. Raises as `recent`."""

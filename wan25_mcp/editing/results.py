@@ -57,6 +57,8 @@ class Results:
         self._degraded = degraded
         self._options = options = shared.options
         self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
+        self.sources: dict[str, str] = {}
+        """The names of pictures that results are to be named after, by the handle of their edit."""
         self._archiver: Archiver | None = None
         if connection.downloads is not None and account.save:
             saving = Saving(account.output_dir, shared.downloads, options.clock, options.run)
@@ -95,7 +97,8 @@ class Results:
             intent = await self._degraded.find(task_id, now=self._options.clock())
             prompt = (intent.prompt if intent else None) or ""
             links = links_of(snapshot.task, intent)
-            request = SaveRequest(task_id, links, prompt, expiry, is_asked_for)
+            source = self.sources.get(intent.handle) if intent else None
+            request = SaveRequest(task_id, links, prompt, expiry, is_asked_for, source)
             await self._archiver.save(request, patience=patience)
 
     async def save_in_turn(self, task_id: str) -> None:

@@ -43,9 +43,17 @@ class Start:
         self._callback: CallbackAddress | None = None
 
     async def edit(
-        self, *, force_new: bool, patience: float, on_progress: OnProgress | None = None
+        self,
+        window: float,
+        patience: float,
+        on_progress: OnProgress | None = None,
+        source: str | None = None,
     ) -> Edit:
         """The edit when its submit has ended, or after `patience` seconds.
+
+        Args:
+            window: Seconds within which an identical call returns the earlier edit; 0: never.
+            source: The name of the picture that results are to be named after.
 
         Raises:
             SettingsError: A local image has no place to be uploaded to; nothing was journaled.
@@ -58,7 +66,9 @@ class Start:
         # A cancelled call must not leave a claimed intent that nobody sends.
         with anyio.CancelScope(shield=True):
             self._callback = self._callback_address()
-            claim = await self._claim(owner, force_new=force_new)
+            claim = await self._claim(owner, window)
+            if source is not None:
+                self._account.results.sources[claim.intent.handle] = source
             if not claim.deduplicated:
                 submit = self._account.submitter.start(claim.intent, self._prepare)
         if claim.deduplicated:
@@ -81,7 +91,7 @@ class Start:
         self._account.callbacks.note(self._handle, address)
         return address
 
-    async def _claim(self, owner: str, *, force_new: bool) -> Claim:
+    async def _claim(self, owner: str, window: float) -> Claim:
         wanted, account = self._wanted, self._account
         return await account.journal.claim(
             ClaimRequest(
@@ -96,7 +106,7 @@ class Start:
                 model=wanted.model,
             ),
             now=self._options.clock(),
-            window=0.0 if force_new else self._options.duplicate_window,
+            window=window,
             lease=LEASE_SECONDS,
             allowance=account.allowance,
             refusal=account.submitter.refusal(),
