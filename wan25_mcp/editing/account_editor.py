@@ -108,26 +108,24 @@ class AccountEditor:
     ) -> Edit:
         """Start an edit, or return the one that an identical call started.
 
-        Returns at most about `patience` seconds after the intent was journaled. If there is no task
-        id by then, the status is `submitting` and the submit continues. `task_id` is then a handle
-        that `get` and `wait` accept, in every process that shares the journal.
+        Returns about `patience` seconds after the intent was journaled, or earlier. If there is no
+        task id by then, the status is `submitting`, and `task_id` is a handle that `get` and `wait`
+        accept in every process that shares the journal.
 
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
-            duplicate_window: Seconds within which an identical call returns the earlier edit;
-                None: as configured.
-            source: The name of a picture that saved results are to be named after.
+            duplicate_window: Seconds that the earlier one counts for; None: as configured.
+            source: The name of a picture that saved results are named after.
             on_progress: Called every second while the edit is being submitted.
             on_upload: Called with the name of each local image whose upload begins.
 
-        Raises:
-            SettingsError: A local image has no place to be uploaded to; nothing was sent.
-            NotPublished, Refused: Whether it has one could not be found out; nothing was sent.
-            Withheld: The edit would exceed a limit set by the operator; nothing was sent.
-            JournalUnusable: The intent could not be written; nothing was sent.
+        Raises (nothing was sent):
+            SettingsError: A local image has no place to be uploaded to.
+            NotPublished, Refused: Whether it has one could not be found out.
+            Withheld: The edit would exceed a limit set by the operator.
+            JournalUnusable: The intent could not be written.
         """
-        if isinstance(wanted, EditRequest):
-            wanted = EditInput.of(wanted)
+        wanted = EditInput.of(wanted) if isinstance(wanted, EditRequest) else wanted
         start = Start(await self._opened(), self._preparer, wanted, on_upload)
         window = self.duplicate_window if duplicate_window is None else duplicate_window
         return await start.edit(0.0 if force_new else window, patience, on_progress, source)

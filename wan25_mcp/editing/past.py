@@ -32,22 +32,23 @@ async def recent(
     owner = await account.ownership.owner()
     rows = await account.journal.recent(owner, now=account.options.clock(), limit=read)
     earliest = since.timestamp() if since else 0.0
-    found = [(intent, _edit(intent, snapshot)) for intent, snapshot in rows]
+    found = ((intent, _edit(intent, snapshot)) for intent, snapshot in rows)
     wanted = [
         (intent, edit)
         for intent, edit in found
         if intent.created_at >= earliest and (not statuses or edit.status in statuses)
     ]
-    return [
-        PastEdit(
-            edit=await account.results.with_files(edit),
-            created_at=datetime.fromtimestamp(intent.created_at, UTC),
-            prompt=intent.prompt,
-            n=intent.n,
-            credits=intent.credits,
-        )
-        for intent, edit in wanted[:limit]
-    ]
+    return [await _past(account, intent, edit) for intent, edit in wanted[:limit]]
+
+
+async def _past(account: LiveAccount, intent: Intent, edit: Edit) -> PastEdit:
+    return PastEdit(
+        edit=await account.results.with_files(edit),
+        created_at=datetime.fromtimestamp(intent.created_at, UTC),
+        prompt=intent.prompt,
+        n=intent.n,
+        credits=intent.credits,
+    )
 
 
 def _edit(intent: Intent, snapshot: Snapshot | None) -> Edit:

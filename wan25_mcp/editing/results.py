@@ -57,12 +57,16 @@ class Results:
         self._degraded = degraded
         self._options = options = shared.options
         self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
-        self.sources: dict[str, str] = {}
-        """The names of pictures that results are to be named after, by the handle of their edit."""
+        self._sources: dict[str, str] = {}
         self._archiver: Archiver | None = None
         if connection.downloads is not None and account.save:
             saving = Saving(account.output_dir, shared.downloads, options.clock, options.run)
             self._archiver = Archiver(self._download, shared.journal, owner, shared.tasks, saving)
+
+    def name_after(self, source: str | None, handle: str) -> None:
+        """Name the results of an edit after a picture, where they are saved from now on."""
+        if source is not None:
+            self._sources[handle] = source
 
     # --- saved ------------------------------------------------------------------------------
 
@@ -97,7 +101,7 @@ class Results:
             intent = await self._degraded.find(task_id, now=self._options.clock())
             prompt = (intent.prompt if intent else None) or ""
             links = links_of(snapshot.task, intent)
-            source = self.sources.get(intent.handle) if intent else None
+            source = self._sources.get(intent.handle) if intent else None
             request = SaveRequest(task_id, links, prompt, expiry, is_asked_for, source)
             await self._archiver.save(request, patience=patience)
 

@@ -49,26 +49,18 @@ class Start:
         on_progress: OnProgress | None = None,
         source: str | None = None,
     ) -> Edit:
-        """The edit when its submit has ended, or after `patience` seconds.
+        """The edit when its submit has ended, or after `patience` seconds. Raises as the editor.
 
         Args:
             window: Seconds within which an identical call returns the earlier edit; 0: never.
-            source: The name of the picture that results are to be named after.
-
-        Raises:
-            SettingsError: A local image has no place to be uploaded to; nothing was journaled.
-            NotPublished, Refused: Whether it has one could not be found out; nothing was journaled.
         """
         until = anyio.current_time() + patience
-        if any(not isinstance(image, str) for image in self._wanted.images):
-            self._publisher = await self._image_host(patience)
+        self._publisher = await self._image_host(patience)
         owner = await self._account.ownership.owner()
         # A cancelled call must not leave a claimed intent that nobody sends.
         with anyio.CancelScope(shield=True):
-            self._callback = self._callback_address()
             claim = await self._claim(owner, window)
-            if source is not None:
-                self._account.results.sources[claim.intent.handle] = source
+            self._account.results.name_after(source, claim.intent.handle)
             if not claim.deduplicated:
                 submit = self._account.submitter.start(claim.intent, self._prepare)
         if claim.deduplicated:
@@ -79,7 +71,10 @@ class Start:
         edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
         return replace(edit, notes=(*submit.changes, *edit.notes))
 
-    async def _image_host(self, patience: float) -> Publisher:
+    async def _image_host(self, patience: float) -> Publisher | None:
+        """Where local images are uploaded to; None if there are none."""
+        if all(isinstance(image, str) for image in self._wanted.images):
+            return None
         host = await self._account.connection.image_host(patience)
         return host if self._on_upload is None else Announced(host, self._on_upload)
 
@@ -92,6 +87,7 @@ class Start:
         return address
 
     async def _claim(self, owner: str, window: float) -> Claim:
+        self._callback = self._callback_address()
         wanted, account = self._wanted, self._account
         return await account.journal.claim(
             ClaimRequest(
