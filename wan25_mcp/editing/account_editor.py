@@ -106,29 +106,25 @@ class AccountEditor:
         on_progress: OnProgress | None = None,
         on_upload: Callable[[str], None] | None = None,
     ) -> Edit:
-        """Start an edit, or return the one that an identical call started.
+        """Start an edit, or return the one that an identical call started; in `patience` seconds.
 
-        Returns about `patience` seconds after the intent was journaled, or earlier. If there is no
-        task id by then, the status is `submitting`, and `task_id` is a handle that `get` and `wait`
-        accept in every process that shares the journal.
+        Without a task id by then, the status is `submitting`, and `task_id` is a handle for `get`
+        and `wait` in every process that shares the journal.
 
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
-            duplicate_window: Seconds that the earlier one counts for; None: as configured.
-            source: The name of a picture that saved results are named after.
-            on_progress: Called every second while the edit is being submitted.
-            on_upload: Called with the name of each local image whose upload begins.
+            duplicate_window: Seconds that an earlier one counts for; None: as configured.
+            source: The picture that saved results are named after.
+            on_progress, on_upload: Called each second, and with each image whose upload begins.
 
         Raises (nothing was sent):
-            SettingsError: A local image has no place to be uploaded to.
-            NotPublished, Refused: Whether it has one could not be found out.
-            Withheld: The edit would exceed a limit set by the operator.
-            JournalUnusable: The intent could not be written.
+            SettingsError, NotPublished, Refused: There is no known place to upload an image to.
+            Withheld, JournalUnusable: A limit of the operator, or the journal, does not allow it.
         """
-        wanted = EditInput.of(wanted) if isinstance(wanted, EditRequest) else wanted
-        start = Start(await self._opened(), self._preparer, wanted, on_upload)
-        window = self.duplicate_window if duplicate_window is None else duplicate_window
-        return await start.edit(0.0 if force_new else window, patience, on_progress, source)
+        asked = EditInput.of(wanted) if isinstance(wanted, EditRequest) else wanted
+        start = Start(await self._opened(), self._preparer, asked, on_upload)
+        window = 0.0 if force_new else duplicate_window
+        return await start.edit(window, patience, on_progress, source)
 
     async def known(
         self, wanted: Sequence[EditInput], *, duplicate_window: float | None = None

@@ -44,7 +44,7 @@ class Start:
 
     async def edit(
         self,
-        window: float,
+        window: float | None,
         patience: float,
         on_progress: OnProgress | None = None,
         source: str | None = None,
@@ -52,7 +52,7 @@ class Start:
         """The edit when its submit has ended, or after `patience` seconds. Raises as the editor.
 
         Args:
-            window: Seconds within which an identical call returns the earlier edit; 0: never.
+            window: Seconds that an identical earlier edit counts for; None: as configured.
         """
         until = anyio.current_time() + patience
         self._publisher = await self._image_host(patience)
@@ -86,7 +86,7 @@ class Start:
         self._account.callbacks.note(self._handle, address)
         return address
 
-    async def _claim(self, owner: str, window: float) -> Claim:
+    async def _claim(self, owner: str, window: float | None) -> Claim:
         self._callback = self._callback_address()
         wanted, account = self._wanted, self._account
         return await account.journal.claim(
@@ -102,7 +102,7 @@ class Start:
                 model=wanted.model,
             ),
             now=self._options.clock(),
-            window=window,
+            window=self._options.duplicate_window if window is None else window,
             lease=LEASE_SECONDS,
             allowance=account.allowance,
             refusal=account.submitter.refusal(),
