@@ -134,7 +134,7 @@ def _save_in(folder: Folder, body: bytes, stem: str, extension: str) -> str:
     temporary = temporary_name()
     try:
         folder.write(temporary, body)
-        name = _rename(folder, temporary, stem, extension)
+        name = _rename(folder, temporary, stem, extension, body)
     except BaseException:
         folder.remove(temporary)
         raise
@@ -146,12 +146,20 @@ def _save_in(folder: Folder, body: bytes, stem: str, extension: str) -> str:
     return name
 
 
-def _rename(folder: Folder, temporary: str, stem: str, extension: str) -> str:
+def _rename(folder: Folder, temporary: str, stem: str, extension: str, body: bytes) -> str:
+    """The name that the file has now; that of an identical one, if there is one already.
+
+    It is there when a process was killed before it could record in the journal what it had saved.
+    """
     for count in range(1, _MAX_NAMES):
         name = f"{stem}{extension}" if count == 1 else f"{stem}-{count}{extension}"
-        with contextlib.suppress(FileExistsError):
+        try:
             folder.rename(temporary, name)
-            return name
+        except FileExistsError:
+            if not folder.holds(name, body):
+                continue
+            folder.remove(temporary)
+        return name
     raise FileExistsError(errno.EEXIST, "too many files of that name")
 
 
