@@ -988,7 +988,8 @@ async def test_it_tells_which_identical_edits_a_claim_would_return(
     journal: SqlJournal, place: Place
 ) -> None:
     """What `live` says is what `claim` does, whose return of an earlier intent costs nothing."""
-    names = {word: fingerprint({"prompt": word}) for word in ("night", "lost", "no", "old", "new")}
+    words = ("night", "lost", "no", "old", "new", "unsent")
+    names = {word: fingerprint({"prompt": word}) for word in words}
 
     async def live(owner: str = "me", window: float = WINDOW, now: float = T0 + 700) -> set[str]:
         address = "https://api.example.com"
@@ -1004,6 +1005,7 @@ async def test_it_tells_which_identical_edits_a_claim_would_return(
     await journal.mark_unknown("edit-2", LOST)
     await sent(journal, ask("edit-3", "no"), now=T0 + 600)
     await journal.refuse("edit-3", NO_CREDIT)
+    await claim(journal, ask("edit-4", "unsent"), now=T0 + 690)
     assert await live() == {"night", "lost"}
     assert await live(window=30 * DAY) == {"night", "lost", "old"}
     assert await live("another") == set()

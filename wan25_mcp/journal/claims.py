@@ -86,9 +86,8 @@ def live(
     address: str | None,
     since: float,
 ) -> frozenset[str]:
-    return frozenset(
-        one for one in fingerprints if _latest(connection, owner, one, address, since) is not None
-    )
+    found = {one: _latest(connection, owner, one, address, since) for one in fingerprints}
+    return frozenset(one for one, intent in found.items() if intent and intent.stage != "intent")
 
 
 def _make(

@@ -66,7 +66,10 @@ class Journal(Protocol):
         now: float,
         window: float,
     ) -> frozenset[str]:
-        """Those fingerprints of which `claim` would return a live intent."""
+        """Those fingerprints of which `claim` would return a live intent that was sent.
+
+        One that was not may be refused yet, and then be made and paid for again.
+        """
         ...
 
     async def known_key(self, key: str, *, address: str | None) -> KnownKey:
