@@ -24,7 +24,9 @@ from wan25_mcp.settings import SETTINGS
 
 # --- help and usage --------------------------------------------------------------------------
 
-COMMANDS = ["serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits"]
+COMMANDS = [
+    "serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits", "completion",
+]  # fmt: skip
 
 
 def test_help_names_every_command() -> None:

@@ -66,7 +66,7 @@ def answer_of(edit: Edit) -> Answer:
         estimated_seconds=edit.estimated_seconds,
         duplicate_of_earlier_call=edit.deduplicated,
         next_step=" ".join([*edit.notes, _next_step(edit)]),
-        error=_failure(edit.error) if edit.error else None,
+        error=failure_of(edit.error) if edit.error else None,
     )
 
 
@@ -82,7 +82,7 @@ def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool 
         status="failed" if starts_edit else "unknown",
         charged=error.charged if is_charge_known else "unknown",
         next_step=error.fix,
-        error=_failure(error),
+        error=failure_of(error),
     )
 
 
@@ -146,7 +146,8 @@ def _money_line(answer: Answer) -> str:
     return f"Charged: {answer.charged}" + (f" ({shown})" if shown else "")
 
 
-def _failure(error: Wan25Error) -> Failure:
+def failure_of(error: Wan25Error) -> Failure:
+    """An error in the shape of an answer."""
     return Failure(
         code=error.code,
         message=error.message,
