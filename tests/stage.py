@@ -343,6 +343,9 @@ def _alarm(seconds: float) -> Iterator[None]:
     def too_late(*_: object) -> None:
         raise TimeoutError(f"nothing for {seconds} s")
 
+    if not hasattr(signal, "SIGALRM"):  # Windows
+        yield
+        return
     previous = signal.signal(signal.SIGALRM, too_late)
     left = signal.alarm(int(seconds) or 1)
     try:

@@ -21,20 +21,26 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "wan25_mcp"
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-# From the top down: a module imports from the rows below its own, or from its own room. README's
-# drawing is made from this by `scripts/generate.py`.
+# From the top down: a module imports from the rows below its own, or from its own room. The
+# drawing in docs/design.md is made from this by `scripts/generate.py`.
 LAYERS: Final[tuple[dict[str, str], ...]] = (
     {"__main__": "python -m wan25_mcp"},
     {"cli": "the command: edit, tasks, demo, doctor, serve"},
     {"hosting": "HTTP: access, callbacks, limits on connections"},
-    {"server": "MCP: tools, answers, resources"},
+    {
+        "server": "MCP: tools, answers, resources",
+        "sync": "the Python API without await",
+    },
     {"editing": "the product, usable without MCP: submit once, wait, save"},
     {
         "polling": "when a task is polled, one poller for all callers",
         "inputs": "from what a caller named to a link the provider can download",
         "outputs": "from a result link to a file on this machine",
     },
-    {"journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)"},
+    {
+        "journal": "what must be remembered: intents, tasks, files (SQLite, PostgreSQL)",
+        "keys": "the API key that is kept on this machine",
+    },
     {"settings": "every setting once: name, meaning, default, check"},
     {"provider": "the vendor's API: client, models, statuses, what is charged"},
     {"setting_parsers": "how the text of a setting becomes a value"},
@@ -57,13 +63,14 @@ MANY_PARAMETERS: Final[set[str]] = set()
 
 SPEAK_MCP: Final = {"server", "hosting", "cli"}
 USE_EMULATOR: Final = {"cli", "editing"}
-READ_ENVIRONMENT: Final = {"cli"}
+READ_ENVIRONMENT: Final = {"cli", "editing"}  # the latter for `Editor()`
 PRINT: Final = {"cli", "hosting"}
 HEAVY: Final = (
     "PIL",
     "pillow_heif",
     "obstore",
     "keyring",
+    "yaml",
     "sqlalchemy",
     "uvicorn",
     "trio",

@@ -40,12 +40,13 @@ class Wrong(ValueError):
 
     def __init__(self, problem: str, wanted: str) -> None:
         super().__init__(problem)
-        self.problem, self.wanted = problem, wanted
+        self.problem: Final = problem
+        self.wanted: Final = wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: how it is read, and how README, `server.json` and `doctor` describe it."""
+    """One setting: how it is read, and how docs, `server.json` and `doctor` describe it."""
 
     name: str
     meaning: str

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from tests.emulator_lab import Emulator
 from tests.stage import environment
+from tests.systems import need_pseudo_terminals
 from wan25_mcp.cli.main import main
 
 Environ = dict[str, str | None]
@@ -101,6 +99,11 @@ def at_terminal(
     arguments: Sequence[str], environ: Environ, *, columns: int = 80, term: str = "xterm"
 ) -> Iterator[Terminal]:
     """Start a command at a terminal; it is gone when the block ends."""
+    need_pseudo_terminals()
+    import fcntl
+    import pty
+    import termios
+
     values = {name: value for name, value in environ.items() if value is not None}
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))

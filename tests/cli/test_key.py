@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from tests.cli.stage import Environ, Playing, at_terminal, playing
 from tests.stage import environment, names_in, run, started
+from tests.systems import posix
 from wan25_mcp.cli.main import main
 
 KEY = "sk-live-SECRET0123456789-WXYZ"
@@ -81,6 +82,7 @@ def mode(path: Path) -> int:
 # --- set, show, remove -----------------------------------------------------------------------
 
 
+@posix
 def test_a_key_from_stdin_is_tried_kept_shown_and_removed(person: Person) -> None:
     told = person.run("key", "set", piped=f"  {KEY}\n")
     assert (told.exit_code, told.stderr) == (0, "")
@@ -191,6 +193,7 @@ def test_the_kept_key_is_not_used_for_another_api(person: Person) -> None:
     assert "kept key is for" in told.stderr
 
 
+@posix
 def test_with_an_emulator_no_kept_key_is_read_or_set(person: Person) -> None:
     person.folder.mkdir(mode=0o777)
     person.folder.chmod(0o777)  # reading would complain
@@ -249,6 +252,7 @@ def test_a_server_that_a_host_starts_uses_the_kept_key(person: Person) -> None:
 # --- a folder that is not private, or cannot be written --------------------------------------
 
 
+@posix
 def test_a_folder_that_others_may_use_is_refused(person: Person) -> None:
     person.run("key", "set", piped=KEY)
     person.folder.chmod(0o750)
@@ -260,6 +264,7 @@ def test_a_folder_that_others_may_use_is_refused(person: Person) -> None:
     assert "other users may use" in used.stderr
 
 
+@posix
 def test_a_key_that_others_may_read_is_not_used(person: Person) -> None:
     person.run("key", "set", piped=KEY)
     person.file.chmod(0o644)
@@ -271,6 +276,7 @@ def test_a_key_that_others_may_read_is_not_used(person: Person) -> None:
     assert mode(person.file) == 0o600
 
 
+@posix
 def test_no_link_is_followed(person: Person, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
@@ -288,6 +294,7 @@ def test_no_link_is_followed(person: Person, tmp_path: Path) -> None:
     assert (victim.read_text(), person.file.is_symlink()) == ("as it was", False)
 
 
+@posix
 @pytest.mark.parametrize("kind", ["folder", "fifo", "nonsense", "list", "another user's"])
 def test_what_is_no_kept_key_is_a_sentence(kind: str, person: Person) -> None:
     person.folder.mkdir(mode=0o700)
@@ -308,6 +315,7 @@ def test_what_is_no_kept_key_is_a_sentence(kind: str, person: Person) -> None:
     assert str(person.file) in told.stderr
 
 
+@posix
 def test_a_folder_that_cannot_be_made_is_a_sentence(person: Person) -> None:
     person.folder.write_text("in the way")
     told = person.run("key", "set", piped=KEY)
@@ -353,6 +361,7 @@ def test_two_processes_that_set_a_key_at_once_leave_one_whole_key(person: Person
     assert names_in(person.folder) == ["key.json"]
 
 
+@posix
 def test_a_killed_process_leaves_no_half_a_key(person: Person) -> None:
     person.run("key", "set", piped=KEY)
     with started(["key", "set", "--force"], person.values) as process:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.cli.stage import KEY, Playing, as_a_shell_shows, invoke
 from tests.stage import environment, run, started, until
+from tests.systems import posix
 from wan25_mcp.cli.main import main
 from wan25_mcp.emulator.pictures import sample
 from wan25_mcp.settings import SETTINGS
@@ -26,6 +27,7 @@ from wan25_mcp.settings import SETTINGS
 
 COMMANDS = [
     "serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits", "completion",
+    "install", "uninstall", "gallery",
 ]  # fmt: skip
 
 
@@ -493,6 +495,7 @@ def test_the_demo_says_when_a_picture_is_none(
 # --- Ctrl-C ----------------------------------------------------------------------------------
 
 
+@posix
 def test_ctrl_c_while_waiting_says_how_to_get_the_edit_later(
     played: Playing, world: dict[str, str | None]
 ) -> None:
@@ -511,6 +514,7 @@ def test_ctrl_c_while_waiting_says_how_to_get_the_edit_later(
     assert out == b""
 
 
+@posix
 def test_ctrl_c_while_submitting_does_not_lose_the_paid_edit(
     played: Playing, world: dict[str, str | None]
 ) -> None:
@@ -533,6 +537,7 @@ def test_ctrl_c_while_submitting_does_not_lose_the_paid_edit(
 # --- the emulator on its own -----------------------------------------------------------------
 
 
+@posix
 def test_the_emulator_says_where_it_is_and_stops_on_a_signal() -> None:
     with started(["emulator", "--port", "0"], environment()) as process:
         url = until(process.stdout, lambda text: "\n" in text).strip()

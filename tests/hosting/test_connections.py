@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
@@ -19,6 +18,7 @@ from anyio.abc import SocketStream
 
 from tests.server.test_transports import INITIALIZE, listening
 from tests.stage import environment
+from tests.systems import posix
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.hosting import connections, create_app
 from wan25_mcp.hosting.connections import Lobby, max_connections, report_accept_errors
@@ -147,6 +147,8 @@ def test_no_more_connections_than_half_of_what_a_process_may_open(
 @contextmanager
 def soft_limit(limit: int) -> Iterator[None]:
     """How many descriptors processes started in the block may have."""
+    import resource  # not on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
@@ -155,9 +157,12 @@ def soft_limit(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@posix
 def test_beyond_loopback_a_thousand_idle_strangers_stop_no_caller_and_fill_no_log(
     tmp_path: Path,
 ) -> None:
+    import resource  # not on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 4096:
         pytest.skip("this machine does not let a test open so many sockets")

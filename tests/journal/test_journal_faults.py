@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import shutil
 import socket
 import sqlite3
@@ -44,6 +43,7 @@ from tests.stage import (
     the_owner,
     virtual,
 )
+from tests.systems import IS_ROOT, posix
 from wan25_mcp.editing.edit import Edit, unseen
 from wan25_mcp.errors import OutcomeUnknown, ReadFailed, Wan25Error
 from wan25_mcp.errors.codes import CODES
@@ -56,7 +56,7 @@ from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.server import create_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, posix]
 T = TypeVar("T")
 NOBODY: Final = 65534
 FIX: Final = CODES["journal_unusable"].fix
@@ -120,7 +120,7 @@ async def reads_go_on(stage: Stage, task_id: str) -> None:
 @contextmanager
 def as_nobody(folder: Path) -> Iterator[None]:
     """As a user whom permissions bind; root is not. The folder is theirs."""
-    if os.geteuid() != 0:
+    if not IS_ROOT:
         yield
         return
     for path in (folder, *folder.rglob("*")):
@@ -373,6 +373,8 @@ def _full(disk: Path) -> Iterator[None]:
 @contextmanager
 def _no_quota() -> Iterator[None]:
     """This process may write no file any further."""
+    import resource  # not on Windows
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
     try:

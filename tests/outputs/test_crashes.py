@@ -12,6 +12,8 @@ from typing import Final
 
 import pytest
 
+from tests.systems import posix
+
 PRELUDE: Final = """
 import anyio, io, json, os, resource, signal, sys
 from datetime import date
@@ -108,6 +110,7 @@ def test_a_killed_process_leaves_no_half_image_under_a_final_name(tmp_path: Path
         assert sizes == [size] or folder.name not in ("after-link", "unlink", "fsync-2", "end")
 
 
+@posix
 def test_a_process_killed_at_any_time_leaves_only_whole_images(tmp_path: Path) -> None:
     """Not at chosen calls but whenever it happens to be."""
     code = 'while True: save(sys.argv[1]); print("saved", flush=True)'

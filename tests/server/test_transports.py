@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from tests.emulator_lab import Emulator
 from tests.stage import environment, run, started, until
+from tests.systems import linux, posix
 from wan25_mcp.cli.main import main
 from wan25_mcp.hosting.listening import GRACE_SECONDS
 
@@ -90,6 +91,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 # --- stdio -----------------------------------------------------------------------------------
 
 
+@linux
 def test_stdio_lists_tools_writes_nothing_else_and_ends_with_its_input(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -119,6 +121,7 @@ def sockets_of(pid: int) -> list[str]:
     return [line for line in lines if line.split()[9] in inodes]
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stdio_ends_at_once_on_a_signal(number: signal.Signals, environ: dict[str, str]) -> None:
     began = time.monotonic()
@@ -131,6 +134,51 @@ def test_stdio_ends_at_once_on_a_signal(number: signal.Signals, environ: dict[st
         assert time.monotonic() - stopped < 2 * (stopped - began)
         _, out, err = ended(process)
     assert (out, err) == ("", "")
+
+
+DISCOVER = {
+    "jsonrpc": "2.0",
+    "id": 0,
+    "method": "server/discover",
+    "params": {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    },
+}
+
+
+def test_a_probe_for_the_newer_protocol_is_answered(environ: dict[str, str]) -> None:
+    with started([], environ) as process:
+        say(process, DISCOVER)
+        assert hear(process, 0)["result"]["supportedVersions"] == ["2026-07-28"]
+        assert ended(process) == (0, "", "")
+
+
+def test_a_client_that_has_fallen_back_from_its_probe_is_served(environ: dict[str, str]) -> None:
+    """As the Vercel AI SDK does when the start takes over a second. It takes an answer to the probe
+    for an error."""
+    with started([], environ) as process:
+        say(process, DISCOVER, INITIALIZE, INITIALIZED, LIST)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["id"] == 1
+        assert len(hear(process, 2)["result"]["tools"]) == 3
+        assert ended(process) == (0, "", "")
+
+
+def test_nothing_is_written_after_stdin_has_ended(environ: dict[str, str]) -> None:
+    """A client of SDK 1.x that has given up a wait crashes on closing when an answer comes in."""
+    with started(["serve", "--emulator"], environ) as process:
+        say(process, INITIALIZE, INITIALIZED)
+        hear(process, 1)
+        link = "https://example.com/cat.png"
+        say(process, call(2, "edit_image", {"prompt": "Night", "image_urls": [link]}))
+        task_id = hear(process, 2)["result"]["structuredContent"]["task_id"]
+        say(process, call(3, "wait_for_task", {"task_id": task_id, "timeout_seconds": 30}), LIST)
+        hear(process, 2)
+        status, out, _ = ended(process)
+    assert (status, out) == (0, "")
 
 
 def test_stdio_survives_garbage_on_its_input(environ: dict[str, str]) -> None:
@@ -200,6 +248,7 @@ def test_the_key_never_leaves_on_stderr_even_at_debug(environ: dict[str, str]) -
     assert all(line[:4].isdigit() for line in err.splitlines())
 
 
+@posix
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_submit_on_the_wire_gets_its_id_into_the_journal_before_the_end(
@@ -257,6 +306,7 @@ def _cut_off(
 # --- HTTP ------------------------------------------------------------------------------------
 
 
+@posix
 @pytest.mark.parametrize(
     ("number", "transport"),
     [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "-p",
     "--prompt",
-    metavar="TEXT|@FILE",
+    metavar="TEXT",
     help="What to change, and what must stay the same; @FILE reads it from a file.",
 )
 @click.option(
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    metavar="FILE|FOLDER",
+    metavar="PATH",
     type=options.FileName(),
     help="Where the results go: a folder, or a file that ends in .png, .jpg or .webp.",
 )

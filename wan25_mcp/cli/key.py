@@ -91,8 +91,8 @@ def _read_key(settings: Settings) -> SecretStr:
 
 async def _try_and_keep(settings: Settings, *, force: bool) -> int:
     """Returns the exit status."""
-    from wan25_mcp.cli import kept_key
     from wan25_mcp.cli.console import say, show, show_error
+    from wan25_mcp.keys import kept_key
 
     try:
         state = await _try(settings)
@@ -163,8 +163,8 @@ def _masked(key: str) -> str:
 @key.command()
 def remove() -> None:
     """Delete the kept key from this machine. It stays valid at the provider."""
-    from wan25_mcp.cli import kept_key
     from wan25_mcp.cli.console import say, show
+    from wan25_mcp.keys import kept_key
 
     try:
         where = kept_key.remove()

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import anyio
 import click
 
 from wan25_mcp.cli import options
 from wan25_mcp.cli.account_commands import doctor, show_credits
 from wan25_mcp.cli.completion import completion
 from wan25_mcp.cli.edit_command import edit
+from wan25_mcp.cli.gallery import gallery
+from wan25_mcp.cli.install.commands import install, uninstall
 from wan25_mcp.cli.key import key
 from wan25_mcp.cli.options import PathType
 from wan25_mcp.cli.running import INTERRUPTED, WRONG_USE, read_settings, run
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from wan25_mcp.settings import Settings
 
 Transport = Literal["stdio", "streamable-http", "sse"]
+_ASKS_JSON = "wan25_mcp.asks_json"
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -37,7 +39,7 @@ class _Command(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # Wrong usage is noticed before the options of the command are read.
-        ctx.meta["wan25_mcp.json"] = "--json" in args
+        ctx.meta[_ASKS_JSON] = "--json" in args
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -50,7 +52,7 @@ class _Command(click.Group):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except click.UsageError as error:
-            if not ctx.meta["wan25_mcp.json"]:
+            if not ctx.meta[_ASKS_JSON]:
                 raise
             _show_as_json(error, ctx.invoked_subcommand)
             ctx.exit(WRONG_USE)
@@ -73,6 +75,9 @@ def _show_as_json(error: click.UsageError, command: str | None) -> None:
         "credits": show_credits,
         "key": key,
         "doctor": doctor,
+        "gallery": gallery,
+        "install": install,
+        "uninstall": uninstall,
         "completion": completion,
     },
     invoke_without_command=True,
@@ -87,6 +92,7 @@ def main(context: click.Context) -> None:
 
     \b
     Try it without a key:   wan25-mcp demo
+    Add it to an assistant: wan25-mcp install CLIENT
     Check your settings:    wan25-mcp doctor
     """
     if context.invoked_subcommand is None:
@@ -199,11 +205,12 @@ async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback:
 
     from wan25_mcp.cli.console import say, show
     from wan25_mcp.emulator import Emulator, EmulatorOptions
+    from wan25_mcp.server.signals import stop_signals
 
     emulator = Emulator(EmulatorOptions(key=None, speed=speed, allow_loopback=allow_loopback))
     try:
         async with emulator.serving(host, port):
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with stop_signals() as signals:
                 show(emulator.base_url)
                 say(f"The emulator accepts any key. Use it: WAN25_EMULATOR={emulator.base_url}")
                 async for number in signals:

@@ -23,7 +23,8 @@ def read_settings(*, emulator: bool = False) -> Settings:
     Args:
         emulator: Use the built-in emulator, if no other one is configured.
     """
-    from wan25_mcp.cli import kept_key, logs, options
+    from wan25_mcp.cli import logs, options
+    from wan25_mcp.keys import kept_key
     from wan25_mcp.settings import Settings
 
     try:

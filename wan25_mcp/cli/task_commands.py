@@ -41,9 +41,9 @@ class _Moment(click.types.StringParamType):
 @click.option(
     "-o",
     "--output",
-    metavar="FILE|FOLDER",
+    metavar="PATH",
     type=options.FileName(),
-    help="With --wait: where the results go.",
+    help="With --wait: where the results go, a folder or a file.",
 )
 @click.option(
     "--open",

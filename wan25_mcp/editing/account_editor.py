@@ -16,22 +16,23 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan25_mcp.editing import past
-from wan25_mcp.editing.edit import Edit, PastEdit, Price, unread
-from wan25_mcp.editing.live_account import HANDLE_PREFIX, LiveAccount
+from wan25_mcp.editing.edit import Edit, PastEdit, Price, name_of, unread
+from wan25_mcp.editing.live_account import LiveAccount, task_id_of
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.editing.start import Start
-from wan25_mcp.editing.waiting import OnProgress, margin, seen_by, until_settled, until_submitted
-from wan25_mcp.errors import InvalidRequest, ReadFailed, Wan25Error
+from wan25_mcp.editing.waiting import OnProgress, waited
+from wan25_mcp.errors import ReadFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
-from wan25_mcp.journal import Intent, JournalUnusable, Spent
+from wan25_mcp.journal import JournalUnusable, Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.provider.statuses import Status
 
 if TYPE_CHECKING:
+    from wan25_mcp.inputs.given import InMemory
     from wan25_mcp.inputs.prepare import Local
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 SUBMIT_PATIENCE: Final = 3.0
 """Seconds that `edit` waits for a task id, so that the whole answer takes at most 4 seconds."""
@@ -85,15 +86,22 @@ class AccountEditor:
         return (await self._opened()).connection
 
     async def read_images(
-        self, sources: Sequence[str], model: ModelName = MODEL
+        self,
+        sources: Sequence[str | InMemory],
+        model: ModelName = MODEL,
+        *,
+        anywhere: bool = False,
     ) -> tuple[str | Local, ...]:
         """Read the images that a caller named. Links are returned as they are.
+
+        Args:
+            anywhere: Whether files may be in any folder, because the caller is the user's own.
 
         Raises:
             InvalidRequest: An image cannot be read; nothing was uploaded or sent.
             Wan25Error: The limit of `data:` images in memory is reached.
         """
-        return await self._preparer.read(sources, model)
+        return await self._preparer.read(sources, model, anywhere=anywhere)
 
     async def edit(
         self,
@@ -137,16 +145,17 @@ class AccountEditor:
 
         A task that was polled in the last 2 seconds is not polled again.
         """
-        name = _name_of(edit)
+        name = name_of(edit)
         account = await self._opened()
         try:
             intent = await account.find(name)
         except JournalUnusable:
             return unread(name)
-        task_id = _task_id(intent, name)
+        task_id = task_id_of(intent, name)
         if task_id is None:
-            return await account.report(name)
-        return await account.results.saved_soon(await account.poll(task_id, intent))
+            return await account.with_times(await account.report(name))
+        polled = await account.with_times(await account.poll(task_id, intent))
+        return await account.results.saved_soon(polled)
 
     async def wait(
         self, edit: Edit | str, *, timeout: float, on_progress: OnProgress | None = None
@@ -159,23 +168,10 @@ class AccountEditor:
         Args:
             on_progress: Called after each poll, and every 5 seconds.
         """
-        name = _name_of(edit)
+        name = name_of(edit)
         if timeout <= 0:
             return await self.get(name)
-        until = anyio.current_time() + timeout - margin(timeout)
-        account = await self._opened()
-        found: Edit | None = None
-        with anyio.CancelScope(deadline=until):
-            intent = await until_submitted(account, name, on_progress)
-            if (task_id := _task_id(intent, name)) is not None:
-                async with account.poller.watching(task_id, intent) as watch:
-                    try:
-                        await until_settled(account, watch, intent, on_progress)
-                    finally:
-                        found = seen_by(watch, intent)
-        found = found or await account.report(name)
-        left = max(until - anyio.current_time(), 0.0)
-        return await account.results.saved_soon(found, patience=left)
+        return await waited(await self._opened(), name, timeout, on_progress)
 
     def knows_callback(self, handle: str, secret: str) -> bool:
         """Whether this process is known to have made that callback address, without the journal."""
@@ -211,13 +207,19 @@ class AccountEditor:
             raise known.error
         return await (await self._opened()).results.image(known, number)
 
-    async def previews(self, edit: Edit) -> list[bytes]:
-        """A small JPEG of each image of a completed edit, where one can be made.
+    async def previews(self, edit: Edit, number: int | None = None) -> list[bytes]:
+        """A small JPEG of each image of a completed edit, or of one, where it can be made.
 
         Raises:
             NotDownloaded: An image is not on disk, and its link returns none.
         """
-        return await (await self._opened()).results.previews(edit)
+        return await (await self._opened()).results.previews(edit, number)
+
+    async def original(self, edit: Edit | str, number: int) -> bytes | None:
+        """A small JPEG of a local image that was edited, if one is kept. Raises as `recent`."""
+        account = await self._opened()
+        owner = await account.ownership.owner()
+        return await account.journal.kept_input(owner, name_of(edit), number)
 
     async def recent(
         self,
@@ -268,26 +270,3 @@ class AccountEditor:
         if self._account is None:
             self._account = await self._open_account()
         return self._account
-
-
-def _name_of(edit: Edit | str) -> str:
-    if isinstance(edit, str):
-        return edit
-    if edit.task_id is None:  # refused: there is no task
-        raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
-    return edit.task_id
-
-
-def _task_id(intent: Intent | None, name: str) -> str | None:
-    """The provider's id for a name, or None if there is none (yet)."""
-    if intent is not None:
-        return intent.task_id
-    if name.startswith(HANDLE_PREFIX):
-        raise ReadFailed(
-            "The journal does not know this handle.",
-            code="not_found",
-            charged="unknown",
-            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
-            "recent edits.",
-        )
-    return name

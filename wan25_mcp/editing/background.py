@@ -13,7 +13,7 @@ from wan25_mcp.editing.live_account import LiveAccount
 from wan25_mcp.journal import Journal, JournalUnusable
 from wan25_mcp.journal.records import DAY
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _ROUND_SECONDS: Final = 30.0
 _FIRST_ROUND_SECONDS: Final = 2.5

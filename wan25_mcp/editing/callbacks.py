@@ -24,7 +24,7 @@ from wan25_mcp.polling.schedule import pause_after_failure
 from wan25_mcp.polling.shared_poller import SharedPoller
 from wan25_mcp.provider.protocol import Provider
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _TRIES: Final = 6
 """Number of tries to query the API, or an unavailable journal, because of one callback."""

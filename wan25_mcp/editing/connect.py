@@ -9,11 +9,12 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import anyio
 import anyio.to_thread
 import httpx2
 import platformdirs
@@ -22,7 +23,7 @@ from pydantic import SecretStr
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.engine import Engine, open_engine
-from wan25_mcp.editing.options import Connect, Connection, Connector, Options
+from wan25_mcp.editing.options import Connect, Connection, Connector, OpenJournal, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.bucket import Bucket
@@ -39,6 +40,9 @@ from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import origin_of, same_address
 
+if TYPE_CHECKING:
+    from wan25_mcp.journal.sql import SqlJournal
+
 EMULATOR_KEY: Final = "emulator-key"
 """The emulator accepts any key; this one is recognisable."""
 
@@ -46,13 +50,13 @@ _AT_ANY_EMULATOR: Final = "emulator"
 """Takes the place of an emulator's address: each has a port of its own, and all are the same."""
 
 
-def connect_as(settings: Settings) -> Connect:
-    """Return how to connect with these settings."""
+def connect_as(settings: Settings, http: httpx2.AsyncClient | None = None) -> Connect:
+    """Return how to connect with these settings, by way of `http` if it is given."""
     if settings.emulator_url is not None:
-        return lambda: _emulator_at(settings, settings.emulator_url or "")
+        return lambda: _emulator_at(settings, settings.emulator_url or "", http)
     if settings.emulator:
-        return lambda: _own_emulator(settings)
-    return lambda: _api(settings, settings.base_url)
+        return lambda: _own_emulator(settings, http)
+    return lambda: _api(settings, settings.base_url, http)
 
 
 def account_of(settings: Settings) -> Account:
@@ -84,9 +88,12 @@ def key_of(account: Account, settings: Settings) -> SecretStr:
 
 
 @asynccontextmanager
-async def _api(settings: Settings, base_url: str) -> AsyncIterator[Connector]:
+async def _api(
+    settings: Settings, base_url: str, given: httpx2.AsyncClient | None
+) -> AsyncIterator[Connector]:
     origins = [origin_of(base_url), origin_of(settings.files_url or "")]
-    async with open_http() as http, open_downloads() as downloads:
+    opened = open_http() if given is None else nullcontext(given)  # the caller closes his own
+    async with opened as http, open_downloads() as downloads:
 
         def connector(account: Account) -> Connection:
             key, place = _key_for_emulator(account), _AT_ANY_EMULATOR
@@ -164,14 +171,18 @@ def _key_for_emulator(account: Account) -> SecretStr:
     return SecretStr(f"{EMULATOR_KEY}-{key_id(_AT_ANY_EMULATOR, account.key)}")
 
 
-def _emulator_at(settings: Settings, base_url: str) -> AbstractAsyncContextManager[Connector]:
+def _emulator_at(
+    settings: Settings, base_url: str, http: httpx2.AsyncClient | None
+) -> AbstractAsyncContextManager[Connector]:
     """Connect to an emulator, which has its own file service at its origin."""
     with_file_service = replace(settings, files_url=origin_of(base_url), bucket_url=None)
-    return _api(with_file_service, base_url)
+    return _api(with_file_service, base_url, http)
 
 
 @asynccontextmanager
-async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
+async def _own_emulator(
+    settings: Settings, http: httpx2.AsyncClient | None
+) -> AsyncIterator[Connector]:
     from wan25_mcp.emulator import Emulator, EmulatorOptions
 
     options = EmulatorOptions(
@@ -184,7 +195,7 @@ async def _own_emulator(settings: Settings) -> AsyncIterator[Connector]:
     emulator = Emulator(options)
     async with (
         emulator.serving(),
-        _emulator_at(settings, emulator.base_url) as connector,
+        _emulator_at(settings, emulator.base_url, http) as connector,
     ):
         yield connector
 
@@ -204,9 +215,15 @@ async def open_configured_editor(
 
 @asynccontextmanager
 async def open_configured_engine(
-    settings: Settings, *, background: bool = True
+    settings: Settings, *, background: bool = True, http: httpx2.AsyncClient | None = None
 ) -> AsyncIterator[Engine]:
-    """An engine as configured, for any number of accounts, for as long as the block runs."""
+    """An engine as configured, for any number of accounts, for as long as the block runs.
+
+    Args:
+        background: Whether edits are followed while nobody waits; False for a single command.
+        http: The client for the provider's calls, as `exchange.check_http` wants it; the caller
+            closes it.
+    """
     options = Options(
         is_emulator=settings.emulator,
         resumes=settings.emulator_url is not None or not settings.emulator,
@@ -217,9 +234,27 @@ async def open_configured_engine(
         # A single command receives no callbacks, so it must poll as often as without them.
         callback_url=settings.callback_url if background else None,
     )
-    opening = functools.partial(open_journal, settings)
-    async with open_engine(connect_as(settings), opening, options) as engine:
+    async with (
+        _journal_for_the_block(settings) as opening,
+        open_engine(connect_as(settings, http), opening, options) as engine,
+    ):
         yield engine
+
+
+@asynccontextmanager
+async def _journal_for_the_block(settings: Settings) -> AsyncIterator[OpenJournal]:
+    """How to open the journal at first use. The end of the block closes it."""
+    opened: list[SqlJournal] = []
+
+    async def opening() -> Journal:
+        opened.append(await open_journal(settings))
+        return opened[-1]
+
+    try:
+        yield opening
+    finally:
+        for journal in opened:
+            await close_journal(journal)
 
 
 def _input_dirs(settings: Settings) -> tuple[Path, ...]:
@@ -228,12 +263,18 @@ def _input_dirs(settings: Settings) -> tuple[Path, ...]:
     return default_input_dirs(settings.output_dir or default_directory())
 
 
-async def open_journal(settings: Settings) -> Journal:
+async def open_journal(settings: Settings) -> SqlJournal:
     """Open the configured journal. In a thread, because SQLAlchemy is slow to import."""
     return await anyio.to_thread.run_sync(_journal_of, settings)
 
 
-def _journal_of(settings: Settings) -> Journal:
+async def close_journal(journal: SqlJournal) -> None:
+    """Close its connections. A database that does not answer is not waited for."""
+    with anyio.move_on_after(1.0, shield=True):
+        await anyio.to_thread.run_sync(journal.close, abandon_on_cancel=True)
+
+
+def _journal_of(settings: Settings) -> SqlJournal:
     from wan25_mcp.journal.sql import SqlJournal
 
     if settings.database_url is not None and not settings.emulator:

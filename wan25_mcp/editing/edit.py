@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wan25_mcp.errors import ReadFailed, TaskFailed, Wan25Error, task_advice
+from wan25_mcp.errors import InvalidRequest, ReadFailed, TaskFailed, Wan25Error, task_advice
 from wan25_mcp.errors.rows import Charged
 from wan25_mcp.journal import Intent, Snapshot, expires_at
 from wan25_mcp.provider.models import MAX_IMAGES_OUT, Task, Usage
@@ -25,9 +25,12 @@ class Edit:
         task_id: The provider's id. While there is none, a handle that works in its place.
         progress: Percent.
         expires_at: When the links expire at the earliest.
+        elapsed: Seconds since a running edit began, if that is known.
         estimated_seconds: The provider's estimate of the whole run; optimistic.
+        typical: How many seconds such edits typically take, if enough are known.
         deduplicated: Whether an identical earlier call started it.
         error: Why there will be no edited image, or why this poll failed.
+        index: Its place among the requests of `Editor.edit_many`, from 0.
     """
 
     task_id: str | None
@@ -38,11 +41,14 @@ class Edit:
     expires_at: datetime | None = None
     saved: tuple[str, ...] = ()
     usage: Usage | None = None
+    elapsed: float | None = None
     estimated_seconds: float | None = None
+    typical: float | None = None
     deduplicated: bool = False
     notes: tuple[str, ...] = ()
     """Sentences about changes to the images, and about what could not be done."""
     error: Wan25Error | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,19 @@ class PastEdit:
     n: int
     credits: float
     """What it counts against limits: the larger of estimated and reserved; once known, used."""
+
+
+def name_of(edit: Edit | str) -> str:
+    """The task id or handle of an edit.
+
+    Raises:
+        Wan25Error: It was refused, so there is none.
+    """
+    if isinstance(edit, str):
+        return edit
+    if edit.task_id is None:  # refused: there is no task
+        raise edit.error or InvalidRequest("This edit has no task.", fix="Call edit_image again.")
+    return edit.task_id
 
 
 def unseen(intent: Intent) -> Edit:

@@ -89,16 +89,25 @@ async def open_engine(
         connect: Opens the connections to the provider; called at first use.
         open_journal: Opens the journal; called at first use.
     """
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
+    async with open_tasks() as tasks:
         engine = Engine(connect, open_journal, tasks, options or Options())
         try:
             yield engine
-        except Exception as error:  # noqa: BLE001  raised again below, outside the task group
-            failure = error
         finally:
             with anyio.CancelScope(shield=True):
                 await engine.finish()
+
+
+@asynccontextmanager
+async def open_tasks() -> AsyncIterator[TaskGroup]:
+    """A task group for as long as the block runs, whose tasks are then cancelled."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield tasks
+        except Exception as error:  # noqa: BLE001  raised again below, outside the task group
+            failure = error
+        finally:
             tasks.cancel_scope.cancel()
     if failure is not None:  # bare, not in the exception group that a task group wraps it in
         raise failure

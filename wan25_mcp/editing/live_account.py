@@ -29,8 +29,9 @@ from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.catalogue import ModelName
+from wan25_mcp.provider.statuses import is_settled
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 HANDLE_PREFIX: Final = "edit-"
 
@@ -45,24 +46,26 @@ class LiveAccount:
     """An account's submits, polls, results and callbacks in this process."""
 
     def __init__(self, account: Account, connection: Connection, shared: Shared) -> None:
-        self.allowance = account.allowance
+        self.allowance: Final = account.allowance
         self.connection = connection
-        self.journal = shared.journal
-        self.options = shared.options
-        self.holder = shared.holder
+        self.journal: Final = shared.journal
+        self.options: Final = shared.options
+        self.holder: Final = shared.holder
         self._tasks = shared.tasks
-        self.ownership = Ownership(
+        self.ownership: Final = Ownership(
             connection, shared.journal, account.name, may_ask=not shared.options.is_emulator
         )
-        self.degraded = DegradedJournal(shared.journal, self.ownership.owner)
-        self.poller = SharedPoller(
+        self.degraded: Final = DegradedJournal(shared.journal, self.ownership.owner)
+        self.poller: Final = SharedPoller(
             connection.client, self.degraded, _polling(shared), self._settled
         )
-        self.submitter = Submitter(connection.client, self.degraded, shared, self._accepted)
-        self.callbacks = Callbacks(
+        self.submitter: Final = Submitter(connection.client, self.degraded, shared, self._accepted)
+        self.callbacks: Final = Callbacks(
             connection.client, self.degraded, self.poller, self.submitted, shared
         )
-        self.results = Results(account, connection, self.degraded, self.ownership.owner, shared)
+        self.results: Final = Results(
+            account, connection, self.degraded, self.ownership.owner, shared
+        )
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -126,6 +129,19 @@ class LiveAccount:
             return unknown_everywhere(task_id, error)
         return replace(known, task_id=task_id, error=error)
 
+    async def with_times(self, edit: Edit) -> Edit:
+        """Add how long a running edit has been running, and how long such edits take."""
+        if edit.task_id is None or is_settled(edit.status) or edit.status == "unknown":
+            return edit
+        intent = await self.find_if_readable(edit.task_id)
+        seen = await self.degraded.last_seen(edit.task_id)
+        began = intent.created_at if intent else seen.task.created if seen else None
+        return replace(
+            edit,
+            elapsed=None if began is None else max(self.options.clock() - began, 0.0),
+            typical=await self.poller.typical(intent),
+        )
+
     async def price(self, n: int, model: ModelName) -> Price:
         """What an edit of `n` images will probably cost, by the last reported price.
 
@@ -149,14 +165,15 @@ class LiveAccount:
 
     def _accepted(self, intent: Intent, snapshot: Snapshot) -> None:
         if self.options.background:
-            self._start(partial(self.poller.follow, snapshot.task.id, intent))
+            self.start_soon(partial(self.poller.follow, snapshot.task.id, intent))
 
     def _settled(self, watch: Watch) -> None:
         """Save the images of a settled task, whether or not a call waits for them."""
         if self.options.background:
-            self._start(partial(self.results.save_in_turn, watch.task_id))
+            self.start_soon(partial(self.results.save_in_turn, watch.task_id))
 
-    def _start(self, job: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Run a job that outlives the call."""
         self._tasks.start_soon(_logged, job)
 
 
@@ -181,6 +198,25 @@ async def _logged(job: Callable[[], Awaitable[None]]) -> None:
 def is_open(intent: Intent) -> bool:
     """Whether its submit has not ended yet."""
     return intent.stage in ABANDONED
+
+
+def task_id_of(intent: Intent | None, name: str) -> str | None:
+    """The provider's id for a name, or None if there is none (yet).
+
+    Raises:
+        ReadFailed: It is a handle that the journal does not know.
+    """
+    if intent is not None:
+        return intent.task_id
+    if name.startswith(HANDLE_PREFIX):
+        raise ReadFailed(
+            "The journal does not know this handle.",
+            code="not_found",
+            charged="unknown",
+            fix="Pass the task_id exactly as edit_image returned it. `wan25-mcp tasks` lists "
+            "recent edits.",
+        )
+    return name
 
 
 def _too_slow() -> ReadFailed:

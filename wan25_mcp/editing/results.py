@@ -200,13 +200,13 @@ class Results:
             return None
         return failed.get(number)
 
-    async def previews(self, edit: Edit) -> list[bytes]:
-        """A small JPEG of each image of a completed edit, where one can be made.
+    async def previews(self, edit: Edit, number: int | None = None) -> list[bytes]:
+        """A small JPEG of each image of a completed edit, or of one, where it can be made.
 
         Raises:
             NotDownloaded: An image is not on disk, and its link returns none.
         """
-        numbers = range(1, len(edit.image_urls) + 1)
+        numbers = range(1, len(edit.image_urls) + 1) if number is None else (number,)
         bodies = [await self.image(edit, number) for number in numbers]
         made = await make_previews(bodies, run=self._options.run)
         return [preview for preview in made if preview is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +14,13 @@ from wan25_mcp.editing.edit import Edit, seen, unseen
 from wan25_mcp.editing.live_account import HANDLE_PREFIX, LiveAccount, is_open
 from wan25_mcp.editing.submitter import LEASE_SECONDS
 from wan25_mcp.editing.waiting import OnProgress, until_ended
-from wan25_mcp.errors import TaskFailed
-from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, PreparedRequest
+from wan25_mcp.errors import TaskFailed, Wan25Error
+from wan25_mcp.inputs.prepare import EditInput, ImagePreparer, Local, PreparedRequest
 from wan25_mcp.inputs.publisher import Announced, Publisher
 from wan25_mcp.journal import Claim, ClaimRequest, Intent, fingerprint
+from wan25_mcp.outputs.previews import make_previews
+
+logger = logging.getLogger(__name__)
 
 
 class Start:
@@ -69,7 +73,8 @@ class Start:
             await until_ended(submit, on_progress)
         intent = submit.intent
         edit = seen(submit.snapshot, intent) if submit.snapshot else unseen(intent)
-        return replace(edit, notes=(*submit.changes, *edit.notes))
+        edit = replace(edit, notes=(*submit.changes, *edit.notes))
+        return await self._account.with_times(edit)
 
     async def _image_host(self, patience: float) -> Publisher | None:
         """Where local images are uploaded to; None if there are none."""
@@ -112,13 +117,31 @@ class Start:
         wanted = self._wanted
         if self._callback is not None:
             wanted = replace(wanted, callback_url=self._callback.url)
-        return await self._preparer.prepare(
+        prepared = await self._preparer.prepare(
             wanted,
             self._publisher,
             self._account.journal,
             owner=await self._account.ownership.owner(),
             now=self._options.clock(),
         )
+        self._account.start_soon(self._keep_originals)
+        return prepared
+
+    async def _keep_originals(self) -> None:
+        """Keep a small preview of each local image, to show it beside the result."""
+        for number, image in enumerate(self._wanted.images, 1):
+            if not isinstance(image, str):
+                try:
+                    await self._keep_original(number, image)
+                except Wan25Error as error:  # the file is gone, or the journal unavailable
+                    logger.info("No preview of image %d is kept: %s", number, error.message)
+
+    async def _keep_original(self, number: int, image: Local) -> None:
+        sketch = await self._preparer.sketch(image, self._wanted.model)
+        [preview] = await make_previews([sketch], run=self._options.run)
+        if preview is not None:
+            owner, now = await self._account.ownership.owner(), self._options.clock()
+            await self._account.journal.keep_input(owner, self._handle, number, preview, now=now)
 
     async def _earlier(self, intent: Intent, until: float) -> Edit:
         """The edit that an identical call started."""
@@ -132,7 +155,7 @@ class Start:
             edit = unseen(intent) if intent.stage == "unknown" else await account.report(handle)
         patience = max(until - anyio.current_time(), 0.0)
         saved = await account.results.saved_soon(edit, patience=patience)
-        return replace(saved, deduplicated=True)
+        return replace(await account.with_times(saved), deduplicated=True)
 
 
 def _as_last_seen(edit: Edit) -> Edit:

@@ -31,7 +31,7 @@ from wan25_mcp.provider.charging import MAX_RESENDS
 from wan25_mcp.provider.models import EditRequest
 from wan25_mcp.provider.protocol import Provider
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 Prepare = Callable[[], Awaitable[PreparedRequest]]
 """Prepares the request. May take a while; costs nothing."""

@@ -7,7 +7,7 @@ import string
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -41,13 +41,13 @@ class Emulator:
     def __init__(
         self, options: EmulatorOptions | None = None, *, model: Model | None = None
     ) -> None:
-        self.options = options or EmulatorOptions()
-        self.public_url = (self.options.public_url or "http://emulator.test").rstrip("/")
-        self.ledger = Ledger(self.options.balance, self.options.price)
-        self.files = FileStore(self.options.clock, self.new_id, lambda: self.public_url)
+        self.options: EmulatorOptions = options or EmulatorOptions()
+        self.public_url: str = (self.options.public_url or "http://emulator.test").rstrip("/")
+        self.ledger: Final = Ledger(self.options.balance, self.options.price)
+        self.files: Final = FileStore(self.options.clock, self.new_id, lambda: self.public_url)
         self._ids = random.Random(f"ids {self.options.seed}")
         model = model or Model(self.options)
-        self.gateway = Gateway(
+        self.gateway: Final = Gateway(
             self.options,
             self.ledger,
             model,

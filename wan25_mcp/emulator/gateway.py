@@ -45,7 +45,7 @@ class Gateway:
         self._start = start
         self._limiter = Limiter(options.rate_limit)
         self._replays: dict[tuple[str, str], str] = {}
-        self.accounts = dict(options.accounts)
+        self.accounts: dict[str, str] = dict(options.accounts)
         self.tasks: dict[str, Task] = {}
 
     def submit(self, key: str, raw: bytes, idempotency_key: str) -> tuple[Task, bool]:

@@ -36,7 +36,7 @@ class Ledger(Mapping[str, Entry]):
 
     def __init__(self, balance: float, price: float) -> None:
         self._deposit = Decimal(str(balance))
-        self.price = Decimal(str(price))
+        self.price: Decimal = Decimal(str(price))
         # Stored, not summed: every submit needs the balance, and there may be thousands of entries.
         self._unavailable = Decimal(0)
         self._entries: dict[str, Entry] = {}

@@ -68,11 +68,11 @@ class Refusal(Exception):
         retry_after: str | None = None,
     ) -> None:
         self.status = status
-        self.kind = KINDS.get(status) or KINDS[500 if status >= 500 else 400]
-        self.message = message or self.kind.message
+        self.kind: Kind = KINDS.get(status) or KINDS[500 if status >= 500 else 400]
+        self.message: str = message or self.kind.message
         self.param = param
-        self.suggestion = suggestion or self.kind.suggestion
-        self.later_code = later_code or self.kind.later_code
+        self.suggestion: str | None = suggestion or self.kind.suggestion
+        self.later_code: str = later_code or self.kind.later_code
         self.retry_after = retry_after
         super().__init__(f"{status} {self.message}")
 

@@ -27,7 +27,7 @@ class TaskFailed(Exception):
     """A task ends without images. `status` is its final status."""
 
     def __init__(self, code: str, message: str, *, status: str = "failed") -> None:
-        self.error = {"code": code, "message": message, "type": "task_error"}
+        self.error: dict[str, str] = {"code": code, "message": message, "type": "task_error"}
         self.status = status
         super().__init__(message)
 

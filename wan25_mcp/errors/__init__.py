@@ -20,7 +20,7 @@ lines on a terminal.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from wan25_mcp.errors.codes import ANY_OTHER, CODES
 from wan25_mcp.errors.provider_rows import TASK_ROWS
@@ -41,6 +41,9 @@ class Wan25Error(Exception):
         charged: What happened to the credits.
     """
 
+    edit: Any = None
+    """The `Edit` that came to nothing, where the Python API raises its error; else None."""
+
     def __init__(
         self,
         message: str | None = None,
@@ -53,14 +56,22 @@ class Wan25Error(Exception):
         charged: Charged | None = None,
     ) -> None:
         row = CODES.get(code, ANY_OTHER)
-        self.message = f"{row.sentence}." if message is None else message
+        self.message: str = f"{row.sentence}." if message is None else message
         super().__init__(self.message)
         self.code = code
-        self.fix = row.fix if fix is None else fix
-        self.retryable = row.retryable if retryable is None else retryable
+        self.fix: str = row.fix if fix is None else fix
+        self.retryable: bool = row.retryable if retryable is None else retryable
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
         self.charged: Charged = row.charged if charged is None else charged
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied and pickled by calling its class, which here needs more than args.
+        return _made, (type(self), self.args), self.__dict__
+
+
+def _made(kind: type[Wan25Error], args: tuple[Any, ...]) -> Wan25Error:
+    return kind.__new__(kind, *args)
 
 
 class SettingsError(Wan25Error):

@@ -30,18 +30,18 @@ class ErrorCode:
     charged: Charged = "no"
 
 
-settings = partial(ErrorCode, "settings")
-request = partial(ErrorCode, "request")
-refused = partial(ErrorCode, "refused")
-task_failed = partial(ErrorCode, "task_failed")
-withheld = partial(ErrorCode, "withheld")
-not_published = partial(ErrorCode, "not_published")
-unknown = partial(ErrorCode, "outcome_unknown", charged="unknown")
-unreachable = partial(ErrorCode, "unreachable", retryable=True)
-read_failed = partial(ErrorCode, "read_failed", retryable=True)
-journal = partial(ErrorCode, "journal", retryable=True)
-other = partial(ErrorCode, "other")
-result = partial(ErrorCode, "result", charged="yes")
+settings: Final = partial(ErrorCode, "settings")
+request: Final = partial(ErrorCode, "request")
+refused: Final = partial(ErrorCode, "refused")
+task_failed: Final = partial(ErrorCode, "task_failed")
+withheld: Final = partial(ErrorCode, "withheld")
+not_published: Final = partial(ErrorCode, "not_published")
+unknown: Final = partial(ErrorCode, "outcome_unknown", charged="unknown")
+unreachable: Final = partial(ErrorCode, "unreachable", retryable=True)
+read_failed: Final = partial(ErrorCode, "read_failed", retryable=True)
+journal: Final = partial(ErrorCode, "journal", retryable=True)
+other: Final = partial(ErrorCode, "other")
+result: Final = partial(ErrorCode, "result", charged="yes")
 
 RETRY_LATER: Final = "Call edit_image again later. The request needs no change."
 DASHBOARD: Final = "the provider's dashboard"

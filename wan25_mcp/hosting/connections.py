@@ -100,7 +100,7 @@ class Connection(H11Protocol):
         self._lobby = lobby
         self._answering = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self.app = partial(self._answer, self.app)
+        self.app: Any = partial(self._answer, self.app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)

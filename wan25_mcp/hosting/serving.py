@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +25,7 @@ from wan25_mcp.hosting.connections import Lobby, max_connections, report_accept_
 from wan25_mcp.hosting.garbage import collect_less_often
 from wan25_mcp.hosting.listening import bind, main_server
 from wan25_mcp.server.build import configured_server
+from wan25_mcp.server.signals import stop_signals
 from wan25_mcp.settings import Settings
 
 
@@ -46,13 +46,13 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
         server = configured_server(editor, settings)
         async with _callbacks(settings, editor) as mounted:
             app = create_app(server, transport, host=host, settings=settings, callbacks=mounted)
-            with _bound(host, port) as listener:
+            with bound(host, port) as listener:
                 # Unlike over stdio, no host starts this server only to see whether it starts.
                 editor.wake()
                 announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
                 report_accept_errors(asyncio.get_running_loop())
                 served = main_server(app, settings.log_level, Lobby(max_connections()))
-                return await _run(served, listener, announce)
+                return await run_until_signal(served, listener, announce)
 
 
 @asynccontextmanager
@@ -69,14 +69,15 @@ async def _callbacks(
         yield receiver
 
 
-async def _run(
+async def run_until_signal(
     server: uvicorn.Server, listener: socket.socket, announce: Callable[[], None]
 ) -> int:
+    """Run a server until SIGTERM or SIGINT. Returns 128 + the signal's number."""
     status = 0
 
     async def stop_on_signal(*, task_status: TaskStatus[None]) -> None:
         nonlocal status
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with stop_signals() as signals:
             task_status.started()
             async for number in signals:
                 status = 128 + number
@@ -92,7 +93,12 @@ async def _run(
     return status
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """Open a listening socket.
+
+    Raises:
+        SettingsError: The address cannot be listened on.
+    """
     try:
         return bind(host, port)
     except OSError as error:

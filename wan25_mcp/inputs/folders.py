@@ -74,6 +74,20 @@ class AllowedFolders:
         )
 
 
+class _AnyFolder(AllowedFolders):
+    """Every folder, hidden ones too."""
+
+    def check_text(self, path: str) -> None:
+        """Refuse nothing."""
+
+    def check(self, real: str, path: str) -> None:
+        """Refuse nothing."""
+
+
+ANY_FOLDER: Final = _AnyFolder((), ())
+"""For a program that reads its own user's files."""
+
+
 def _is_below(folder: str, path: str) -> bool:
     start = folder.rstrip(os.sep) + os.sep
     return path.startswith(start) and path != start

@@ -19,7 +19,7 @@ import platformdirs
 
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.errors.codes import CODES
-from wan25_mcp.inputs.folders import AllowedFolders
+from wan25_mcp.inputs.folders import ANY_FOLDER, AllowedFolders
 from wan25_mcp.inputs.misspelt import as_written, in_sandbox, on_another_machine, refused
 from wan25_mcp.inputs.nearest import nearest_image
 from wan25_mcp.inputs.open_safely import NotAFile, OpenFile, Replaced, open_real
@@ -31,6 +31,9 @@ MAX_FILE_BYTES: Final = 100_000_000
 _BEGINNING: Final = 1024
 _PIECE: Final = 1 << 20
 Found = TypeVar("Found")
+Folders = Sequence[Path] | None
+"""The folders that local files may be in: none if it is empty, any if it is None, as for a program
+that reads its own user's files."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,15 @@ class LocalFile:
     name: str
     sha256: str
     pixels: int
+    allowed: Folders
 
-    def read(self, allowed: Sequence[Path]) -> Picture:
+    def read(self) -> Picture:
         """Read it again. Blocks: call it in a worker thread.
 
         Raises:
             InvalidRequest: As `read_source`; `image_unreadable` if it was changed since.
         """
-        picture = read_source(self.source, allowed)
+        picture = read_source(self.source, self.allowed)
         if picture.sha256 != self.sha256:
             raise refused(
                 f'The image "{self.name}" was changed before it was uploaded.',
@@ -102,12 +106,12 @@ def _holds_home(path: Path) -> bool:
     return home.is_relative_to(os.path.realpath(path))
 
 
-def read_source(source: str, allowed: Sequence[Path]) -> Picture:
+def read_source(source: str, allowed: Folders) -> Picture:
     """Read an image that a caller gave. Blocks: call it in a worker thread.
 
     Args:
         source: A path, a `file:` URI or a `data:` URI.
-        allowed: The folders that local files may be in; empty if there are none.
+        allowed: Where local files may be.
 
     Raises:
         InvalidRequest: With the code `image_not_found`, `image_not_allowed`, `image_unreadable`
@@ -120,7 +124,7 @@ def read_source(source: str, allowed: Sequence[Path]) -> Picture:
 
 
 def find_file(
-    source: str, allowed: Sequence[Path], check: Callable[[Picture, BinaryIO], int]
+    source: str, allowed: Folders, check: Callable[[Picture, BinaryIO], int]
 ) -> LocalFile:
     """Check a local file and its content, reading it in pieces. Blocks, like `read_source`.
 
@@ -136,7 +140,8 @@ def find_file(
     def checked(found: OpenFile, path: str) -> LocalFile:
         beginning = Picture(found.file.read(_BEGINNING), name, _sha256(found, path))
         found.file.seek(0)
-        return LocalFile(source, name, beginning.sha256, check(beginning, found.file))
+        pixels = check(beginning, found.file)
+        return LocalFile(source, name, beginning.sha256, pixels, allowed)
 
     return _found(path, allowed, checked)
 
@@ -151,8 +156,8 @@ def _sha256(found: OpenFile, path: str) -> str:
     return digest.hexdigest()
 
 
-def _path_of(source: str, allowed: Sequence[Path]) -> str:
-    if allowed:
+def _path_of(source: str, allowed: Folders) -> str:
+    if allowed is None or allowed:
         return path_of(source)
     if (refusal := as_written(source)) is not None:
         raise refusal
@@ -169,9 +174,9 @@ def _path_of(source: str, allowed: Sequence[Path]) -> str:
 # --- one file -------------------------------------------------------------------------------
 
 
-def _found(path: str, allowed: Sequence[Path], use: Callable[[OpenFile, str], Found]) -> Found:
+def _found(path: str, allowed: Folders, use: Callable[[OpenFile, str], Found]) -> Found:
     """Open the file at a path, if it may be read, and return the result of `use`."""
-    folders = AllowedFolders.at(allowed)
+    folders = ANY_FOLDER if allowed is None else AllowedFolders.at(allowed)
     folders.check_text(path)
     try:
         real = os.path.realpath(path, strict=True)

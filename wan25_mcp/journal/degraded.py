@@ -20,7 +20,7 @@ from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.statuses import is_settled
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Step = Callable[[], Awaitable[None]]

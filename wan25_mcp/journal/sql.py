@@ -223,6 +223,18 @@ class SqlJournal(Transactions):
             lambda db: files.note_upload(db, current(db, owner), sha256, place, upload)
         )
 
+    async def keep_input(
+        self, owner: str, handle: str, number: int, preview: bytes, *, now: float
+    ) -> None:
+        await self._note(
+            lambda db: files.keep_input(db, current(db, owner), handle, number, preview, now=now)
+        )
+
+    async def kept_input(self, owner: str, name: str, number: int) -> bytes | None:
+        return await self._read(
+            None, lambda db: files.kept_input(db, current(db, owner), name, number)
+        )
+
     async def recent(
         self, owner: str, *, now: float, limit: int
     ) -> Sequence[tuple[Intent, Snapshot | None]]:

@@ -45,7 +45,7 @@ class TimeLimit:
         # A duplicate: the connection's own descriptor may be closed and reused for another file.
         # Made by the socket module, since on Windows a socket is not a file descriptor.
         self._socket = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
-        self.has_passed = False
+        self.has_passed: bool = False
         self._timer = threading.Timer(seconds, self._pass)
         self._timer.daemon = True
         self._timer.start()

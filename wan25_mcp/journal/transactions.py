@@ -28,7 +28,7 @@ from wan25_mcp.journal.group_commit import GroupCommit
 from wan25_mcp.journal.records import JournalUnusable
 from wan25_mcp.journal.time_limits import CircuitBreaker
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

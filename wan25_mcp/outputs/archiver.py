@@ -27,7 +27,7 @@ from wan25_mcp.outputs.filenames import ImageName
 from wan25_mcp.outputs.retries import is_lasting, may_be_tried, retry_pause
 from wan25_mcp.outputs.save import output_directory, save_image
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 PATIENCE: Final = 8.0
 """Seconds that an answer waits for the images to be saved."""

@@ -28,7 +28,7 @@ from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
 from wan25_mcp.provider.protocol import Provider
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 POLL_LEASE_SECONDS: Final = 15.0
 """If a poll takes longer, another process may poll too: the first may have died."""
@@ -140,6 +140,10 @@ class SharedPoller:
     async def wake(self, task_id: str, intent: Intent | None = None) -> None:
         """A callback says that a task is settled: poll it."""
         self._poller.wake(await self._open(task_id, intent))
+
+    def hasten(self, watch: Watch) -> None:
+        """Poll a task now, if the pause since its last poll allows it."""
+        self._poller.hasten(watch)
 
     async def typical(self, intent: Intent | None) -> float | None:
         """How many seconds such edits typically take, if enough are known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -19,6 +20,7 @@ import anyio
 import httpx2
 from pydantic import SecretStr
 
+from wan25_mcp.errors import SettingsError
 from wan25_mcp.provider.models import ErrorBody
 from wan25_mcp.redaction import Redactor, one_line
 
@@ -29,22 +31,71 @@ TIMEOUTS: Final = httpx2.Timeout(connect=10, write=30, read=60, pool=10)
 """Seconds by phase. The read timeout is long, because giving up on the answer to a submit loses the
 id of a paid task."""
 
+_NOT_CHOSEN: Final = httpx2.Timeout(5)
+"""What a client has whose maker said nothing about timeouts: too short for a submit."""
+
 MAX_EXCHANGE_SECONDS: Final = 120.0
 MAX_BODY_BYTES: Final = 1_000_000
 _MAX_REQUESTED_WAIT: Final = 24 * 3600.0
 
 
-def open_http() -> httpx2.AsyncClient:
+def open_http(
+    *,
+    proxy: str | httpx2.URL | httpx2.Proxy | None = None,
+    verify: ssl.SSLContext | bool = True,
+    trust_env: bool = True,
+) -> httpx2.AsyncClient:
     """An HTTP client that is safe for paid submits. The caller closes it.
 
     Idle connections are not kept. The provider may close one at the moment a submit is written to
     it, and that is indistinguishable from an accepted submit whose answer was lost.
+
+    Args:
+        proxy: The address of a proxy.
+        verify: How certificates are verified, such as by your own authority.
+        trust_env: Whether the proxies in the environment are used.
     """
     return httpx2.AsyncClient(
         timeout=TIMEOUTS,
         limits=httpx2.Limits(max_connections=100, max_keepalive_connections=0),
         headers={"User-Agent": USER_AGENT},
         follow_redirects=False,
+        proxy=proxy,
+        verify=verify,
+        trust_env=trust_env,
+    )
+
+
+def check_http(http: object) -> httpx2.AsyncClient:
+    """Check that a client of the caller's own is safe for paid submits, as far as can be seen.
+
+    A transport that is not httpx2's own is trusted to send a request at most once, and to raise
+    `ConnectError` only if nothing was sent.
+
+    Raises:
+        SettingsError: It is no client, is closed, keeps idle connections, or speaks HTTP/2, which
+            shares them.
+    """
+    if not isinstance(http, httpx2.AsyncClient):
+        raise _wrong_http("is not an httpx2.AsyncClient")
+    if http.is_closed:
+        raise _wrong_http("is closed")
+    for transport in (http._transport, *http._mounts.values()):  # noqa: SLF001  nothing public
+        pool = getattr(transport, "_pool", None)
+        if getattr(pool, "_max_keepalive_connections", 0):
+            raise _wrong_http(
+                "keeps idle connections. A submit that is sent over one may be lost and charged"
+            )
+        if getattr(pool, "_http2", False):
+            raise _wrong_http("speaks HTTP/2, so submits would share a connection")
+    return http
+
+
+def _wrong_http(problem: str) -> SettingsError:
+    return SettingsError(
+        f"The HTTP client {problem}.",
+        fix="Make it with wan25_mcp.open_http(), which takes a proxy and certificates, or with "
+        "httpx2.AsyncClient(limits=httpx2.Limits(max_keepalive_connections=0)).",
     )
 
 
@@ -118,18 +169,33 @@ async def send(
     Raises:
         httpx2.HTTPError: It failed; `exchange` records how much was sent and read.
     """
-    usual = {
-        "Authorization": f"Bearer {key.get_secret_value()}",
-        "Accept": "application/json",
-        "User-Agent": USER_AGENT,
-    }
-    content |= {"headers": {**usual, **(headers or {})}, "follow_redirects": False}
+    if http.is_closed:
+        raise httpx2.LocalProtocolError("The HTTP client is closed")
+    content |= _options(http, key, headers or {})
     trace = {"trace": exchange.trace}
     async with _deadline(), http.stream(method, url, extensions=trace, **content) as response:
         exchange.sent = True
         exchange.status = response.status_code
         exchange.headers = response.headers
         exchange.body = await read_bounded(response.aiter_bytes(), max_bytes)
+
+
+def _options(
+    http: httpx2.AsyncClient, key: SecretStr, headers: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is the same for every request. The client may be the caller's own: with other defaults,
+    or with another authentication."""
+    usual = {
+        "Authorization": f"Bearer {key.get_secret_value()}",
+        "Accept": "application/json",
+        "User-Agent": USER_AGENT,
+    }
+    return {
+        "headers": {**usual, **headers},
+        "follow_redirects": False,
+        "timeout": TIMEOUTS if http.timeout == _NOT_CHOSEN else http.timeout,
+        "auth": None,
+    }
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.previews import shows_images
 from wan25_mcp.settings import Preview
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 PATIENCE: Final = 10.0
 """Seconds that an answer waits for its previews. It is complete without them."""

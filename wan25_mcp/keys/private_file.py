@@ -33,7 +33,8 @@ class NotPrivate(OSError):
 
     def __init__(self, problem: str, fix: str) -> None:
         super().__init__(problem)
-        self.problem, self.fix = problem, fix
+        self.problem: Final = problem
+        self.fix: Final = fix
 
 
 def write(path: Path, content: bytes) -> None:

@@ -16,8 +16,8 @@ import platformdirs
 from pydantic import SecretStr
 
 from wan25_mcp import setting_parsers as parse
-from wan25_mcp.cli import keyring_store, private_file
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.keys import keyring_store, private_file
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import same_address
 

@@ -1,0 +1,1 @@
+"""The API key that is kept on this machine for this user."""
