@@ -14,9 +14,9 @@ from mcp_types import INVALID_PARAMS
 from pydantic import ValidationError
 
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import EMULATOR_NOTE
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server import apps, local_images
-from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.identity import ICONS, WEBSITE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
