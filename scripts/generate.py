@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import sys
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where this checkout is
 
 import anyio
 import click
 from mcp.client import Client
 from mcp_types import Tool
 
+from scripts import install_pages
+from scripts.markdown import table
+from scripts.project import ROOT, project, repository
 from wan25_mcp.cli.main import main as command
+from wan25_mcp.editing.answers import answer_of, text_of
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import STATUSES as ERROR_STATUSES
@@ -38,11 +43,9 @@ from wan25_mcp.provider.charging import BY_STATUS, MAX_RESENDS, OWN_ERRORS, Verd
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import STATUSES
 from wan25_mcp.server import create_server
-from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.setting_parsers import Setting
 from wan25_mcp.settings import SETTINGS, Settings
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "io.github.wan25-mcp/wan25-mcp"
 """The server's name in the MCP registry; the README repeats it to prove who published it."""
 
@@ -89,7 +92,8 @@ def contract(tool: Tool) -> dict[str, Any]:
 
 def server_json() -> dict[str, Any]:
     """How the MCP registry lists this server."""
-    about = metadata("wan25-mcp")
+    about = project()
+    address, website = repository(), about.get("urls", {}).get("Homepage")
     return {
         "$schema": SCHEMA,
         "name": NAME,
@@ -97,30 +101,86 @@ def server_json() -> dict[str, Any]:
         "description": (
             f"Edit images with {MODEL}. A repeated call is deduplicated and costs nothing."
         ),
-        "version": about["Version"],
+        **({"repository": {"url": address, "source": "github"}} if address else {}),
+        **({"websiteUrl": website} if website else {}),
+        "version": about["version"],
         "packages": [
-            {
-                "registryType": "pypi",
-                "identifier": about["Name"],
-                "version": about["Version"],
-                "runtimeHint": "uvx",
-                "transport": {"type": "stdio"},
-                "environmentVariables": [_published(variable) for variable in SETTINGS],
-            }
+            _package(
+                about, {"type": "stdio"}, ["serve"], [row for row in SETTINGS if _is_for_stdio(row)]
+            ),
+            _package(
+                about,
+                {"type": "streamable-http", "url": "http://127.0.0.1:{port}/mcp"},
+                ["serve", "--transport", "streamable-http", "--port", PORT],
+                SETTINGS,
+            ),
         ],
     }
 
 
+PORT: Final = {
+    "valueHint": "port",
+    "description": "Port to listen on, on this machine only.",
+    "isRequired": True,
+    "format": "number",
+    "default": "8000",
+}
+
+
+def _package(
+    about: Mapping[str, Any],
+    transport: Mapping[str, Any],
+    arguments: Sequence[str | Mapping[str, Any]],
+    variables: Sequence[Setting],
+) -> dict[str, Any]:
+    return {
+        "registryType": "pypi",
+        "identifier": about["name"],
+        "version": about["version"],
+        "runtimeHint": "uvx",
+        "transport": transport,
+        "packageArguments": [
+            {"type": "positional", **({"value": one} if isinstance(one, str) else one)}
+            for one in arguments
+        ],
+        "environmentVariables": [_published(variable) for variable in variables],
+    }
+
+
+def _is_for_stdio(row: Setting) -> bool:
+    return row.attribute not in ("callback_url", "server_token", "allowed_hosts")
+
+
 def _published(variable: Setting) -> dict[str, Any]:
+    choices = _choices(variable)
     entry: dict[str, Any] = {
         "name": variable.name,
         "description": _plain(variable.meaning),
-        "isRequired": False,  # without a key the server starts, and says how to set it
+        # Without it the server starts, and says how to set it. But who installs from a registry
+        # has nothing to keep a key with, and should be asked.
+        "isRequired": variable.attribute == "key",
         "isSecret": variable.secret,
+        "format": _format(variable),
+        **({"choices": choices} if choices else {}),
     }
     if _can_be_set(variable):
         entry["default"] = variable.default
     return entry
+
+
+def _choices(variable: Setting) -> list[str]:
+    kind = typing.get_type_hints(Settings)[variable.attribute]
+    if variable.attribute == "save":
+        return ["auto", "off"]
+    return list(typing.get_args(kind)) if typing.get_origin(kind) is typing.Literal else []
+
+
+def _format(variable: Setting) -> str:
+    kinds = typing.get_type_hints(Settings)[variable.attribute]
+    kinds = typing.get_args(kinds) or (kinds,)
+    if Path in kinds or variable.attribute == "key_file":
+        return "filepath"
+    return "number" if {int, float} & set(kinds) else "string"
 
 
 def _can_be_set(variable: Setting) -> bool:
@@ -146,8 +206,11 @@ def documents(tools: list[Tool]) -> dict[Path, str]:
     regions = {
         "answer": _example_answer(),
         "tools": "\n\n".join(_tool(tool) for tool in tools),
+        "install": install_pages.install(),
+        "clients": install_pages.clients(),
         "settings": _settings(),
         "commands": _commands(),
+        "options": _options(),
         "money": _money(),
         "errors": _errors(),
         "rooms": _rooms(),
@@ -189,7 +252,7 @@ def _tool(tool: Tool) -> str:
         [
             f"#### `{tool.name}`",
             tool.description or "",
-            _table(("Argument", "What it must be", "Meaning"), rows),
+            table(("Argument", "What it must be", "Meaning"), rows),
         ]
     )
 
@@ -197,8 +260,7 @@ def _tool(tool: Tool) -> str:
 def _must_be(rule: dict[str, Any], *, required: bool) -> str:
     if required:
         return f"required; {_words(rule)}"
-    default = f" (default `{json.dumps(rule['default'])}`)" if "default" in rule else ""
-    return f"{_words(rule)}{default}"
+    return f"{_words(rule['anyOf'][0])}, or null"
 
 
 def _words(rule: dict[str, Any]) -> str:
@@ -210,9 +272,7 @@ def _words(rule: dict[str, Any]) -> str:
             low, high = rule["minItems"], rule["maxItems"]
             return f"list of {low} to {high}, each {_words(rule['items'])}"
         case "string":
-            kind = "link" if rule.get("format") == "uri" else "text"
-            longest = rule.get("maxLength")
-            return f"{kind} of at most {longest} characters" if longest else kind
+            return "text"
         case "boolean":
             return "true or false"
     kind = "whole number" if rule["type"] == "integer" else "number"
@@ -229,7 +289,7 @@ def _settings() -> str:
         )
         for variable in SETTINGS
     ]
-    return _table(("Variable", "Meaning", "Default"), rows)
+    return table(("Variable", "Meaning", "Default"), rows)
 
 
 def _commands() -> str:
@@ -242,7 +302,7 @@ def _commands() -> str:
         for name, sub in command.commands.items()
         if not sub.hidden
     ]
-    return _table(("Command", "What it does"), rows)
+    return table(("Command", "What it does"), rows)
 
 
 def _forms(name: str, sub: click.Command) -> str:
@@ -252,20 +312,56 @@ def _forms(name: str, sub: click.Command) -> str:
 
 
 def _synopsis(sub: click.Command) -> Iterator[str]:
+    """The arguments, and the options where they are few."""
     for parameter in sub.params:
         if isinstance(parameter, click.Argument):
-            yield parameter.metavar or (parameter.name or "").upper()
-        elif isinstance(parameter, click.Option):
-            flag = parameter.opts[0]
-            given = flag if parameter.is_flag else f"{flag} {_placeholder(parameter)}"
-            yield given if parameter.required else f"[{given}]"
+            name = parameter.metavar or (parameter.name or "").upper()
+            yield name if parameter.required or parameter.metavar else f"[{name}]"
+    options = [one for one in sub.params if isinstance(one, click.Option)]
+    if len(options) > _FEW:
+        yield "[OPTIONS]"
+        return
+    for option in options:
+        yield f"[{_flag(option)}]"
+
+
+_FEW: Final = 2
+"""A synopsis with more options would make the column wider than the text beside it."""
+
+
+def _flag(option: click.Option) -> str:
+    flag = max(option.opts, key=len)
+    return flag if option.is_flag or option.count else f"{flag} {_placeholder(option)}"
 
 
 def _placeholder(option: click.Option) -> str:
+    if option.metavar:
+        return option.metavar
     if isinstance(option.type, click.Choice):
         # No pipes: generators of sites differ in how a table's cell escapes them.
         return f"{{{','.join(str(choice) for choice in option.type.choices)}}}"
     return (option.name or "").upper()
+
+
+def _options() -> str:
+    """The options of every command that has some, as `--help` lists them."""
+    found = []
+    for name, sub in command.commands.items():
+        subs = sub.commands if isinstance(sub, click.Group) else {"": sub}
+        for below, one in subs.items():
+            rows = [_option(each) for each in one.params if isinstance(each, click.Option)]
+            if rows:
+                title = f"### `wan25-mcp {name} {below}".rstrip() + "`"
+                found.append(f"{title}\n\n{table(('Option', 'What it does'), rows)}")
+    return "\n\n".join(found)
+
+
+def _option(option: click.Option) -> tuple[str, str]:
+    short = next((f"{one}, " for one in option.opts if not one.startswith("--")), "")
+    has_default = option.show_default and not option.is_flag
+    default = f" Default: {option.default}." if has_default else ""
+    only_short = short.removesuffix(", ") == max(option.opts, key=len)
+    return f"`{'' if only_short else short}{_flag(option)}`", f"{option.help or ''}{default}"
 
 
 def _help(sub: click.Command) -> str:
@@ -339,7 +435,7 @@ def _money() -> str:
             verdict(sent=True, status=None),
         ),
     ]
-    return _table(("How the submit ended", "Sent again?", "Charged"), rows)
+    return table(("How the submit ended", "Sent again?", "Charged"), rows)
 
 
 def _errors() -> str:
@@ -364,7 +460,7 @@ def _codes(rows: Sequence[ErrorCode]) -> str:
         )
         for row in rows
     ]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _statuses(numbers: list[int]) -> str:
@@ -374,15 +470,6 @@ def _statuses(numbers: list[int]) -> str:
 def _end(what: str, judged: Verdict) -> tuple[str, str, str]:
     again = f"at most {MAX_RESENDS} times, after the requested wait" if judged.resend else "never"
     return what, again, judged.charged
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
 
 
 # --- the command ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.stage import environment
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 COPIED: Final = (
-    "wan25_mcp", "scripts", "docs", "README.md", "server.json", "tests/contracts",
+    "wan25_mcp", "scripts", "docs", "README.md", "pyproject.toml", "server.json", "tests/contracts",
     "tests/test_architecture.py",
 )  # fmt: skip
 SETTING: Final = """    greeting_count: int = setting(
@@ -142,12 +142,13 @@ def test_a_wrong_value_is_reported_by_its_name_and_with_its_default(copy: Path) 
 def test_it_is_documented_by_the_generator(copy: Path) -> None:
     listed = (copy / "docs" / "settings.md").read_text(encoding="utf-8")
     assert "| `WAN25_GREETING_COUNT` | Greetings to say. | `3` |" in listed
-    (package,) = json.loads((copy / "server.json").read_text(encoding="utf-8"))["packages"]
+    package, _ = json.loads((copy / "server.json").read_text(encoding="utf-8"))["packages"]
     assert {
         "name": "WAN25_GREETING_COUNT",
         "description": "Greetings to say.",
         "isRequired": False,
         "isSecret": False,
+        "format": "number",
         "default": "3",
     } in package["environmentVariables"]
     assert ran(copy, "scripts/generate.py", "--check").returncode == 0
@@ -178,6 +179,7 @@ def test_images_and_requests_are_held_to_the_limits_of_the_model_they_are_for(co
 def test_the_schema_of_the_tool_offers_it(copy: Path) -> None:
     contract = copy / "tests" / "contracts" / "tools" / "edit_image.json"
     rules = json.loads(contract.read_text(encoding="utf-8"))["inputSchema"]["properties"]
-    assert set(rules["model"]["enum"]) == {"small-edit", "wan2.5-image-to-image"}
-    assert rules["model"]["default"] == "wan2.5-image-to-image"
-    assert (rules["prompt"]["maxLength"], rules["n"]["maximum"]) == (2000, 4)
+    assert set(rules["model"]["anyOf"][0]["enum"]) == {"small-edit", "wan2.5-image-to-image"}
+    assert rules["model"]["description"] == "Default wan2.5-image-to-image."
+    assert "2000 characters" in rules["prompt"]["description"]
+    assert rules["n"]["anyOf"][0]["maximum"] == 4

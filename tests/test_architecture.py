@@ -70,6 +70,7 @@ HEAVY: Final = (
     "pillow_heif",
     "obstore",
     "keyring",
+    "yaml",
     "sqlalchemy",
     "uvicorn",
     "trio",

@@ -14,6 +14,9 @@ import jsonschema
 import pytest
 
 from scripts import generate
+from scripts.project import ROOT
+from wan25_mcp.cli.main import main
+from wan25_mcp.errors import SettingsError
 from wan25_mcp.journal import stages
 from wan25_mcp.provider import statuses
 from wan25_mcp.settings import SETTINGS, Settings
@@ -25,12 +28,12 @@ MOST_TOKENS: Final = 1200
 
 @pytest.fixture(scope="module")
 def server_json() -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((generate.ROOT / "server.json").read_text(encoding="utf-8"))
+    read: dict[str, Any] = json.loads((ROOT / "server.json").read_text(encoding="utf-8"))
     return read
 
 
 def test_nothing_generated_has_drifted() -> None:
-    drifted = [str(path.relative_to(generate.ROOT)) for path in generate.drifted()]
+    drifted = [str(path.relative_to(ROOT)) for path in generate.drifted()]
     assert not drifted, "run: python scripts/generate.py, and read the diff"
     assert not generate.stray_contracts()
 
@@ -83,30 +86,72 @@ def test_server_json_follows_the_rules_of_the_registry(server_json: dict[str, An
 
 
 def test_server_json_and_the_package_are_of_one_version(server_json: dict[str, Any]) -> None:
-    (package,) = server_json["packages"]
-    assert {server_json["version"], package["version"]} == {version("wan25-mcp")}
+    versions = {
+        server_json["version"],
+        *(package["version"] for package in server_json["packages"]),
+    }
+    assert versions == {version("wan25-mcp")}
+
+
+def test_server_json_says_how_to_start_each_transport(server_json: dict[str, Any]) -> None:
+    stdio, http = server_json["packages"]
+    assert stdio["transport"] == {"type": "stdio"}
+    hints = {
+        one["valueHint"]: one["default"] for one in http["packageArguments"] if "default" in one
+    }
+    assert http["transport"]["url"].format_map(hints) == "http://127.0.0.1:8000/mcp"
+    for package in (stdio, http):
+        line = [one.get("value") or one["default"] for one in package["packageArguments"]]
+        command = main.commands[line[0]]
+        given = command.make_context(line[0], line[1:]).params
+        assert given["transport"] == package["transport"]["type"]
 
 
 def test_server_json_names_every_setting_and_which_are_secret(server_json: dict[str, Any]) -> None:
-    (package,) = server_json["packages"]
-    published = [
-        (variable["name"], variable["isSecret"]) for variable in package["environmentVariables"]
-    ]
-    assert published == [(variable.name, variable.secret) for variable in SETTINGS]
-    assert [name for name, secret in published if secret] == [
+    stdio, http = (
+        {variable["name"]: variable for variable in package["environmentVariables"]}
+        for package in server_json["packages"]
+    )
+    assert list(http) == [variable.name for variable in SETTINGS]
+    assert http.keys() - stdio.keys() == {
+        "WAN25_CALLBACK_URL",
+        "WAN25_SERVER_TOKEN",
+        "WAN25_ALLOWED_HOSTS",
+    }
+    assert all(http[name] == variable for name, variable in stdio.items())
+    assert [name for name, variable in http.items() if variable["isSecret"]] == [
         "WAN25_API_KEY",
         "WAN25_DATABASE_URL",
         "WAN25_SERVER_TOKEN",
     ]
+    assert [name for name, one in http.items() if one["isRequired"]] == ["WAN25_API_KEY"]
+
+
+def test_the_choices_and_formats_of_server_json_are_those_that_settings_take(
+    server_json: dict[str, Any],
+) -> None:
+    texts = {"number": "7", "filepath": "/home/me/wan25"}
+    for variable in server_json["packages"][1]["environmentVariables"]:
+        name = variable["name"]
+        for choice in variable.get("choices", []):
+            Settings.from_mapping({name: choice})
+        if "choices" in variable:
+            with pytest.raises(SettingsError):
+                Settings.from_mapping({name: "neither"})
+        elif text := texts.get(variable["format"]):
+            Settings.from_mapping({name: text})
+            wrong = "seven" if variable["format"] == "number" else ""
+            if wrong:
+                with pytest.raises(SettingsError):
+                    Settings.from_mapping({name: wrong})
 
 
 def test_the_defaults_of_server_json_are_values_that_change_nothing(
     server_json: dict[str, Any],
 ) -> None:
-    (package,) = server_json["packages"]
     defaults = {
         variable["name"]: variable["default"]
-        for variable in package["environmentVariables"]
+        for variable in server_json["packages"][1]["environmentVariables"]
         if "default" in variable
     }
     assert defaults
@@ -114,7 +159,7 @@ def test_the_defaults_of_server_json_are_values_that_change_nothing(
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
-    source = (generate.ROOT / "wan25_mcp" / "settings.py").read_text(encoding="utf-8")
+    source = (ROOT / "wan25_mcp" / "settings.py").read_text(encoding="utf-8")
     read = set(re.findall(r"\bWAN25_[A-Z_]+", source))
     assert read == {variable.name for variable in SETTINGS}
 
@@ -128,5 +173,5 @@ def test_a_law_is_drawn_in_its_module_as_its_table_says(
 
 
 def test_the_readme_names_the_server_as_the_registry_does(server_json: dict[str, Any]) -> None:
-    readme = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"mcp-name: {server_json['name']}" in readme

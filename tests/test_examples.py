@@ -9,10 +9,9 @@ import socket
 import subprocess
 import sys
 import textwrap
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 import pytest
@@ -175,23 +174,3 @@ def test_the_code_on_the_page_about_python_runs(program: Callable[..., str]) -> 
     main = f"import anyio\nasync def main():\n{calls}\nanyio.run(main)"
     said = program("-c", "\n".join([*functions, main]))
     assert "Did you mean" in said  # of the example with an error
-
-
-def test_the_configurations_parse_and_name_the_key_where_the_server_finds_it() -> None:
-    servers = [_only_server(json.loads(text)) for text in blocks("json")]
-    servers += [_only_server(tomllib.loads(text)) for text in blocks("toml")]
-    assert len(servers) == 4
-    for server in servers:
-        assert server["command"].endswith("/.venv/bin/wan25-mcp")
-    named = [set(server["env"]) for server in servers if "env" in server]
-    assert named == [{"WAN25_API_KEY"}] * 3  # the README's own uses the kept key
-
-
-def _only_server(configuration: dict[str, Any]) -> dict[str, Any]:
-    (servers,) = (
-        configuration[key]
-        for key in ("mcpServers", "servers", "mcp_servers")
-        if key in configuration
-    )
-    server: dict[str, Any] = servers["wan25"]
-    return server

@@ -103,11 +103,11 @@ class Settings:
         parse.choice(get_args(Preview)),
         "auto",
     )
-    wait_seconds: float = setting(
+    wait_seconds: float | None = setting(
         "WAN25_WAIT_SECONDS",
         "Seconds `wait_for_task` waits unless the call says otherwise.",
         parse.seconds(0, 3600),
-        25.0,
+        shown="4, then 10, 25 and 50; less for a client that gave up sooner",
     )
     max_wait_seconds: float = setting(
         "WAN25_MAX_WAIT_SECONDS",
@@ -209,9 +209,6 @@ class Settings:
             found |= _key_in_file(found["key_file"])
         found["emulated"] = found.get("emulated") or ("on" if emulator else "")
         settings = cls(**found, unknown=_unknown(environ))
-        if "wait_seconds" not in found:
-            wait = min(settings.wait_seconds, settings.max_wait_seconds)
-            settings = replace(settings, wait_seconds=wait)
         _check_together(settings)
         return settings
 
@@ -265,7 +262,7 @@ def _check_together(settings: Settings) -> None:
         SettingsError: Two settings contradict each other.
     """
     longest = settings.max_wait_seconds
-    if settings.wait_seconds > longest:
+    if settings.wait_seconds is not None and settings.wait_seconds > longest:
         raise SettingsError(
             f"WAN25_WAIT_SECONDS is above WAN25_MAX_WAIT_SECONDS, {longest:g} seconds.",
             fix=f"Set WAN25_WAIT_SECONDS to {longest:g} or less, or raise WAN25_MAX_WAIT_SECONDS.",

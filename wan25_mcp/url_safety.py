@@ -32,6 +32,16 @@ _INTERNAL_SUFFIXES: Final = (
     "home.arpa",
     "localdomain",
 )
+_RESERVED_SUFFIXES: Final = (
+    "example.com",
+    "example.net",
+    "example.org",
+    "example",
+    "test",
+    "invalid",
+    "localhost",
+)
+"""Names that are nobody's (RFC 2606 and 6761)."""
 _NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -121,8 +131,17 @@ def _plain(host: str) -> str:
     return folded.replace("\u3002", ".").rstrip(".")
 
 
+def is_reserved(link: str) -> bool:
+    """Whether a link names a host that is reserved for examples and tests."""
+    return _is_below(_plain(urlsplit(link).hostname or ""), _RESERVED_SUFFIXES)
+
+
+def _is_below(host: str, suffixes: Collection[str]) -> bool:
+    return any(host == suffix or host.endswith("." + suffix) for suffix in suffixes)
+
+
 def _check_name(host: str) -> None:
-    if any(host == suffix or host.endswith("." + suffix) for suffix in _INTERNAL_SUFFIXES):
+    if _is_below(host, _INTERNAL_SUFFIXES):
         raise NotPublic("points to an internal host name")
     try:
         labels = host.encode("idna").decode("ascii").lower().split(".")

@@ -25,7 +25,10 @@ from wan25_mcp.settings import SETTINGS
 
 # --- help and usage --------------------------------------------------------------------------
 
-COMMANDS = ["serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits"]
+COMMANDS = [
+    "serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits", "completion",
+    "install", "uninstall", "gallery",
+]  # fmt: skip
 
 
 def test_help_names_every_command() -> None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.stage import KEY, PICTURE, inline, names_in, open_stage, request
+from tests.systems import linux
 from wan25_mcp import Account, Settings, open_configured_editor, open_configured_engine
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.errors import SettingsError, Wan25Error
@@ -94,3 +95,18 @@ async def test_an_edit_of_an_emulator_that_has_ended_is_not_under_way_but_was_pa
             with pytest.raises(Wan25Error) as withheld:
                 await editor.edit(request("3"))
             assert withheld.value.code == "credit_limit"
+
+
+@linux
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_a_configured_editor_opened_it_closes(tmp_path: Path) -> None:
+    def opened() -> list[str]:
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [found for link in links if (found := str(link.readlink())).startswith(folder)]
+
+    folder = str(tmp_path)
+    settings = Settings.from_mapping({"WAN25_EMULATOR": "1", "WAN25_DATA_DIR": folder})
+    async with open_configured_editor(settings) as editor:
+        await editor.edit(request(image_urls=["https://example.com/cat.png"]))
+        assert opened()
+    assert opened() == []

@@ -1,5 +1,7 @@
 """The provider, played until this process is ended: prints its base URL, any key opens it.
 
+    play.py [SECONDS]     how long an edit takes
+
 Runs in the environment under test. Its state can be read (`/_emulator/state`), because only the
 provider knows how often an edit was paid.
 """
@@ -15,12 +17,13 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from tests.emulator_lab import Emulator
 
-SPEED, RUN_SECONDS = 60.0, 180.0
-"""An edit takes 3 s: long enough to be waited for, also by clients that start a process a call."""
+SPEED = 60.0
+USUAL_SECONDS = 3.0
+"""Long enough to be waited for, also by clients that start a process a call."""
 
 
-async def _play() -> None:
-    emulator = Emulator(key=None, admin=True, speed=SPEED, run_seconds=RUN_SECONDS)
+async def _play(seconds: float) -> None:
+    emulator = Emulator(key=None, admin=True, speed=SPEED, run_seconds=seconds * SPEED)
     async with emulator.serving():
         sys.stdout.write(f"{emulator.base_url}\n")
         sys.stdout.flush()
@@ -28,4 +31,4 @@ async def _play() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_play())
+    asyncio.run(_play(float(sys.argv[1]) if sys.argv[1:] else USUAL_SECONDS))

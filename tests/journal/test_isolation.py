@@ -16,6 +16,8 @@ import anyio
 import httpx2
 import pytest
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS
 from PIL import Image
 
 from tests.stage import KEY, Stage, inline, names_in, open_stage, request, virtual
@@ -132,11 +134,12 @@ QUESTIONS: Final[dict[str, Question]] = {
     "save": lambda editor, name: editor.save(_of(name, "completed")),
     "save running": lambda editor, name: editor.save(_of(name, "processing")),
     "previews": lambda editor, name: editor.previews(_of(name, "completed")),
+    "original": lambda editor, name: editor.original(name, 1),
     "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
     "connection", "duplicate_window", "edit", "finish", "has_image_host", "is_emulator",
-    "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
+    "known", "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 
@@ -183,6 +186,15 @@ async def test_what_another_account_spent_and_paid_for_an_image_is_not_told(
         assert (await stage.editor.price()).is_known
         assert await stranger.spent(600.0) == Spent(0.0, 0.0)
         assert not (await stranger.price()).is_known
+
+
+async def test_that_another_account_made_the_same_edit_is_not_told(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f") as (stage, _, stranger):
+        asked = [EditInput.of(request()), EditInput.of(request("Another"))]
+        assert await stage.editor.known(asked) == [True, False]
+        assert await stranger.known(asked) == [False, False]
 
 
 async def test_the_bytes_of_anothers_image_are_not_told_even_to_who_has_its_edit(
@@ -290,9 +302,13 @@ async def test_tools_and_resources_report_nothing_of_anothers_edit(
                 assert answers[0]["error"]["code"] == "not_found"
             with pytest.raises(Exception, match=r"(?i)not|no such"):
                 await client.read_resource(f"wan25://tasks/{name}/images/1")
-        task = await client.read_resource(f"wan25://tasks/{made.task_id}")
-        assert "not_found" in task.contents[0].text  # type: ignore[union-attr]
-        for image in made.edit.image_urls:
-            assert image not in task.contents[0].text  # type: ignore[union-attr]
+        told = []
+        for asked in (made.task_id, NOBODYS):
+            with pytest.raises(MCPError) as refused:
+                await client.read_resource(f"wan25://tasks/{asked}")
+            told.append((refused.value.error.code, refused.value.error.message))
+        assert told[0] == told[1]
+        assert told[0][0] == INVALID_PARAMS
+        assert not [image for image in made.edit.image_urls if image in str(told)]
         listed = await client.read_resource("wan25://tasks")
         assert json.loads(listed.contents[0].text) == {"tasks": []}  # type: ignore[union-attr]

@@ -985,6 +985,37 @@ async def settled(journal: SqlJournal, number: int, used: float, *, now: float) 
     await journal.record("me", done, now=now + 1)
 
 
+async def test_it_tells_which_identical_edits_a_claim_would_return(
+    journal: SqlJournal, place: Place
+) -> None:
+    """What `live` says is what `claim` does, whose return of an earlier intent costs nothing."""
+    words = ("night", "lost", "no", "old", "new", "unsent")
+    names = {word: fingerprint({"prompt": word}) for word in words}
+
+    async def live(owner: str = "me", window: float = WINDOW, now: float = T0 + 700) -> set[str]:
+        address = "https://api.example.com"
+        found = await journal.live(owner, names.values(), address=address, now=now, window=window)
+        return {word for word, name in names.items() if name in found}
+
+    assert await live() == set()
+    if isinstance(place, Path):
+        assert not place.exists()  # asking does not make a journal
+    await accepted(journal, ask("edit-0", "old"), now=T0, task_id="task-0")
+    await accepted(journal, ask("edit-1", "night"), now=T0 + 600, task_id="task-1")
+    await sent(journal, ask("edit-2", "lost"), now=T0)
+    await journal.mark_unknown("edit-2", LOST)
+    await sent(journal, ask("edit-3", "no"), now=T0 + 600)
+    await journal.refuse("edit-3", NO_CREDIT)
+    await claim(journal, ask("edit-4", "unsent"), now=T0 + 690)
+    assert await live() == {"night", "lost"}
+    assert await live(window=30 * DAY) == {"night", "lost", "old"}
+    assert await live("another") == set()
+    for word in ("night", "lost", "no", "old", "new"):
+        would = word in await live()
+        claimed = await claim(journal, ask(f"edit-of-{word}", word), now=T0 + 700)
+        assert claimed.deduplicated is would
+
+
 async def price_of_the_next(journal: SqlJournal) -> float:
     return (await claim(journal, ask("edit-9", "next"), now=T0 + 99)).intent.credits
 
@@ -1430,6 +1461,8 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
         upload = Upload("https://a.b/c", T0 + lives_for)
         await journal.note_upload("me", sha256, "a place", upload)
     await journal.note_unsaved("me", "task-1", 2, Unsaved("The disk is full.", 1, T0, T0 + 30))
+    for handle in ("edit-1", "edit-2"):
+        await journal.keep_input("me", handle, 1, b"small", now=T0 + 60)
     journal.close()
     monkeypatch.setattr("wan25_mcp.journal.transactions.time.time", lambda: T0 + 30 * DAY + 30)
     listed = await journal.recent("me", now=T0 + 61, limit=9)
@@ -1443,6 +1476,7 @@ async def test_what_is_older_than_a_month_is_forgotten_at_the_next_opening(
     ]
     assert await journal.uploaded("me", "old", "a place", now=T0) is None
     assert await journal.uploaded("me", "new", "a place", now=T0) is not None
+    assert execute(place, "SELECT handle FROM wan25_account_inputs") == [("edit-2",)]
 
 
 async def test_what_is_older_than_a_month_is_forgotten_when_asked_to(
@@ -1514,6 +1548,43 @@ async def test_a_journal_of_before_the_model_was_noted_is_of_the_one_model_there
     assert not (await claim(journal, replace(ask("edit-2", "b"), model="another"))).deduplicated
     assert (await found(journal, "edit-2") or intent()).model == "another"
     assert execute(place, "SELECT max(version) FROM wan25_version") == [(schema.VERSION,)]
+
+
+async def test_a_journal_of_before_inputs_were_kept_keeps_its_edits_and_those_of_new_ones(
+    journal: SqlJournal, place: Place
+) -> None:
+    await accepted(journal)
+    journal.close()
+    execute(place, "DROP TABLE wan25_account_inputs")
+    execute(place, "UPDATE wan25_version SET version = 6")
+    assert await journal.kept_input("me", "task-1", 1) is None
+    await journal.keep_input("me", "edit-1", 1, b"\xff\xd8\0small", now=T0)
+    assert await journal.kept_input("me", "task-1", 1) == b"\xff\xd8\0small"
+    assert execute(place, "SELECT max(version) FROM wan25_version") == [(schema.VERSION,)]
+
+
+async def test_a_kept_input_is_found_by_handle_and_task_id_by_its_owner_alone(
+    journal: SqlJournal,
+) -> None:
+    await accepted(journal)
+    await journal.keep_input("me", "edit-1", 2, b"first", now=T0)
+    await journal.keep_input("me", "edit-1", 2, b"second", now=T0 + 1)
+    for name in ("edit-1", "task-1"):
+        assert await journal.kept_input("me", name, 2) == b"second"
+        assert await journal.kept_input("me", name, 1) is None
+        assert await journal.kept_input("you", name, 2) is None
+
+
+async def test_of_many_kept_inputs_the_oldest_make_room(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wan25_mcp.journal.files.MAX_INPUTS", 2)
+    for number in (1, 2, 3):
+        await claim(journal, ask(f"edit-{number}", str(number)), now=T0 + number)
+        await journal.keep_input("me", f"edit-{number}", 1, b"small", now=T0 + number)
+    await journal.keep_input("you", "edit-4", 1, b"small", now=T0)
+    kept = [await journal.kept_input("me", f"edit-{number}", 1) for number in (1, 2, 3)]
+    assert kept == [None, b"small", b"small"]
 
 
 async def test_each_model_has_its_own_price_and_its_own_run_times(journal: SqlJournal) -> None:
@@ -1729,14 +1800,14 @@ async def test_a_journal_of_a_newer_version_is_refused_with_a_sentence_and_left_
 ) -> None:
     await accepted(journal)
     journal.close()
-    execute(place, "UPDATE wan25_version SET version = 7")
+    execute(place, "INSERT INTO wan25_version VALUES (99)")
     for step in (partial(claim, wish=ask("edit-2", "b")), found):
         with pytest.raises(JournalUnusable) as caught:
             await step(journal)
         assert reported(caught.value) == {
             "kind": "JournalUnusable",
             "message": "The journal, which prevents paying twice, is unavailable: "
-            "it was written by a newer wan25-mcp (journal version 7; this program knows "
+            "it was written by a newer wan25-mcp (journal version 99; this program knows "
             f"{schema.VERSION}), so upgrade this one. Nothing was sent.",
             "code": "journal_unusable",
             "fix": CODES["journal_unusable"].fix,

@@ -11,11 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import TextContent
 
+from wan25_mcp.editing.answers import EMULATOR_NOTE, answer_of, answer_to_error, text_of
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error, task_advice
 from wan25_mcp.provider.models import Task, Usage
-from wan25_mcp.server.answers import EMULATOR_NOTE, answer_of, answer_to_error, result_of
+from wan25_mcp.server.results import result_of
 
+RUNNING: dict[str, Any] = {
+    "task_id": "task-1",
+    "status": "processing",
+    "charged": "reserved",
+    "progress": 40,
+    "elapsed": 31.4,
+    "estimated_seconds": 40.0,
+}
 SUMS = st.none() | st.floats(0, 1e6).map(lambda amount: round(amount, 4))
 DONE: dict[str, Any] = {
     "task_id": "task-1",
@@ -57,6 +66,7 @@ def test_a_finished_edit_reads_so() -> None:
             "user_group": None,
         },
         "charged": "yes",
+        "elapsed_seconds": None,
         "estimated_seconds": None,
         "duplicate_of_earlier_call": False,
         "next_step": "Give the user the 2 image links and say when they expire; save the "
@@ -64,6 +74,27 @@ def test_a_finished_edit_reads_so() -> None:
         "error": None,
     }
     assert not result.is_error
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({}, "started 31 s ago; about 40 s in all"),
+        ({"typical": 68.0}, "started 31 s ago; about 68 s in all"),  # better than the provider's
+        ({"elapsed": 50.0}, "started 50 s ago"),  # an estimate that has passed is none
+        ({"elapsed": None}, "about 40 s in all"),
+    ],
+)
+def test_a_running_edit_says_for_how_long_with_one_estimate_at_most(
+    known: dict[str, Any], words: str
+) -> None:
+    answer = answer_of(Edit(**(RUNNING | known)), next_wait=9.9)
+    status, *_, following = text_of(answer).splitlines()
+    assert status == f"Status: processing, 40 % ({words})"
+    assert 'wait_for_task with task_id "task-1" and timeout_seconds 9.9.' in following
+    assert answer.next_step in following
+    for number in (answer.elapsed_seconds, answer.estimated_seconds):
+        assert number is None or f"{number:g} s" in words
 
 
 @given(SUMS, SUMS, SUMS)
@@ -74,10 +105,11 @@ def test_every_number_in_the_text_is_the_one_in_the_structure(
     edit = Edit(**{**DONE, "usage": usage, "estimated_seconds": estimate})
     [block] = result_of(answer_of(edit), is_emulator=False).content
     assert isinstance(block, TextContent)
+    estimate = estimate or None  # one of 0 s has passed
     for amount, words in (
         (used, r"(\S+) credits used"),
         (reserved, r"(\S+) credits reserved"),
-        (estimate, r"estimates (\S+) s in all"),
+        (estimate, r"about (\S+) s in all"),
     ):
         found = [float(text.strip("(")) for text in re.findall(words, block.text)]
         assert found == ([] if amount is None else [amount])

@@ -25,18 +25,18 @@ from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.sse import sse_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent
+from mcp_types import INVALID_PARAMS, CallToolResult, TextContent
 from PIL import Image
 
 from tests.emulator_lab import Emulator
 from tests.stage import environment, names_in
+from wan25_mcp.editing.answers import EMULATOR_NOTE
 from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.hosting.bodies import MAX_BODY_BYTES
 from wan25_mcp.polling.poller import FRESH_SECONDS
 from wan25_mcp.provider.statuses import Status
 from wan25_mcp.server import create_server
-from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -205,8 +205,10 @@ def facts(answer: dict[str, Any]) -> list[str]:
     ]
     if answer["progress"] is not None:
         found.append(f"{answer['progress']} %")
+    if answer["elapsed_seconds"] is not None:
+        found.append(f"started {answer['elapsed_seconds']} s ago")
     if answer["estimated_seconds"] is not None:
-        found.append(f"{answer['estimated_seconds']:.12g} s")
+        found.append(f"about {answer['estimated_seconds']:.12g} s in all")
     spent = [usage.get(name) for name in ("credits_reserved", "credits_used")]
     found += [f"{amount:.12g} credits" for amount in spent if amount is not None]
     if answer["duplicate_of_earlier_call"]:
@@ -243,12 +245,19 @@ async def test_three_tools_are_listed_with_everything_a_host_asks_for(caller: Ca
             hints.open_world_hint,
         ) == (not paid, False, not paid, True)
     assert "Never call edit_image again to check progress" in str(tools[0].description)
+    assert (tools[0].meta or {})["anthropic/searchHint"]
     assert (await caller.client.list_tools()).tools == tools
 
 
 async def test_the_server_says_who_it_is_and_what_it_costs(caller: Caller) -> None:
     assert caller.client.server_info is not None
     assert caller.client.server_info.name == "wan25-mcp"
+    assert (caller.client.server_info.website_url or "").startswith("https://")
+    [icon] = caller.client.server_info.icons or []
+    assert (icon.mime_type, icon.sizes) == ("image/png", ["48x48"])
+    drawn = Image.open(BytesIO(base64.b64decode(icon.src.partition(",")[2])))
+    assert (drawn.format, drawn.size) == ("PNG", (48, 48))
+    assert len(icon.src) < 500  # it is in every answer of the newer protocol
     instructions = caller.client.instructions or ""
     assert "paid" in instructions
     assert EMULATOR_NOTE in instructions
@@ -363,7 +372,9 @@ async def test_a_wait_that_expires_is_no_error(caller: Caller) -> None:
     caller.emulator.outcome(stuck_at=40)
     started = await caller.edit("Never done")
     still = await caller.call("wait_for_task", task_id=started["task_id"], timeout_seconds=0.3)
-    assert (still["status"], still["error"], still["charged"]) == ("pending", None, "reserved")
+    # It ends with a poll, so it has news, if the poll is quick.
+    assert still["status"] in ("pending", "processing")
+    assert (still["error"], still["charged"]) == (None, "reserved")
     assert "wait_for_task" in still["next_step"]
     assert "Do not call edit_image again" in still["next_step"]
 
@@ -376,7 +387,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("edit_image", {}, "prompt is required. image_urls is required."),
     ("edit_image", {"prompt": "p", "image_urls": ["http://127.1/"]},
      "image_urls[0] points to an internal or reserved address."),
-    ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "n": "2"},
+    ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "n": "two"},
      "n must be a whole number from 1 to 4."),
     ("edit_image", {"prompt": "p", "image_urls": ["https://a.example/b"], "n": True},
      "n must be a whole number from 1 to 4."),
@@ -388,7 +399,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("get_task", {"task_id": f"a/{SECRET}"},
      "task_id must be a task id as edit_image returned it."),
     ("get_task", {"task_id": "t", "id": SECRET}, "Unknown argument id. Valid arguments: task_id."),
-    ("wait_for_task", {"task_id": "t", "timeout_seconds": "30"},
+    ("wait_for_task", {"task_id": "t", "timeout_seconds": "soon"},
      "timeout_seconds must be a number of seconds, 0 or more."),
 ]  # fmt: skip
 
@@ -613,6 +624,35 @@ async def test_recent_edits_are_found_without_their_ids(caller: Caller) -> None:
     assert started["task_id"] in str(read.contents[0])
     one = await caller.client.read_resource(f"wan25://tasks/{started['task_id']}")
     assert '"status":"p' in str(one.contents[0]).replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "wan25://nothing",
+        "wan25://tasks/never-existed",
+        "wan25://tasks/edit-0123456789abcdef",
+        "wan25://tasks/a%2Fb",
+        "wan25://tasks/never-existed/images/1",
+        "wan25://tasks/never-existed/images/9",
+    ],
+)
+async def test_a_resource_that_does_not_exist_is_the_specified_error(
+    caller: Caller, uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MCPError) as refused:
+        await caller.client.read_resource(uri)
+    assert refused.value.error.code == INVALID_PARAMS
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_prompt_that_does_not_exist_is_the_specified_error(
+    caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MCPError) as refused:
+        await caller.client.get_prompt("nothing")
+    assert refused.value.error.code == INVALID_PARAMS
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # --- without a key ---------------------------------------------------------------------------

@@ -136,6 +136,51 @@ def test_stdio_ends_at_once_on_a_signal(number: signal.Signals, environ: dict[st
     assert (out, err) == ("", "")
 
 
+DISCOVER = {
+    "jsonrpc": "2.0",
+    "id": 0,
+    "method": "server/discover",
+    "params": {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    },
+}
+
+
+def test_a_probe_for_the_newer_protocol_is_answered(environ: dict[str, str]) -> None:
+    with started([], environ) as process:
+        say(process, DISCOVER)
+        assert hear(process, 0)["result"]["supportedVersions"] == ["2026-07-28"]
+        assert ended(process) == (0, "", "")
+
+
+def test_a_client_that_has_fallen_back_from_its_probe_is_served(environ: dict[str, str]) -> None:
+    """As the Vercel AI SDK does when the start takes over a second. It takes an answer to the probe
+    for an error."""
+    with started([], environ) as process:
+        say(process, DISCOVER, INITIALIZE, INITIALIZED, LIST)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["id"] == 1
+        assert len(hear(process, 2)["result"]["tools"]) == 3
+        assert ended(process) == (0, "", "")
+
+
+def test_nothing_is_written_after_stdin_has_ended(environ: dict[str, str]) -> None:
+    """A client of SDK 1.x that has given up a wait crashes on closing when an answer comes in."""
+    with started(["serve", "--emulator"], environ) as process:
+        say(process, INITIALIZE, INITIALIZED)
+        hear(process, 1)
+        link = "https://example.com/cat.png"
+        say(process, call(2, "edit_image", {"prompt": "Night", "image_urls": [link]}))
+        task_id = hear(process, 2)["result"]["structuredContent"]["task_id"]
+        say(process, call(3, "wait_for_task", {"task_id": task_id, "timeout_seconds": 30}), LIST)
+        hear(process, 2)
+        status, out, _ = ended(process)
+    assert (status, out) == (0, "")
+
+
 def test_stdio_survives_garbage_on_its_input(environ: dict[str, str]) -> None:
     with started([], environ) as process:
         assert process.stdin is not None

@@ -16,6 +16,7 @@ import httpx2
 from wan25_mcp.cli.cost import credits_left
 from wan25_mcp.editing.connect import (
     account_of,
+    close_journal,
     connect_as,
     default_data_dir,
     file_service_of,
@@ -121,10 +122,13 @@ def _directory(what: str, directory: Path, variable: str) -> Finding:
 
 async def _journal(settings: Settings) -> Finding:
     """Read the journal, as every submit does. Without it nothing is sent."""
+    journal = await open_journal(settings)
     try:
-        await (await open_journal(settings)).recent("doctor", now=0.0, limit=1)
+        await journal.recent("doctor", now=0.0, limit=1)
     except JournalUnusable as error:
         return Finding("FAIL", error.message, error.fix)
+    finally:
+        await close_journal(journal)
     return Finding("ok", "The journal can be read.")
 
 

@@ -7,6 +7,7 @@ never quotes a rejected value, which may be a secret pasted in the wrong place.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Final, TypeVar
@@ -33,9 +34,11 @@ from wan25_mcp.provider.models import (
     MAX_LINK_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
     TASK_ID,
+    CallbackUrl,
     EditRequest,
     public_image,
 )
+from wan25_mcp.url_safety import is_reserved, origin_of
 
 MAX_SOURCE_CHARACTERS: Final = 27_000_000
 """Limit of a `data:` URI: an image of 20 MB, twice what the model accepts, in base64."""
@@ -79,10 +82,18 @@ Sources = Annotated[
 ]
 
 
+def _reached(link: str, info: ValidationInfo) -> str:
+    """Check that somebody can be behind a callback: models invent addresses."""
+    if origin_of(link) not in (info.context or {}).get("trusted", ()) and is_reserved(link):
+        raise PydanticCustomError("link", "is at a name reserved for examples and tests")
+    return link
+
+
 class EditArguments(EditRequest):
     """The arguments of `edit_image`."""
 
     image_urls: Sources
+    callback_url: Annotated[CallbackUrl, AfterValidator(_reached)] | None = None
     force_new: bool = Field(
         default=False,
         description="Set true to start, and pay for, a new edit even if an identical one exists.",
@@ -142,39 +153,24 @@ def may_name_a_task(given: Mapping[str, Any]) -> bool:
     return isinstance(name, str) and TASK_ID.fullmatch(name) is not None
 
 
-def schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments, without parts that only cost the reader tokens.
-
-    An optional argument may be left out. `null` is accepted for it but not advertised, because
-    `anyOf` confuses some clients.
-    """
-    full = model.model_json_schema()
-    full["properties"] = {name: _plain(rule) for name, rule in full["properties"].items()}
-    return {key: value for key, value in full.items() if key not in ("title", "description")}
-
-
-def _plain(rule: dict[str, Any]) -> dict[str, Any]:
-    options = [option for option in rule.get("anyOf", ()) if option.get("type") != "null"]
-    merged = {**rule, **options[0]} if options else dict(rule)
-    if merged.get("default", 0) is None:
-        del merged["default"]
-    if isinstance(merged.get("items"), dict):
-        merged["items"] = _plain(merged["items"])
-    if "const" in merged:  # fewer clients support it than `enum`
-        merged["enum"] = [merged.pop("const")]
-    return {key: value for key, value in merged.items() if key not in ("title", "anyOf")}
+_LEFT_OUT: Final = ("", "none", "null")
+_NUMBER: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_NUMBERS: Final = ("n", "timeout_seconds")
 
 
 def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Accept three deviations of clients whose meaning is clear.
+    """Accept deviations of clients whose meaning is clear.
 
-    Some clients send `null` for every argument that was left out. Some send a list as JSON text, or
-    one link instead of a list of one.
+    Some send `null`, or a word for it, for every argument that was left out. Some send a number as
+    text, a list as JSON text, or one link instead of a list of one.
     """
     optional = {name for name, rule in model.model_fields.items() if not rule.is_required()}
     values = {
-        name: value for name, value in given.items() if value is not None or name not in optional
+        name: value for name, value in given.items() if name not in optional or not _is_none(value)
     }
+    for name in _NUMBERS:
+        if isinstance(text := values.get(name), str) and _NUMBER.fullmatch(text.strip()):
+            values[name] = float(text)
     links = values.get("image_urls")
     if isinstance(links, str):
         values["image_urls"] = [links]
@@ -184,13 +180,17 @@ def _tidy(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _is_none(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in _LEFT_OUT)
+
+
 _RULES: Final = {
     "prompt": f"text of 1 to {MAX_PROMPT_CHARACTERS} characters",
     "image_urls": f"a list of {' or '.join(map(str, range(1, MAX_IMAGES_IN + 1)))} images",
     "n": f"a whole number from 1 to {MAX_IMAGES_OUT}",
     "callback_url": f"a public https:// link of at most {MAX_CALLBACK_CHARACTERS} characters",
     "model": f"{' or '.join(MODELS)}",
-    "force_new": "true or false",
+    "force_new": "true or false, without quotes",
     "task_id": "a task id as edit_image returned it",
     "timeout_seconds": "a number of seconds, 0 or more",
     "timeout": "a number of seconds, 0 or more, or None",
@@ -199,7 +199,7 @@ _RULES: Final = {
 
 _FIXES: Final = {
     "image_urls": "Give direct, public https:// links, or absolute paths of local images.",
-    "callback_url": "Leave callback_url out, or give a public https:// link.",
+    "callback_url": "Leave callback_url out, unless the user gave a public https:// address.",
     "task_id": "Pass the task_id exactly as edit_image returned it.",
 }
 

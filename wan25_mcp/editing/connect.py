@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import anyio
 import anyio.to_thread
 import httpx2
 import platformdirs
@@ -22,7 +23,7 @@ from pydantic import SecretStr
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.engine import Engine, open_engine
-from wan25_mcp.editing.options import Connect, Connection, Connector, Options
+from wan25_mcp.editing.options import Connect, Connection, Connector, OpenJournal, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.bucket import Bucket
@@ -38,6 +39,9 @@ from wan25_mcp.provider.dashboard import with_dashboard
 from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import origin_of, same_address
+
+if TYPE_CHECKING:
+    from wan25_mcp.journal.sql import SqlJournal
 
 EMULATOR_KEY: Final = "emulator-key"
 """The emulator accepts any key; this one is recognisable."""
@@ -230,9 +234,27 @@ async def open_configured_engine(
         # A single command receives no callbacks, so it must poll as often as without them.
         callback_url=settings.callback_url if background else None,
     )
-    opening = functools.partial(open_journal, settings)
-    async with open_engine(connect_as(settings, http), opening, options) as engine:
+    async with (
+        _journal_for_the_block(settings) as opening,
+        open_engine(connect_as(settings, http), opening, options) as engine,
+    ):
         yield engine
+
+
+@asynccontextmanager
+async def _journal_for_the_block(settings: Settings) -> AsyncIterator[OpenJournal]:
+    """How to open the journal at first use. The end of the block closes it."""
+    opened: list[SqlJournal] = []
+
+    async def opening() -> Journal:
+        opened.append(await open_journal(settings))
+        return opened[-1]
+
+    try:
+        yield opening
+    finally:
+        for journal in opened:
+            await close_journal(journal)
 
 
 def _input_dirs(settings: Settings) -> tuple[Path, ...]:
@@ -241,12 +263,18 @@ def _input_dirs(settings: Settings) -> tuple[Path, ...]:
     return default_input_dirs(settings.output_dir or default_directory())
 
 
-async def open_journal(settings: Settings) -> Journal:
+async def open_journal(settings: Settings) -> SqlJournal:
     """Open the configured journal. In a thread, because SQLAlchemy is slow to import."""
     return await anyio.to_thread.run_sync(_journal_of, settings)
 
 
-def _journal_of(settings: Settings) -> Journal:
+async def close_journal(journal: SqlJournal) -> None:
+    """Close its connections. A database that does not answer is not waited for."""
+    with anyio.move_on_after(1.0, shield=True):
+        await anyio.to_thread.run_sync(journal.close, abandon_on_cancel=True)
+
+
+def _journal_of(settings: Settings) -> SqlJournal:
     from wan25_mcp.journal.sql import SqlJournal
 
     if settings.database_url is not None and not settings.emulator:

@@ -25,7 +25,9 @@ class Edit:
         task_id: The provider's id. While there is none, a handle that works in its place.
         progress: Percent.
         expires_at: When the links expire at the earliest.
+        elapsed: Seconds since a running edit began, if that is known.
         estimated_seconds: The provider's estimate of the whole run; optimistic.
+        typical: How many seconds such edits typically take, if enough are known.
         deduplicated: Whether an identical earlier call started it.
         error: Why there will be no edited image, or why this poll failed.
         index: Its place among the requests of `Editor.edit_many`, from 0.
@@ -39,7 +41,9 @@ class Edit:
     expires_at: datetime | None = None
     saved: tuple[str, ...] = ()
     usage: Usage | None = None
+    elapsed: float | None = None
     estimated_seconds: float | None = None
+    typical: float | None = None
     deduplicated: bool = False
     notes: tuple[str, ...] = ()
     """Sentences about changes to the images, and about what could not be done."""

@@ -29,6 +29,7 @@ from wan25_mcp.polling.poller import POLL_PATIENCE
 from wan25_mcp.polling.shared_poller import PollingOptions, SharedPoller
 from wan25_mcp.polling.watch import Watch
 from wan25_mcp.provider.catalogue import ModelName
+from wan25_mcp.provider.statuses import is_settled
 
 logger: Final = logging.getLogger(__name__)
 
@@ -128,6 +129,19 @@ class LiveAccount:
             return unknown_everywhere(task_id, error)
         return replace(known, task_id=task_id, error=error)
 
+    async def with_times(self, edit: Edit) -> Edit:
+        """Add how long a running edit has been running, and how long such edits take."""
+        if edit.task_id is None or is_settled(edit.status) or edit.status == "unknown":
+            return edit
+        intent = await self.find_if_readable(edit.task_id)
+        seen = await self.degraded.last_seen(edit.task_id)
+        began = intent.created_at if intent else seen.task.created if seen else None
+        return replace(
+            edit,
+            elapsed=None if began is None else max(self.options.clock() - began, 0.0),
+            typical=await self.poller.typical(intent),
+        )
+
     async def price(self, n: int, model: ModelName) -> Price:
         """What an edit of `n` images will probably cost, by the last reported price.
 
@@ -151,14 +165,15 @@ class LiveAccount:
 
     def _accepted(self, intent: Intent, snapshot: Snapshot) -> None:
         if self.options.background:
-            self._start(partial(self.poller.follow, snapshot.task.id, intent))
+            self.start_soon(partial(self.poller.follow, snapshot.task.id, intent))
 
     def _settled(self, watch: Watch) -> None:
         """Save the images of a settled task, whether or not a call waits for them."""
         if self.options.background:
-            self._start(partial(self.results.save_in_turn, watch.task_id))
+            self.start_soon(partial(self.results.save_in_turn, watch.task_id))
 
-    def _start(self, job: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Run a job that outlives the call."""
         self._tasks.start_soon(_logged, job)
 
 

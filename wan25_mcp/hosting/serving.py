@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Final
 from urllib.parse import urlsplit
 
 import anyio
@@ -46,13 +47,13 @@ async def serve_http(settings: Settings, transport: HttpTransport, *, host: str,
         server = configured_server(editor, settings)
         async with _callbacks(settings, editor) as mounted:
             app = create_app(server, transport, host=host, settings=settings, callbacks=mounted)
-            with _bound(host, port) as listener:
+            with bound(host, port) as listener:
                 # Unlike over stdio, no host starts this server only to see whether it starts.
                 editor.wake()
                 announce = functools.partial(_announce, transport, host, listener.getsockname()[1])
                 report_accept_errors(asyncio.get_running_loop())
                 served = main_server(app, settings.log_level, Lobby(max_connections()))
-                return await _run(served, listener, announce)
+                return await run_until_signal(served, listener, announce)
 
 
 @asynccontextmanager
@@ -69,9 +70,10 @@ async def _callbacks(
         yield receiver
 
 
-async def _run(
+async def run_until_signal(
     server: uvicorn.Server, listener: socket.socket, announce: Callable[[], None]
 ) -> int:
+    """Run a server until SIGTERM or SIGINT. Returns 128 + the signal's number."""
     status = 0
 
     async def stop_on_signal(*, task_status: TaskStatus[None]) -> None:
@@ -92,13 +94,21 @@ async def _run(
     return status
 
 
-def _bound(host: str, port: int) -> socket.socket:
+_ELSEWHERE: Final = "Choose another --port (0 picks a free one) or --host."
+
+
+def bound(host: str, port: int, *, fix: str = _ELSEWHERE) -> socket.socket:
+    """Open a listening socket.
+
+    Raises:
+        SettingsError: The address cannot be listened on.
+    """
     try:
         return bind(host, port)
     except OSError as error:
         raise SettingsError(
             f"Cannot listen on {host} port {port}: {(error.strerror or 'unknown').lower()}.",
-            fix="Choose another --port (0 picks a free one) or --host.",
+            fix=fix,
         ) from None
 
 

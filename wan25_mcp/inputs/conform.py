@@ -12,6 +12,7 @@ take about 300 MB). `prepare` converts one large image at a time, or two small o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO, Final
 
 from wan25_mcp.inputs import bounds, decode, encode
@@ -72,6 +73,23 @@ def check(picture: Picture, file: BinaryIO | None = None, model: Model = DEFAULT
         InvalidRequest: As `conform` would.
     """
     return bounds.check(Given(picture, recognise(picture), model), file)
+
+
+_SKETCH_SIDE: Final = 768
+
+
+def sketch(picture: Picture, model: Model = DEFAULT) -> bytes:
+    """The image as the model sees it, scaled down, as a JPEG. Blocks as `conform` does.
+
+    Raises:
+        InvalidRequest: As `conform`.
+    """
+    decoded = decode.decode(Given(picture, recognise(picture), model))
+    image = decode.in_srgb(decoded)
+    image.thumbnail((_SKETCH_SIDE, _SKETCH_SIDE))
+    packed = BytesIO()
+    image.save(packed, "JPEG", quality=88)
+    return packed.getvalue()
 
 
 def _encoded(given: Given, decoded: decode.Decoded) -> Conformed:

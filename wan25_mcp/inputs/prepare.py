@@ -18,13 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from wan25_mcp.errors import SettingsError, Wan25Error
-from wan25_mcp.inputs.conform import Conformed, check, conform
+from wan25_mcp.inputs.conform import check, conform, sketch
 from wan25_mcp.inputs.given import InMemory, picture_of
 from wan25_mcp.inputs.publisher import Publisher
 from wan25_mcp.inputs.read import (
@@ -58,6 +58,7 @@ MAX_MEMORY_BYTES: Final = 200_000_000
 MEMORY_PATIENCE: Final = 2.0
 """Seconds that such an image waits for free memory. The call is answered within 4."""
 
+Made = TypeVar("Made")
 Run = Callable[..., Awaitable[Any]]
 Local = Picture | LocalFile
 """A local image. One from a `data:` URI is in memory, a file is not."""
@@ -258,28 +259,36 @@ class ImagePreparer:
         if known is not None:
             return known
         async with self._uploads:
-            conformed = await self._conformed(image, model)
+            conformed = await self._converted(image, model, conform)
             published = await publisher.publish(conformed, image.name)
         upload = Upload(published.url, published.expires_at, conformed.changes)
         await journal.note_upload(owner, image.sha256, place, upload)
         return upload
 
-    async def _conformed(self, image: Local, model: Model) -> Conformed:
+    async def sketch(self, image: Local, model: ModelName) -> bytes:
+        """A scaled down JPEG of an image. Raises `InvalidRequest`: it cannot be read."""
+        return await self._converted(image, MODELS[model], sketch)
+
+    async def _converted(
+        self, image: Local, model: Model, how: Callable[[Picture, Model], Made]
+    ) -> Made:
         if isinstance(image, LocalFile):
             pixels = image.pixels
         else:
             pixels = await self._run(check, image, None, model)
         is_large = pixels > LARGE_PIXELS
         async with self._converters.taken(MAX_CONVERTED if is_large else 1):
-            made: Conformed = await self._run(self._made, image, model, is_large)
+            made: Made = await self._run(_made, image, model, how, is_large)
             return made
 
-    def _made(self, image: Local, model: Model, is_large: bool) -> Conformed:
-        picture = image.read() if isinstance(image, LocalFile) else image
-        made = conform(picture, model)
-        if is_large:
-            _return_free_memory()
-        return made
+
+def _made(
+    image: Local, model: Model, how: Callable[[Picture, Model], Made], is_large: bool
+) -> Made:
+    made = how(image.read() if isinstance(image, LocalFile) else image, model)
+    if is_large:
+        _return_free_memory()
+    return made
 
 
 def _return_free_memory() -> None:

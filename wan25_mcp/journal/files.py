@@ -1,4 +1,4 @@
-"""Saved, unsaved and uploaded images, as SQL inside one transaction. Synchronous.
+"""Saved, unsaved, uploaded and edited images, as SQL inside one transaction. Synchronous.
 
 Which tasks have images to save is queried often, for many tasks, by several processes. So the
 database alone decides it, by comparing a task's links with its saved and given up images.
@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from wan25_mcp.journal import schema
 from wan25_mcp.journal.records import DAY, JournalUnusable, Unsaved, Upload
-from wan25_mcp.journal.schema import MADE_BY, files, intents, is_at, tasks, uploads
+from wan25_mcp.journal.schema import MADE_BY, files, inputs, intents, is_at, tasks, uploads
 from wan25_mcp.journal.tasks import link_columns, snapshot_of
 
 
@@ -204,3 +204,36 @@ def note_upload(
             changes=json.dumps(upload.changes),
         )
     )
+
+
+MAX_INPUTS: Final = 200
+"""Number of previews kept for each owner, of at most 100 kB each: the oldest make room."""
+
+
+def keep_input(
+    connection: Connection, owner: str, handle: str, number: int, preview: bytes, *, now: float
+) -> None:
+    which = (inputs.c.owner == owner, inputs.c.handle == handle, inputs.c.number == number)
+    connection.execute(delete(inputs).where(*which))
+    connection.execute(
+        insert(inputs).values(
+            owner=owner, handle=handle, number=number, preview=preview, kept_at=now
+        )
+    )
+    of_owner = select(inputs.c.kept_at).where(inputs.c.owner == owner)
+    oldest = of_owner.order_by(inputs.c.kept_at.desc()).offset(MAX_INPUTS - 1).limit(1)
+    too_old = inputs.c.kept_at < oldest.scalar_subquery()
+    connection.execute(delete(inputs).where(inputs.c.owner == owner, too_old))
+
+
+def kept_input(connection: Connection, owner: str, name: str, number: int) -> bytes | None:
+    found: bytes | None = connection.execute(
+        select(inputs.c.preview)
+        .join(intents, (intents.c.owner == inputs.c.owner) & (intents.c.handle == inputs.c.handle))
+        .where(
+            inputs.c.owner == owner,
+            inputs.c.number == number,
+            or_(intents.c.handle == name, intents.c.task_id == name),
+        )
+    ).scalar()
+    return found

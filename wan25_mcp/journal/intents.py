@@ -31,19 +31,25 @@ from sqlalchemy import (
 from wan25_mcp.errors import Unreachable, Wan25Error
 from wan25_mcp.journal.outcomes import error_from_json, error_to_json, interrupted, mixed_up
 from wan25_mcp.journal.records import (
-    DAY,
+    KEPT_FOR,
     Intent,
     Snapshot,
     Stage,
 )
-from wan25_mcp.journal.schema import MADE_BY, NOBODY, files, intents, tasks, unsaved, uploads
+from wan25_mcp.journal.schema import (
+    MADE_BY,
+    NOBODY,
+    files,
+    inputs,
+    intents,
+    tasks,
+    unsaved,
+    uploads,
+)
 from wan25_mcp.journal.stages import ABANDONED, before
 from wan25_mcp.journal.tasks import record, settle_credits, snapshot_of
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
-
-KEPT_FOR: Final = 30 * DAY
-"""Seconds for which intents, prompts and links are kept."""
 
 # --- moving from stage to stage -------------------------------------------------------------
 
@@ -238,6 +244,8 @@ def prune(connection: Connection, now: float) -> bool:
     old = now - KEPT_FOR
     count = _delete(connection, [intents.c.handle], intents.c.created_at < old)
     count += _delete(connection, [tasks.c.owner, tasks.c.task_id], tasks.c.seen_at < old)
+    made = exists().where(intents.c.owner == inputs.c.owner, intents.c.handle == inputs.c.handle)
+    count += _delete(connection, [inputs.c.owner, inputs.c.handle], ~made)
     for table in (files, unsaved):
         # Not `NOT IN`: on large tables PostgreSQL would scan all tasks again for each row.
         known = exists().where(tasks.c.owner == table.c.owner, tasks.c.task_id == table.c.task_id)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from wan25_mcp.journal.records import KnownKey
-from wan25_mcp.journal.schema import files, intents, keys, tasks, unsaved, uploads
+from wan25_mcp.journal.schema import files, inputs, intents, keys, tasks, unsaved, uploads
 
 _MAX_OTHERS: Final = 5
 
@@ -91,7 +91,7 @@ def _transfer(connection: Connection, before: str, owner: str) -> None:
         _drop_where_both(connection, tasks, one, other, better, is_better)
     for table in (files, unsaved, uploads):
         _drop_where_both(connection, table, before, owner, table.alias())
-    for table in (tasks, files, unsaved, uploads):
+    for table in (tasks, files, unsaved, uploads, inputs):
         connection.execute(update(table).where(table.c.owner == before).values(owner=owner))
 
 

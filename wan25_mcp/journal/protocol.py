@@ -26,7 +26,7 @@ class Journal(Protocol):
     """Each method is atomic among all processes that share the journal.
 
     What a method wrote is durable when it returns, except for what can be lost on power failure:
-    snapshots of unsettled tasks, poll leases, and renewals of save leases.
+    snapshots of unsettled tasks, poll leases, renewals of save leases, and previews of inputs.
 
     Times are epoch seconds. A `lease` is a number of seconds: its process counts as dead when it
     has neither renewed nor released the lease by then.
@@ -54,6 +54,21 @@ class Journal(Protocol):
 
         Raises:
             Withheld: The allowance has no room for a new intent.
+        """
+        ...
+
+    async def live(
+        self,
+        owner: str,
+        fingerprints: Collection[str],
+        *,
+        address: str | None,
+        now: float,
+        window: float,
+    ) -> frozenset[str]:
+        """Those fingerprints of which `claim` would return a live intent that was sent.
+
+        One that was not may be refused yet, and then be made and paid for again.
         """
         ...
 
@@ -208,6 +223,19 @@ class Journal(Protocol):
 
     async def note_upload(self, owner: str, sha256: str, place: str, upload: Upload) -> None:
         """Record the address of an uploaded image."""
+        ...
+
+    async def keep_input(
+        self, owner: str, handle: str, number: int, preview: bytes, *, now: float
+    ) -> None:
+        """Keep a small preview of a local image of an edit; numbers start at 1.
+
+        It is kept as long as the edit, and only the latest 200 of an owner are.
+        """
+        ...
+
+    async def kept_input(self, owner: str, name: str, number: int) -> bytes | None:
+        """The preview of a local image of the edit with this handle or task id."""
         ...
 
     async def recent(

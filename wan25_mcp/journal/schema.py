@@ -15,6 +15,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -34,7 +35,7 @@ from sqlalchemy import table as older_table
 from wan25_mcp.journal.records import JournalUnusable
 from wan25_mcp.provider.catalogue import MODEL
 
-VERSION: Final = 6
+VERSION: Final = 7
 
 NOBODY: Final = ""
 """Owner of tasks without an intent in journals of older versions. No account has this name."""
@@ -150,6 +151,18 @@ uploads: Final = Table(
     Column("url", Text, nullable=False),
     Column("expires_at", Float(53), nullable=False),
     Column("changes", Text, nullable=False),
+)
+
+# Small previews of the local images that were edited: nothing else shows them later.
+inputs: Final = Table(
+    "wan25_account_inputs",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("handle", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),  # of the image in its edit, from 1
+    Column("preview", LargeBinary, nullable=False),
+    Column("kept_at", Float(53), nullable=False),
+    Index("wan25_account_inputs_latest", "owner", "kept_at"),
 )
 
 

@@ -81,6 +81,23 @@ class SqlJournal(Transactions):
             before_sending=True,
         )
 
+    async def live(
+        self,
+        owner: str,
+        fingerprints: Collection[str],
+        *,
+        address: str | None,
+        now: float,
+        window: float,
+    ) -> frozenset[str]:
+        return await self._read_current(
+            now,
+            frozenset(),
+            lambda db: claims.live(
+                db, current(db, owner), fingerprints, address=address, since=now - window
+            ),
+        )
+
     async def known_key(self, key: str, *, address: str | None) -> KnownKey:
         return await self._read(KnownKey(), lambda db: owners.known_key(db, key, address=address))
 
@@ -204,6 +221,18 @@ class SqlJournal(Transactions):
     async def note_upload(self, owner: str, sha256: str, place: str, upload: Upload) -> None:
         await self._write(
             lambda db: files.note_upload(db, current(db, owner), sha256, place, upload)
+        )
+
+    async def keep_input(
+        self, owner: str, handle: str, number: int, preview: bytes, *, now: float
+    ) -> None:
+        await self._note(
+            lambda db: files.keep_input(db, current(db, owner), handle, number, preview, now=now)
+        )
+
+    async def kept_input(self, owner: str, name: str, number: int) -> bytes | None:
+        return await self._read(
+            None, lambda db: files.kept_input(db, current(db, owner), name, number)
         )
 
     async def recent(

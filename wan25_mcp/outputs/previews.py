@@ -117,15 +117,16 @@ CLIENTS: Final = (
 record why not. From reports and from the code of released clients, as of November 2026."""
 
 
-def shows_images(client_name: str | None) -> bool:
-    """Whether a client is known to show image blocks.
+def is_client(reported: str, known: str) -> bool:
+    """Whether the name that a client reports is a known one.
 
     Some clients add to their name: `gemini-cli-mcp-client-v1`, `claude-ai (via mcp-remote 0.1.16)`.
     """
+    return reported == known or reported.startswith((f"{known}-", f"{known} ("))
+
+
+def shows_images(client_name: str | None) -> bool:
+    """Whether a client is known to show image blocks."""
     name = (client_name or "").strip().lower()
-    known = [
-        one
-        for one in CLIENTS
-        if name == one.name or name.startswith((f"{one.name}-", f"{one.name} ("))
-    ]
+    known = [one for one in CLIENTS if is_client(name, one.name)]
     return bool(known) and max(known, key=lambda one: len(one.name)).shows

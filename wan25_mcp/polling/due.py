@@ -35,12 +35,23 @@ def pauses_for(watch: Watch, missed_callbacks: int) -> Pauses:
     return SOMEBODY_WAITS
 
 
+def may_be_polled(watch: Watch, pauses: Pauses) -> bool:
+    """Whether the pause since the last poll is over, as if progress had not been reported."""
+    if watch.is_polling or not watch.is_of_interest:
+        return False
+    now = anyio.current_time()
+    pause = pauses.within(pauses.share * watch.age * watch.speed) / watch.speed
+    return now >= max(watch.updated_at + pause, watch.not_before, watch.limited_until)
+
+
 def due_at(watch: Watch, pauses: Pauses, random: float) -> float:
-    """The moment of the next poll, on the clock of `anyio.current_time`.
+    """The moment of the next poll, on the clock of `anyio.current_time`; infinity: none.
 
     Args:
         random: In [0, 1), a new one for each poll.
     """
+    if not watch.is_of_interest:
+        return math.inf
     now = anyio.current_time()
     not_before = watch.not_before if watch.failures else -math.inf
     if watch.is_urgent:

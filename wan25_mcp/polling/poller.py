@@ -8,7 +8,6 @@ how a poll is made.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -18,7 +17,7 @@ from anyio.abc import TaskGroup
 
 from wan25_mcp.errors import ReadFailed, Unreachable, Wan25Error
 from wan25_mcp.journal import Snapshot
-from wan25_mcp.polling.due import due_at, pauses_for
+from wan25_mcp.polling.due import due_at, may_be_polled, pauses_for
 from wan25_mcp.polling.queue import DueQueue
 from wan25_mcp.polling.schedule import Estimate, pause_after_failure
 from wan25_mcp.polling.watch import Watch
@@ -186,6 +185,11 @@ class Poller:
             if watch.snapshot is not None:
                 return watch.snapshot
 
+    def hasten(self, watch: Watch) -> None:
+        """Poll a task now, if the pause since its last poll allows it: a wait is about to end."""
+        if may_be_polled(watch, pauses_for(watch, self._missed_callbacks)):
+            self._queue.put(watch, max(anyio.current_time(), watch.reserved_at))
+
     def _check_open(self, watch: Watch, now: float) -> None:
         until = max(watch.limited_until, self._queue.closed_until)
         if now < until:
@@ -290,10 +294,6 @@ class Poller:
     # --- when -------------------------------------------------------------------------------
 
     def _schedule(self, watch: Watch) -> None:
-        if watch.is_polling:
-            return  # it is scheduled after the poll
-        when = math.inf
-        if watch.is_of_interest:
-            pauses = pauses_for(watch, self._missed_callbacks)
-            when = due_at(watch, pauses, self._random())
-        self._queue.put(watch, max(when, watch.reserved_at))
+        if not watch.is_polling:  # else it is scheduled after the poll
+            when = due_at(watch, pauses_for(watch, self._missed_callbacks), self._random())
+            self._queue.put(watch, max(when, watch.reserved_at))

@@ -141,6 +141,10 @@ class SharedPoller:
         """A callback says that a task is settled: poll it."""
         self._poller.wake(await self._open(task_id, intent))
 
+    def hasten(self, watch: Watch) -> None:
+        """Poll a task now, if the pause since its last poll allows it."""
+        self._poller.hasten(watch)
+
     async def typical(self, intent: Intent | None) -> float | None:
         """How many seconds such edits typically take, if enough are known."""
         runs = (await self._past_runs(intent)).runs

@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from wan25_mcp import url_safety
 from wan25_mcp.provider.catalogue import MODEL, MODELS, ModelName
+from wan25_mcp.provider.image_links import why_no_image
 from wan25_mcp.provider.statuses import Status, read_status
 from wan25_mcp.redaction import Redactor, one_line
 
@@ -53,7 +54,9 @@ def _public(link: str, info: ValidationInfo, schemes: tuple[str, ...]) -> str:
 
 def public_image(link: str, info: ValidationInfo) -> str:
     """Check a link that the provider will download."""
-    return _public(link, info, ("https", "http"))
+    if reason := why_no_image(_public(link, info, ("https", "http"))):
+        raise PydanticCustomError("link", "{reason}", {"reason": reason})
+    return link
 
 
 def _public_callback(link: str, info: ValidationInfo) -> str:
@@ -80,10 +83,8 @@ Prompt = Annotated[
     Field(
         min_length=1,
         max_length=MAX_PROMPT_CHARACTERS,
-        description=(
-            "What to change, as one instruction, and what must stay. "
-            "Call the inputs 'image 1' and 'image 2'."
-        ),
+        description=f"One instruction of at most {MAX_PROMPT_CHARACTERS} characters: what to "
+        "change and what must stay. Call the inputs 'image 1' and 'image 2'.",
     ),
     AfterValidator(_readable),
 ]
@@ -100,15 +101,14 @@ ImageUrls = Annotated[
 ]
 ImageCount = Annotated[
     int,
-    Field(ge=1, le=MAX_IMAGES_OUT, description="Number of result images; each is charged."),
+    Field(ge=1, le=MAX_IMAGES_OUT, description=f"Result images, 1-{MAX_IMAGES_OUT}, default 1."),
     BeforeValidator(_whole),
 ]
 CallbackUrl = Annotated[
     str,
     Field(
         max_length=MAX_CALLBACK_CHARACTERS,
-        description="Public https URL that the provider posts the finished task to.",
-        json_schema_extra={"format": "uri"},
+        description="Leave null unless the user gave a public https URL to post the result to.",
     ),
     AfterValidator(_public_callback),
 ]
@@ -128,7 +128,7 @@ class EditRequest(BaseModel):
     # Always sent: the default behind this gateway is undocumented, and the model owner's is 4 [V].
     n: ImageCount = 1
     callback_url: CallbackUrl | None = None
-    model: ModelName = MODEL
+    model: ModelName = Field(default=MODEL, description=f"Default {MODEL}.")
 
     @model_validator(mode="after")
     def _fits_its_model(self) -> EditRequest:
@@ -223,15 +223,16 @@ def _links(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _urls_in(value: object) -> Iterator[str]:
+def _urls_in(value: object, depth: int = 8) -> Iterator[str]:
+    """Known answers nest 3 deep. Python 3.12 parses deeper than functions can call themselves."""
     if isinstance(value, str):
         if value.startswith(("https://", "http://")):
             yield value
-    elif isinstance(value, list):
+    elif isinstance(value, list) and depth:
         for item in value:
-            yield from _urls_in(item)
-    elif isinstance(value, dict):
-        yield from _urls_in(value.get("url") or value.get("urls") or value.get("images"))
+            yield from _urls_in(item, depth - 1)
+    elif isinstance(value, dict) and depth:
+        yield from _urls_in(value.get("url") or value.get("urls") or value.get("images"), depth - 1)
 
 
 class Task(Lenient):

@@ -6,14 +6,18 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any, Final
 
-from mcp.server.caching import CacheHint
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS
+from pydantic import ValidationError
 
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import EMULATOR_NOTE
 from wan25_mcp.provider.catalogue import DEFAULT
-from wan25_mcp.server import local_images
-from wan25_mcp.server.answers import EMULATOR_NOTE
+from wan25_mcp.server import apps, local_images
+from wan25_mcp.server.identity import ICONS, WEBSITE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
 from wan25_mcp.server.tools import Tools, Waits
@@ -26,8 +30,13 @@ per edit, then wait_for_task with its task_id until the status is completed, fai
 Never repeat edit_image to check on an edit. Result links expire \
 {DEFAULT.link_life_seconds // 3600} hours after the edit is completed."""
 
-DEFAULT_WAITS: Final = Waits(default=25.0, limit=50.0)
+DEFAULT_WAITS: Final = Waits(default=None, limit=50.0)
 _ONE_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
+_CACHED: Final[dict[CacheableMethod, CacheHint]] = {
+    "tools/list": _ONE_HOUR,
+    "prompts/list": _ONE_HOUR,
+    "resources/list": _ONE_HOUR,
+}
 
 
 def create_server(
@@ -35,29 +44,31 @@ def create_server(
     *,
     waits: Waits = DEFAULT_WAITS,
     preview: Preview = "never",
+    image_origins: tuple[str, ...] = (),
     log_level: str = "WARNING",
 ) -> MCPServer[Any]:
-    """The MCP server over an editor, for any transport."""
-    instructions = INSTRUCTIONS + local_images.in_instructions(editor)
-    if editor.is_emulator:
-        instructions = f"{instructions}\n{EMULATOR_NOTE}"
+    """The MCP server over an editor, for any transport; `image_origins` as in `apps`."""
     server: MCPServer[Any] = MCPServer(
         name="wan25-mcp",
         title="Wan 2.5 image editing",
         description=f"Edits images with {DEFAULT.name}.",
-        instructions=instructions,
+        instructions=_instructions(editor),
+        website_url=WEBSITE,
+        icons=ICONS,
         version=version("wan25-mcp"),
         tools=Tools(editor, waits, Previews(editor, preview)).all(),
         log_level=log_level,  # type: ignore[arg-type]  # a Literal there, checked by settings here
-        cache_hints={
-            "tools/list": _ONE_HOUR,
-            "prompts/list": _ONE_HOUR,
-            "resources/list": _ONE_HOUR,
-        },
-        middleware=[_Waking(editor)],
+        cache_hints=_CACHED,
+        middleware=[_Waking(editor), _refuse_unknown_prompt],
+        extensions=[apps.edit_view(image_origins)],
     )
     add_resources(server, editor)
     return server
+
+
+def _instructions(editor: AccountEditor) -> str:
+    text = INSTRUCTIONS + local_images.in_instructions(editor)
+    return f"{text}\n{EMULATOR_NOTE}" if editor.is_emulator else text
 
 
 def configured_server(editor: AccountEditor, settings: Settings) -> MCPServer[Any]:
@@ -66,6 +77,7 @@ def configured_server(editor: AccountEditor, settings: Settings) -> MCPServer[An
         editor,
         waits=Waits(settings.wait_seconds, settings.max_wait_seconds),
         preview=settings.preview,
+        image_origins=apps.image_origins(settings),
         log_level=settings.log_level,
     )
 
@@ -86,3 +98,15 @@ class _Waking:
         if ctx.method == "tools/list":
             self._editor.wake()
         return answer
+
+
+async def _refuse_unknown_prompt(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
+    """Answer that there is no such prompt as the specification says. The SDK logs a traceback."""
+    try:
+        return await call_next(ctx)
+    except ValueError as error:
+        if ctx.method != "prompts/get" or isinstance(error, ValidationError):
+            raise
+        raise MCPError(code=INVALID_PARAMS, message="There is no such prompt.") from None

@@ -15,8 +15,7 @@ def in_description(editor: AccountEditor) -> str:
         return "Local images of any common format are converted."
     return (
         "Local images of any common format are converted and uploaded if the provider has a file "
-        "service. If it has none, the error no_image_host says so at no charge, and only public "
-        "links work."
+        "service; else the error no_image_host says so at no charge, and only public links work."
     )
 
 

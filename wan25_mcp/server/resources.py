@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -13,17 +13,17 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import answer_of
 from wan25_mcp.editing.arguments import TaskArguments
 from wan25_mcp.editing.edit import PastEdit
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
-from wan25_mcp.server.answers import answer_of
 
 _IMAGE_NUMBERS: Final = [str(number) for number in range(1, MAX_IMAGES_OUT + 1)]
 
 
 def add_resources(server: MCPServer[Any], editor: AccountEditor) -> None:
-    """Offer the latest edits, one edit, and the bytes of one image."""
+    """Offer the latest edits, one edit, the bytes of one image, and small previews."""
     resources = _Resources(editor)
     in_json = partial(server.resource, mime_type="application/json")
     in_json(
@@ -45,6 +45,24 @@ def add_resources(server: MCPServer[Any], editor: AccountEditor) -> None:
         description="The bytes of one result image, for clients on other machines. Free.",
         mime_type="image/png",
     )(resources.image)
+    _add_previews(server, resources)
+
+
+def _add_previews(server: MCPServer[Any], resources: _Resources) -> None:
+    """What the view in the chat reads: few hosts pass on an image of some megabytes."""
+    as_preview = partial(server.resource, mime_type="image/jpeg")
+    as_preview(
+        "wan25://tasks/{task_id}/previews/{number}",
+        name="preview",
+        title="A small preview of a finished image",
+        description="A JPEG of at most 100 kB. Free.",
+    )(resources.preview)
+    as_preview(
+        "wan25://tasks/{task_id}/inputs/{number}",
+        name="input",
+        title="A small preview of a local image that was edited",
+        description="A JPEG of at most 100 kB; of linked images none is kept. Free.",
+    )(resources.input)
 
 
 class _Resources:
@@ -60,11 +78,26 @@ class _Resources:
 
     async def task(self, task_id: str) -> str:
         with _as_resource_error():
-            return answer_of(await self._editor.get(_checked(task_id))).model_dump_json()
+            edit = await self._editor.get(_checked(task_id))
+            if edit.error is not None and edit.error.code == "not_found":
+                raise edit.error
+            return answer_of(edit).model_dump_json()
 
     async def image(self, task_id: str, number: str) -> bytes:
         with _as_resource_error():
             return await self._editor.image(_checked(task_id), _image_number(number))
+
+    async def preview(self, task_id: str, number: str) -> bytes:
+        with _as_resource_error():
+            name, which = _checked(task_id), _image_number(number)
+            found = await self._editor.previews(await self._editor.get(name), which)
+            return _first(found, "No preview can be made of this image.")
+
+    async def input(self, task_id: str, number: str) -> bytes:
+        with _as_resource_error():
+            name, which = _checked(task_id), _image_number(number)
+            kept = await self._editor.original(name, which)
+            return _first([kept] if kept else [], "No preview of this input is kept.")
 
 
 @contextmanager
@@ -93,6 +126,12 @@ def _image_number(text: str) -> int:
         f"There is no such image: the number must be 1 to {MAX_IMAGES_OUT}.",
         fix="Use the position of an image in the task's image_urls, from 1.",
     )
+
+
+def _first(found: Sequence[bytes], otherwise: str) -> bytes:
+    if not found:
+        raise InvalidRequest(otherwise, fix="Previews exist of local inputs and finished images.")
+    return found[0]
 
 
 def _listed(past: PastEdit) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from typing import Any
 
 import anyio
+from mcp.server.mcpserver import MCPServer
+from mcp.server.stdio import stdio_server
 
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.server.build import configured_server
 from wan25_mcp.server.signals import stop_signals
+from wan25_mcp.server.stdio_streams import Input, Output
 from wan25_mcp.settings import CALLBACKS_NEED_HTTP, Settings
 
 
@@ -32,10 +36,18 @@ async def serve_stdio(settings: Settings) -> None:
             tasks.start_soon(_end_on_signal, editor)
             server = configured_server(editor, settings)
             try:
-                await server.run_stdio_async()
+                await _serve(server)
             except* (BrokenPipeError, ConnectionResetError):
                 pass  # the host is gone, so nobody would read an error
         tasks.cancel_scope.cancel()
+
+
+async def _serve(server: MCPServer[Any]) -> None:
+    """As `run_stdio_async` of the SDK, with streams of our own: it takes none."""
+    inner = server._lowlevel_server  # noqa: SLF001  the SDK has no other way to it
+    async with stdio_server() as (messages, answers):
+        options = inner.create_initialization_options()
+        await inner.run(Input(messages), Output(answers), options)
 
 
 async def _end_on_signal(editor: AccountEditor) -> None:

@@ -17,15 +17,20 @@ from pydantic import BaseModel, ConfigDict
 
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import Answer, answer_of, answer_to_error
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments, WaitArguments
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.waiting import margin
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
-from wan25_mcp.server import local_images
-from wan25_mcp.server.answers import Answer, answer_of, answer_schema, answer_to_error, result_of
+from wan25_mcp.provider.statuses import is_settled
+from wan25_mcp.server import apps, local_images
+from wan25_mcp.server.callers import caller_of
+from wan25_mcp.server.patience import Caller, Patience
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
+from wan25_mcp.server.results import result_of
+from wan25_mcp.server.schemas import describe, input_schema, output_schema
 
 logger: Final = logging.getLogger(__name__)
 
@@ -44,10 +49,17 @@ GET_TASK: Final = """\
 Get an edit's status, progress, image links and cost. Free. To wait, call wait_for_task."""
 
 WAIT_FOR_TASK: Final = """\
-Wait until an edit is done, then return its image links and cost. Free. If the time runs out \
-first, the answer reports the progress: call wait_for_task again. Timing out or giving up \
-neither cancels nor refunds the edit. If your client times out sooner, pass timeout_seconds=4."""
+Wait until an edit is done, then return its image links and cost. Free. If it is still running, \
+the answer says so: call wait_for_task again. Timing out or giving up neither cancels nor refunds \
+the edit."""
 
+FORCE_NEW: Final = """\
+True starts, and charges, another edit even if an identical call was made within {span}; default \
+false: return that one."""
+
+_META: Final = {"edit_image": {"anthropic/searchHint": "edit photo, picture", **apps.TOOL_META}}
+"""What Claude Code's search for tools matches, besides a tool's name and description, and the view
+of an edit."""
 
 EDIT_PATIENCE: Final = 4.0
 """Seconds within which `edit_image` answers."""
@@ -58,9 +70,10 @@ Outcome = tuple[Edit, list[ImageContent]]
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Seconds that `wait_for_task` waits, by default and at most."""
+    """Seconds that `wait_for_task` waits: by default (None: little at first, then more), and at
+    most."""
 
-    default: float
+    default: float | None
     limit: float
 
 
@@ -74,6 +87,12 @@ class _Unchecked(ArgModelBase):
         return {"given": dict(self.model_extra or {})}
 
 
+def _metadata() -> FuncMetadata:
+    """One schema of answers for all tools, and no validation by the SDK."""
+    schema = output_schema(Answer)
+    return FuncMetadata(arg_model=_Unchecked, output_model=Answer, output_schema=schema)
+
+
 def _span(seconds: float) -> str:
     return f"{seconds / 60:g} minutes" if seconds % 60 == 0 else f"{seconds:g} seconds"
 
@@ -84,6 +103,9 @@ class Tools:
     def __init__(self, editor: AccountEditor, waits: Waits, previews: Previews) -> None:
         self._editor = editor
         self._waits = waits
+        self._patience = Patience(
+            longest=waits.limit, fixed=waits.default, clock=anyio.current_time
+        )
         self._previews = previews
 
     def all(self) -> list[Tool]:
@@ -122,6 +144,7 @@ class Tools:
         async def run(given: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
             return await self._answered(
                 call(given, context),
+                caller_of(context),
                 starts_edit=not annotations.read_only_hint,
                 names_a_task=arguments.may_name_a_task(given),
             )
@@ -132,33 +155,32 @@ class Tools:
             title=title,
             description=description,
             parameters=self._schema(model),
-            fn_metadata=FuncMetadata(
-                arg_model=_Unchecked, output_model=Answer, output_schema=answer_schema()
-            ),
+            fn_metadata=_metadata(),
             is_async=True,
             context_kwarg="context",
             annotations=annotations.model_copy(update={"title": title}),
+            meta=_META.get(name),
         )
 
     def _schema(self, model: type[BaseModel]) -> dict[str, Any]:
-        schema = arguments.schema(model)
+        schema = input_schema(model)
         if images := schema["properties"].get("image_urls"):
-            images["description"] = local_images.in_argument(self._editor, images["description"])
+            text = local_images.in_argument(self._editor, images["description"])
+            describe(schema, "image_urls", text)
         if "timeout_seconds" in schema["properties"]:
-            schema["properties"]["timeout_seconds"] |= {
-                "description": f"Seconds to wait, at most {self._waits.limit:g}.",
-                "default": self._waits.default,
-            }
+            describe(schema, "timeout_seconds", self._wait_described())
         window = self._editor.duplicate_window
         if "force_new" in schema["properties"] and window:
-            schema["properties"]["force_new"]["description"] = (
-                f"Repeating an identical call within {_span(window)} returns the earlier task at "
-                "no charge. Set true to start, and pay for, a new one."
-            )
+            describe(schema, "force_new", FORCE_NEW.format(span=_span(window)))
         return schema
 
+    def _wait_described(self) -> str:
+        fixed = self._waits.default
+        usual = "short at first, then longer" if fixed is None else f"{fixed:g}"
+        return f"Seconds, 0-{self._waits.limit:g}; default: {usual}."
+
     async def _answered(
-        self, call: Awaitable[Outcome], *, starts_edit: bool, names_a_task: bool
+        self, call: Awaitable[Outcome], caller: Caller, *, starts_edit: bool, names_a_task: bool
     ) -> CallToolResult:
         """The one gate to the model: an edit or an error becomes an answer."""
         try:
@@ -166,9 +188,15 @@ class Tools:
         except Wan25Error as error:
             answer = answer_to_error(error, starts_edit=starts_edit, names_a_task=names_a_task)
             return result_of(answer, is_emulator=self._editor.is_emulator)
-        result = result_of(answer_of(edit), is_emulator=self._editor.is_emulator)
+        answer = answer_of(edit, next_wait=self._next_wait(edit, caller))
+        result = result_of(answer, is_emulator=self._editor.is_emulator)
         result.content.extend(previews)
         return result
+
+    def _next_wait(self, edit: Edit, caller: Caller) -> float | None:
+        if edit.task_id is None or is_settled(edit.status):
+            return None
+        return self._patience.name_next(caller, edit.task_id)
 
     async def _edit(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         until = anyio.current_time() + EDIT_PATIENCE
@@ -184,10 +212,12 @@ class Tools:
 
     async def _wait(self, given: Mapping[str, Any], context: Context[Any, Any]) -> Outcome:
         args = arguments.read(WaitArguments, given)
-        patience = self._waits.default if args.timeout_seconds is None else args.timeout_seconds
-        patience = min(patience, self._waits.limit)
-        until = anyio.current_time() + patience - margin(patience) if patience > 0 else math.inf
-        edit = await self._editor.wait(
-            args.task_id, timeout=patience, on_progress=Reporter(context).report
-        )
-        return edit, await self._previews.of(edit, context, until=until)
+        caller = caller_of(context)
+        with self._patience.waiting(caller, args.task_id, args.timeout_seconds) as seconds:
+            until = anyio.current_time() + seconds - margin(seconds) if seconds > 0 else math.inf
+            edit = await self._editor.wait(
+                args.task_id, timeout=seconds, on_progress=Reporter(context).report
+            )
+            outcome = edit, await self._previews.of(edit, context, until=until)
+        self._patience.rename(caller, args.task_id, edit.task_id or args.task_id)
+        return outcome

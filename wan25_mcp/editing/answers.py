@@ -2,15 +2,14 @@
 
 About half of the clients show the model only the text, the other half only the structured content.
 Both have the status, the id, the links and their expiry, the cost and the next step, also for an
-error.
+error. `server.results` makes tool results of them; the command line prints them with `--json`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 
-from mcp_types import CallToolResult, TextContent
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import OutcomeUnknown, Wan25Error
@@ -34,29 +33,34 @@ class Failure(BaseModel):
     request_id: str | None = None
 
 
+def _says(description: str) -> Any:
+    return Field(description=description)
+
+
 class Answer(BaseModel):
     """What every tool returns."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        json_schema_serialization_defaults_required=True
-    )
-
-    task_id: Annotated[str | None, Field(description="Pass to get_task or wait_for_task.")]
-    status: Status
-    progress: Annotated[int | None, Field(description="Percent.")] = None
-    image_urls: list[str] = []
-    expires_at: Annotated[str | None, Field(description="When image_urls expire (UTC).")] = None
-    saved: Annotated[list[str], Field(description="Files on the server's machine.")] = []
+    task_id: Annotated[str | None, _says("Of the edit")]
+    status: Annotated[Status, _says("Final: completed, failed, cancelled")]
+    progress: Annotated[int | None, _says("Percent")] = None
+    image_urls: Annotated[list[str], _says("Results")] = []
+    expires_at: Annotated[str | None, _says("Of image_urls, UTC")] = None
+    saved: Annotated[list[str], _says("Server files")] = []
     usage: Usage | None = None
-    charged: Charged
-    estimated_seconds: float | None = None
-    duplicate_of_earlier_call: bool = False
-    next_step: str
+    charged: Annotated[Charged, _says("The money")]
+    elapsed_seconds: Annotated[int | None, _says("Since the start")] = None
+    estimated_seconds: Annotated[float | None, _says("Whole run")] = None
+    duplicate_of_earlier_call: Annotated[bool, _says("So not charged again")] = False
+    next_step: Annotated[str, _says("What to do")]
     error: Failure | None = None
 
 
-def answer_of(edit: Edit) -> Answer:
-    """The answer for an edit."""
+def answer_of(edit: Edit, *, next_wait: float | None = None) -> Answer:
+    """The answer for an edit.
+
+    Args:
+        next_wait: The `timeout_seconds` to name for the next wait, if there is one.
+    """
     return Answer(
         task_id=edit.task_id,
         status=edit.status,
@@ -66,11 +70,20 @@ def answer_of(edit: Edit) -> Answer:
         saved=list(edit.saved),
         usage=edit.usage,
         charged=edit.charged,
-        estimated_seconds=edit.estimated_seconds,
+        elapsed_seconds=None if edit.elapsed is None else round(edit.elapsed),
+        estimated_seconds=_estimate(edit),
         duplicate_of_earlier_call=edit.deduplicated,
-        next_step=" ".join([*edit.notes, _next_step(edit)]),
-        error=_failure(edit.error) if edit.error else None,
+        next_step=" ".join([*edit.notes, _next_step(edit, next_wait)]),
+        error=failure_of(edit.error) if edit.error else None,
     )
+
+
+def _estimate(edit: Edit) -> float | None:
+    """How long the edit takes in all: by past edits, else by the provider, which is optimistic. An
+    estimate that has passed is none."""
+    estimate = edit.typical or edit.estimated_seconds
+    has_passed = estimate is not None and (edit.elapsed or 0.0) >= estimate
+    return None if has_passed else estimate
 
 
 def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool = True) -> Answer:
@@ -85,19 +98,13 @@ def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool 
         status="failed" if starts_edit else "unknown",
         charged=error.charged if is_charge_known else "unknown",
         next_step=error.fix,
-        error=_failure(error),
+        error=failure_of(error),
     )
 
 
-def result_of(answer: Answer, *, is_emulator: bool) -> CallToolResult:
-    """The tool result: one text block, and the same as structured content."""
-    if is_emulator:
-        answer = answer.model_copy(update={"next_step": f"{answer.next_step} ({EMULATOR_NOTE})"})
-    return CallToolResult(
-        content=[TextContent(type="text", text=text_of(answer))],
-        structured_content=answer.model_dump(mode="json"),
-        is_error=answer.error is not None,
-    )
+def noting_emulator(answer: Answer) -> Answer:
+    """An answer that says that no real model made the picture."""
+    return answer.model_copy(update={"next_step": f"{answer.next_step} ({EMULATOR_NOTE})"})
 
 
 def text_of(answer: Answer) -> str:
@@ -133,12 +140,14 @@ def _error_line(error: Failure | None) -> str:
 
 def _status_line(answer: Answer) -> str:
     percent = f", {answer.progress} %" if answer.progress is not None else ""
-    estimate = (
-        f" (the provider estimates {answer.estimated_seconds:.12g} s in all; 40-120 s is usual)"
+    times = [
+        f"started {answer.elapsed_seconds} s ago" if answer.elapsed_seconds is not None else "",
+        f"about {answer.estimated_seconds:.12g} s in all"
         if answer.estimated_seconds is not None
-        else ""
-    )
-    return f"Status: {answer.status}{percent}{estimate}"
+        else "",
+    ]
+    shown = "; ".join(filter(None, times))
+    return f"Status: {answer.status}{percent}" + (f" ({shown})" if shown else "")
 
 
 def _money_line(answer: Answer) -> str:
@@ -155,7 +164,8 @@ def _money_line(answer: Answer) -> str:
     return f"Charged: {answer.charged}" + (f" ({shown})" if shown else "")
 
 
-def _failure(error: Wan25Error) -> Failure:
+def failure_of(error: Wan25Error) -> Failure:
+    """An error in the shape of an answer."""
     return Failure(
         code=error.code,
         message=error.message,
@@ -169,7 +179,7 @@ def _failure(error: Wan25Error) -> Failure:
 _DO_NOT_REPEAT: Final = "Do not call edit_image again for this edit: that can be charged again."
 
 
-def _next_step(edit: Edit) -> str:
+def _next_step(edit: Edit, next_wait: float | None) -> str:
     if isinstance(edit.error, OutcomeUnknown):
         return edit.error.fix
     if edit.error:
@@ -186,9 +196,5 @@ def _next_step(edit: Edit) -> str:
             f"Give the user the {len(edit.image_urls)} image links and say when they expire; "
             "save the images before that."
         )
-    return f'Call wait_for_task with task_id "{edit.task_id}". {_DO_NOT_REPEAT}'
-
-
-def answer_schema() -> dict[str, Any]:
-    """The one output schema of all tools."""
-    return Answer.model_json_schema(mode="serialization")
+    seconds = "" if next_wait is None else f" and timeout_seconds {next_wait:g}"
+    return f'Call wait_for_task with task_id "{edit.task_id}"{seconds}. {_DO_NOT_REPEAT}'
