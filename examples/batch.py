@@ -2,8 +2,8 @@
 
     python examples/batch.py photos "Remove the watermark" edited
 
-One failure stops nothing. Run it again after an interruption: within 10 minutes, edits that were
-started before are returned at no charge. Without a key, set `WAN25_EMULATOR=1`.
+One failure stops nothing. Run it again after an interruption: edits that were started before, in
+the last 30 days, are returned at no charge. Without a key, set `WAN25_EMULATOR=1`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import anyio
 from wan25_mcp import Editor
 
 IMAGES = {".jpg", ".jpeg", ".png", ".webp"}
+DAYS = 30
 
 
 def requests(photos: list[Path], prompt: str) -> Iterator[dict[str, object]]:
     """The arguments of `Editor.edit` for each. They are made as they are needed."""
     for photo in photos:
-        yield {"images": photo, "prompt": prompt}
+        yield {"images": photo, "prompt": prompt, "duplicate_window": DAYS * 24 * 3600}
 
 
 async def main(folder: str, prompt: str, output: str) -> None:

@@ -312,6 +312,22 @@ async def test_many_edits_come_as_they_are_done_and_one_failure_stops_nothing(
     assert emulator.ledger.charges == 5
 
 
+async def test_a_batch_goes_on_where_it_was_and_its_results_are_named_after_the_images(
+    place: Path,
+) -> None:
+    wanted = [{"images": "house.png", "prompt": f"Style {n}"} for n in range(2)]
+    with served() as emulator:
+        async with editor_at(emulator, place) as editor:
+            async for one in editor.edit_many(wanted):
+                assert "house" in Path(one.saved[0]).name
+            # An edit that is a moment old does not count, and then it does.
+            for window, charges in ((0, 4), (60, 4)):
+                again = [{**request, "duplicate_window": window} for request in wanted]
+                async for one in editor.edit_many(again):
+                    assert one.deduplicated is (window > 0)
+                assert emulator.ledger.charges == charges
+
+
 async def test_many_edits_wait_for_the_limits_that_have_room_again(place: Path) -> None:
     limits = {"WAN25_CREDIT_LIMIT": "6", "WAN25_MAX_IN_FLIGHT": "2"}
     wanted = [{"images": "house.png", "prompt": f"Style {n}"} for n in range(5)]
@@ -497,7 +513,9 @@ ODD: Final = st.one_of(
     st.sampled_from(["~no-such-user/x", "C:\\x.png", "/mnt/data/x", "a.png\0", "www.x.com/a"]),
 )  # fmt: skip
 OPTIONS: Final = st.dictionaries(
-    st.sampled_from(["n", "model", "callback_url", "force_new", "timeout", "wait", "x"]),
+    st.sampled_from(
+        ["n", "model", "callback_url", "force_new", "timeout", "wait", "x", "duplicate_window"]
+    ),
     ODD,
     min_size=1,
     max_size=3,

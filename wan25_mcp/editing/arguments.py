@@ -107,6 +107,7 @@ class EditArguments(EditRequest):
 class ProgramArguments(EditArguments):
     """The arguments of `Editor.edit`, whose images may be in memory."""
 
+    duplicate_window: Annotated[float, Field(ge=0)] | None = None
     wait: bool = True
     timeout: Annotated[float, Field(ge=0)] | None = None
 
@@ -194,6 +195,7 @@ _RULES: Final = {
     "task_id": "a task id as edit_image returned it",
     "timeout_seconds": "a number of seconds, 0 or more",
     "timeout": "a number of seconds, 0 or more, or None",
+    "duplicate_window": "a number of seconds, 0 or more, or None",
     "wait": "true or false",
 }
 

@@ -21,8 +21,9 @@ class EditOptions(TypedDict, total=False):
     n: How many result images, 1 to 4 (default 1). Each costs credits.
     model: The model that makes them.
     callback_url: A public https link that the provider calls when the task is settled.
-    force_new: Start, and pay for, another edit even if an identical one was started in the last
-        10 minutes.
+    force_new: Start, and pay for, another edit even if there is an identical one.
+    duplicate_window: Seconds that an identical edit counts for; None (the default): as configured,
+        usually 10 minutes.
     timeout: Seconds to wait at most; None (the default): as long as it takes.
     """
 
@@ -30,6 +31,7 @@ class EditOptions(TypedDict, total=False):
     model: ModelName
     callback_url: str | None
     force_new: bool
+    duplicate_window: float | None
     timeout: float | None
 
 

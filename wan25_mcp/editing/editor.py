@@ -136,7 +136,7 @@ class Editor:
             prompt: What to change.
             wait: Whether to wait until the edit is settled and its results are saved. Without, this
                 returns as soon as the provider has accepted it; `timeout` applies to both.
-            **options: `n`, `model`, `callback_url`, `force_new` and `timeout`, see `EditOptions`.
+            **options: `n`, `force_new`, `timeout` and more, see `EditOptions`.
 
         Returns:
             The edit: completed, or still running if `wait` is False or the time was up.

@@ -6,6 +6,8 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
+from pathlib import PurePath
 from typing import Any, Final
 
 import anyio
@@ -20,6 +22,7 @@ from wan25_mcp.editing.python_words import spoken, spoken_edit
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.given import sources_of
 from wan25_mcp.inputs.prepare import EditInput
+from wan25_mcp.inputs.read import LocalFile
 from wan25_mcp.journal import Withheld
 from wan25_mcp.provider.catalogue import MODELS
 
@@ -42,7 +45,8 @@ async def started(
     """Start an edit and, unless `wait` is False, stay with it until it is settled and saved.
 
     Args:
-        patience: Seconds that it waits for its turn while the operator's limits have no room.
+        patience: Of one of many: seconds that it waits for its turn while the operator's limits
+            have no room.
 
     Raises:
         Wan25Error: Nothing comes of it.
@@ -51,10 +55,14 @@ async def started(
     given, wanted = await _read(editor, images, options)
     until = began + (math.inf if given.timeout is None else given.timeout)
 
-    async def submit() -> Edit:
-        return await editor.edit(wanted, force_new=given.force_new, patience=_left(until))
-
-    edit = await _in_turn(submit, min(until, began + patience))
+    submit = partial(
+        editor.edit,
+        wanted,
+        force_new=given.force_new,
+        duplicate_window=given.duplicate_window,
+        source=_file_of(wanted) if patience else None,
+    )
+    edit = await _in_turn(submit, until, min(until, began + patience))
     if given.wait and edit.error is None:
         edit = await settled(editor, edit, until)
     return outcome(edit)
@@ -124,13 +132,19 @@ async def _read(
     return given, given.with_images(read)
 
 
-async def _in_turn(submit: Callable[[], Awaitable[Edit]], until: float) -> Edit:
+def _file_of(wanted: EditInput) -> str | None:
+    """The name of the local image that an edit is of, without its suffix."""
+    names = [image.name for image in wanted.images if isinstance(image, LocalFile)]
+    return PurePath(names[0]).stem if names else None
+
+
+async def _in_turn(submit: Callable[..., Awaitable[Edit]], until: float, turn: float) -> Edit:
     """Submit as soon as the limits on what runs at the same time have room for it."""
     while True:
         try:
-            return await submit()
+            return await submit(patience=_left(until))
         except Withheld as held:
-            if held.code not in _PASSING or anyio.current_time() > until:
+            if held.code not in _PASSING or anyio.current_time() > turn:
                 raise
         await anyio.sleep(_TURN_PAUSE)
 
