@@ -45,8 +45,7 @@ async def started(
     """Start an edit and, unless `wait` is False, stay with it until it is settled and saved.
 
     Args:
-        patience: Of one of many: seconds that it waits for its turn while the operator's limits
-            have no room.
+        patience: Of one of many: seconds to wait for its turn under the operator's limits.
 
     Raises:
         Wan25Error: Nothing comes of it.
