@@ -121,6 +121,8 @@ def _encoded(image: Image) -> bytes:
     """Without loss. Whatever the model does not take, `conform` changes."""
     from PIL.ImageOps import exif_transpose
 
+    if 0 in image.size:  # some versions of Pillow write that
+        raise ValueError("no pixels")
     upright = exif_transpose(image)  # as the file that it was opened from would be
     kind = "TIFF" if upright.mode == "CMYK" else "PNG"
     if upright.mode not in (*_AS_PNG, "CMYK"):
