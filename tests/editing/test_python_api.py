@@ -400,10 +400,11 @@ async def test_leaving_the_loop_loses_no_id_and_leaves_no_task(place: Path, how:
 async def test_a_loop_that_was_left_can_go_on(place: Path) -> None:
     wanted = [{"images": "house.png", "prompt": f"Style {n}"} for n in range(4)]
     with served() as emulator:
-        async with editor_at(emulator, place) as editor, editor.edit_many(wanted) as stream:  # type: ignore[attr-defined]  # as documented
+        async with editor_at(emulator, place) as editor:
+            stream = editor.edit_many(wanted)
             first = await anext(stream)
             rest = [one async for one in stream]
-    assert sorted([first.index, *(one.index for one in rest)]) == [0, 1, 2, 3]
+    assert {first.index, *(one.index for one in rest)} == {0, 1, 2, 3}
 
 
 # --- what a program is told -----------------------------------------------------------------
@@ -478,7 +479,7 @@ WRONG: Final[list[tuple[str, dict[str, Any]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "options"), WRONG, ids=[f"{s} {o}" for s, o in WRONG])
+@pytest.mark.parametrize(("said", "options"), WRONG, ids=[f"{s}, {', '.join(o)}" for s, o in WRONG])
 async def test_a_wrong_argument_of_the_editor_is_named(
     said: str, options: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,7 @@ class Queue:
 
     def __init__(self, editor: AccountEditor, jobs: Sequence[Job], *, force_new: bool) -> None:
         self.editor = editor
-        self.size = len(jobs)
+        self.size: int = len(jobs)
         self.under_way: list[Job] = []
         self.finished: list[Job] = []
         self.stopped: Wan25Error | None = None

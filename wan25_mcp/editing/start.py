@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import anyio
 
@@ -20,7 +21,7 @@ from wan25_mcp.inputs.publisher import Announced, Publisher
 from wan25_mcp.journal import Claim, ClaimRequest, Intent, fingerprint
 from wan25_mcp.outputs.previews import make_previews
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 
 class Start:
