@@ -66,6 +66,9 @@ class NoJournal:
         self._intents[request.handle] = intent
         return Claim(intent, deduplicated=False)
 
+    async def live(self, owner: str, fingerprints: Collection[str], **_: Any) -> frozenset[str]:
+        return frozenset()
+
     async def known_key(self, key: str, **_: Any) -> KnownKey:
         return KnownKey(key)
 

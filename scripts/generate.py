@@ -29,6 +29,7 @@ from scripts import install_pages
 from scripts.markdown import table
 from scripts.project import ROOT, project, repository
 from wan25_mcp.cli.main import main as command
+from wan25_mcp.editing.answers import answer_of, text_of
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import STATUSES as ERROR_STATUSES
@@ -42,7 +43,6 @@ from wan25_mcp.provider.charging import BY_STATUS, MAX_RESENDS, OWN_ERRORS, Verd
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import STATUSES
 from wan25_mcp.server import create_server
-from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.setting_parsers import Setting
 from wan25_mcp.settings import SETTINGS, Settings
 
@@ -210,6 +210,7 @@ def documents(tools: list[Tool]) -> dict[Path, str]:
         "clients": install_pages.clients(),
         "settings": _settings(),
         "commands": _commands(),
+        "options": _options(),
         "money": _money(),
         "errors": _errors(),
         "rooms": _rooms(),
@@ -311,20 +312,56 @@ def _forms(name: str, sub: click.Command) -> str:
 
 
 def _synopsis(sub: click.Command) -> Iterator[str]:
+    """The arguments, and the options where they are few."""
     for parameter in sub.params:
         if isinstance(parameter, click.Argument):
-            yield parameter.metavar or (parameter.name or "").upper()
-        elif isinstance(parameter, click.Option):
-            flag = parameter.opts[0]
-            given = flag if parameter.is_flag else f"{flag} {_placeholder(parameter)}"
-            yield given if parameter.required else f"[{given}]"
+            name = parameter.metavar or (parameter.name or "").upper()
+            yield name if parameter.required or parameter.metavar else f"[{name}]"
+    options = [one for one in sub.params if isinstance(one, click.Option)]
+    if len(options) > _FEW:
+        yield "[OPTIONS]"
+        return
+    for option in options:
+        yield f"[{_flag(option)}]"
+
+
+_FEW: Final = 2
+"""A synopsis with more options would make the column wider than the text beside it."""
+
+
+def _flag(option: click.Option) -> str:
+    flag = max(option.opts, key=len)
+    return flag if option.is_flag or option.count else f"{flag} {_placeholder(option)}"
 
 
 def _placeholder(option: click.Option) -> str:
+    if option.metavar:
+        return option.metavar
     if isinstance(option.type, click.Choice):
         # No pipes: generators of sites differ in how a table's cell escapes them.
         return f"{{{','.join(str(choice) for choice in option.type.choices)}}}"
     return (option.name or "").upper()
+
+
+def _options() -> str:
+    """The options of every command that has some, as `--help` lists them."""
+    found = []
+    for name, sub in command.commands.items():
+        subs = sub.commands if isinstance(sub, click.Group) else {"": sub}
+        for below, one in subs.items():
+            rows = [_option(each) for each in one.params if isinstance(each, click.Option)]
+            if rows:
+                title = f"### `wan25-mcp {name} {below}".rstrip() + "`"
+                found.append(f"{title}\n\n{table(('Option', 'What it does'), rows)}")
+    return "\n\n".join(found)
+
+
+def _option(option: click.Option) -> tuple[str, str]:
+    short = next((f"{one}, " for one in option.opts if not one.startswith("--")), "")
+    has_default = option.show_default and not option.is_flag
+    default = f" Default: {option.default}." if has_default else ""
+    only_short = short.removesuffix(", ") == max(option.opts, key=len)
+    return f"`{'' if only_short else short}{_flag(option)}`", f"{option.help or ''}{default}"
 
 
 def _help(sub: click.Command) -> str:

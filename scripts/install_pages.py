@@ -20,7 +20,7 @@ from wan25_mcp.cli.install.plan import Plan
 def install() -> str:
     """From nothing to a client that has the server: the lines, and a table by client."""
     lines = [
-        f"uv tool install {_source()}",
+        f"uv tool install {'wan25-mcp' if repository() else '.'}",
         "wan25-mcp key set               # tries the key for free, and keeps it for every client",
         "wan25-mcp install claude-code   # or another client of the table",
     ]
@@ -29,25 +29,17 @@ def install() -> str:
         for client in CLIENTS
     ]
     parts = [
-        "With [uv](https://docs.astral.sh/uv/):",
+        f"{'With' if repository() else 'From a checkout, with'} [uv](https://docs.astral.sh/uv/) "
+        "(or with the `.venv/bin/wan25-mcp` of above):",
         block("sh", "\n".join(lines)),
-        *_unpublished("From a checkout it is `uv tool install .`, and the links do not work yet."),
+        *(
+            []
+            if repository()
+            else ["Nothing is published yet, so the one-click links do not work yet."]
+        ),
         table(("Client", "One command", "One click"), rows),
     ]
     return "\n\n".join(parts)
-
-
-def _source() -> str:
-    """What to install; the package index once there is something."""
-    return "wan25-mcp" if repository() else f"git+{ADDRESS}"
-
-
-def _unpublished(sentence: str) -> list[str]:
-    if repository():
-        return []
-    return [
-        f"Nothing is published yet: {ADDRESS} is where you have this repository from. {sentence}"
-    ]
 
 
 def _one_click(client: Client) -> str:
@@ -65,10 +57,17 @@ def clients() -> str:
         "`uvx wan25-mcp` runs the newest release without installing it, and "
         f"`uvx {origin} wan25-mcp` the repository's own state. Write the absolute path of "
         "`wan25-mcp` instead if it is installed.",
-        *_unpublished(f"Until it is, write `uvx {origin} wan25-mcp` or that path."),
+        *([] if repository() else [_unpublished(origin)]),
         *map(_client, CLIENTS),
     ]
     return "\n\n".join(parts)
+
+
+def _unpublished(origin: str) -> str:
+    return (
+        f"Nothing is published yet: {ADDRESS} is where you have this repository from. Until it is, "
+        f"write `uvx {origin} wan25-mcp` or that path."
+    )
 
 
 def _client(client: Client) -> str:

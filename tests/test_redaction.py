@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from tests.emulator_lab import Emulator
 from tests.inputs.corpus import picture, png
 from tests.stage import OWNER, Stage, inline, open_stage, request
+from wan25_mcp.editing.answers import answer_of, text_of
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.editing.engine import open_editor
 from wan25_mcp.editing.options import Connection
@@ -27,7 +28,6 @@ from wan25_mcp.journal import Journal
 from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.provider.client import Client
 from wan25_mcp.redaction import Redactor, one_line
-from wan25_mcp.server.answers import answer_of, text_of
 from wan25_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio

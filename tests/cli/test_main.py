@@ -26,8 +26,8 @@ from wan25_mcp.settings import SETTINGS
 # --- help and usage --------------------------------------------------------------------------
 
 COMMANDS = [
-    "serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits", "install",
-    "uninstall", "gallery",
+    "serve", "demo", "edit", "task", "tasks", "emulator", "doctor", "key", "credits", "completion",
+    "install", "uninstall", "gallery",
 ]  # fmt: skip
 
 

@@ -131,6 +131,39 @@ async def test_a_picture_is_edited_as_its_file_would_be(place: Path) -> None:
     assert Image.open(BytesIO(stored.content)).size == (600, 400)
 
 
+def _closed() -> Image.Image:
+    picture = Image.open("house.png")
+    picture.close()
+    return picture
+
+
+WRONG_IMAGES: Final[dict[str, tuple[Callable[[], Any], str, str]]] = {
+    "a closed picture": (_closed, "image_unreadable", "ValueError"),
+    "no pixels": (lambda: Image.new("RGB", (0, 0)), "image_unreadable", "ValueError"),
+    "no bytes": (bytes, "image_unusable", "empty"),
+    "a folder": (Path, "image_unusable", "folder"),
+    "a device": (lambda: "/dev/zero", "image_not_allowed", "ordinary"),
+    "a missing file": (lambda: "hose.png", "image_not_found", '"hose.png" does not exist'),
+    "nothing": (lambda: " ", "image_not_found", "empty"),
+    "three": (lambda: ["house.png"] * 3, "invalid_request", "1 or 2"),
+    "none": (list, "invalid_request", "1 or 2"),
+    "an open file": (lambda: BytesIO(_bytes()), "invalid_request", "BytesIO"),
+    "another type": (lambda: [3], "invalid_request", r"images\[0\]"),
+}
+
+
+@pytest.mark.parametrize(("made", "code", "said"), WRONG_IMAGES.values(), ids=WRONG_IMAGES.keys())
+async def test_a_wrong_image_is_explained_and_costs_nothing(
+    made: Callable[[], Any], code: str, said: str, place: Path
+) -> None:
+    with served() as emulator:
+        async with editor_at(emulator, place) as editor:
+            with pytest.raises(InvalidRequest, match=said) as caught:
+                await editor.edit(made(), "Make it night")
+    assert (caught.value.code, caught.value.charged) == (code, "no")
+    assert not emulator.submits
+
+
 async def test_one_line_is_enough(place: Path) -> None:
     with served() as emulator:
         found = await edit(
@@ -367,10 +400,11 @@ async def test_leaving_the_loop_loses_no_id_and_leaves_no_task(place: Path, how:
 async def test_a_loop_that_was_left_can_go_on(place: Path) -> None:
     wanted = [{"images": "house.png", "prompt": f"Style {n}"} for n in range(4)]
     with served() as emulator:
-        async with editor_at(emulator, place) as editor, editor.edit_many(wanted) as stream:  # type: ignore[attr-defined]  # as documented
+        async with editor_at(emulator, place) as editor:
+            stream = editor.edit_many(wanted)
             first = await anext(stream)
             rest = [one async for one in stream]
-    assert sorted([first.index, *(one.index for one in rest)]) == [0, 1, 2, 3]
+    assert {first.index, *(one.index for one in rest)} == {0, 1, 2, 3}
 
 
 # --- what a program is told -----------------------------------------------------------------
@@ -445,7 +479,7 @@ WRONG: Final[list[tuple[str, dict[str, Any]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "options"), WRONG, ids=[f"{s} {o}" for s, o in WRONG])
+@pytest.mark.parametrize(("said", "options"), WRONG, ids=[f"{s}, {', '.join(o)}" for s, o in WRONG])
 async def test_a_wrong_argument_of_the_editor_is_named(
     said: str, options: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,7 +139,7 @@ QUESTIONS: Final[dict[str, Question]] = {
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
     "connection", "duplicate_window", "edit", "finish", "has_image_host", "is_emulator",
-    "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
+    "known", "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 
@@ -186,6 +186,15 @@ async def test_what_another_account_spent_and_paid_for_an_image_is_not_told(
         assert (await stage.editor.price()).is_known
         assert await stranger.spent(600.0) == Spent(0.0, 0.0)
         assert not (await stranger.price()).is_known
+
+
+async def test_that_another_account_made_the_same_edit_is_not_told(
+    journal: SqlJournal, tmp_path: Path
+) -> None:
+    async with made_by_the_first(journal, tmp_path / "f") as (stage, _, stranger):
+        asked = [EditInput.of(request()), EditInput.of(request("Another"))]
+        assert await stage.editor.known(asked) == [True, False]
+        assert await stranger.known(asked) == [False, False]
 
 
 async def test_the_bytes_of_anothers_image_are_not_told_even_to_who_has_its_edit(

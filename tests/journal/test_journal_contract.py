@@ -985,6 +985,37 @@ async def settled(journal: SqlJournal, number: int, used: float, *, now: float) 
     await journal.record("me", done, now=now + 1)
 
 
+async def test_it_tells_which_identical_edits_a_claim_would_return(
+    journal: SqlJournal, place: Place
+) -> None:
+    """What `live` says is what `claim` does, whose return of an earlier intent costs nothing."""
+    words = ("night", "lost", "no", "old", "new", "unsent")
+    names = {word: fingerprint({"prompt": word}) for word in words}
+
+    async def live(owner: str = "me", window: float = WINDOW, now: float = T0 + 700) -> set[str]:
+        address = "https://api.example.com"
+        found = await journal.live(owner, names.values(), address=address, now=now, window=window)
+        return {word for word, name in names.items() if name in found}
+
+    assert await live() == set()
+    if isinstance(place, Path):
+        assert not place.exists()  # asking does not make a journal
+    await accepted(journal, ask("edit-0", "old"), now=T0, task_id="task-0")
+    await accepted(journal, ask("edit-1", "night"), now=T0 + 600, task_id="task-1")
+    await sent(journal, ask("edit-2", "lost"), now=T0)
+    await journal.mark_unknown("edit-2", LOST)
+    await sent(journal, ask("edit-3", "no"), now=T0 + 600)
+    await journal.refuse("edit-3", NO_CREDIT)
+    await claim(journal, ask("edit-4", "unsent"), now=T0 + 690)
+    assert await live() == {"night", "lost"}
+    assert await live(window=30 * DAY) == {"night", "lost", "old"}
+    assert await live("another") == set()
+    for word in ("night", "lost", "no", "old", "new"):
+        would = word in await live()
+        claimed = await claim(journal, ask(f"edit-of-{word}", word), now=T0 + 700)
+        assert claimed.deduplicated is would
+
+
 async def price_of_the_next(journal: SqlJournal) -> float:
     return (await claim(journal, ask("edit-9", "next"), now=T0 + 99)).intent.credits
 

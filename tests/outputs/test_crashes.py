@@ -19,6 +19,7 @@ import anyio, io, json, os, resource, signal, sys
 from datetime import date
 from pathlib import Path
 from PIL import Image
+from wan25_mcp.outputs.filenames import ImageName
 from wan25_mcp.outputs.save import NotSaved, save_image
 
 packed = io.BytesIO()
@@ -30,8 +31,8 @@ def save(directory):
     async def inline(job):
         return job()
     async def one():
-        return await save_image(BODY, Path(directory), prompt="p", task_id="t", number=1,
-                                day=date(2026, 11, 22), run=inline)
+        name = ImageName("p", "t", 1, date(2026, 11, 22))
+        return await save_image(BODY, Path(directory), name, run=inline)
     return anyio.run(one)
 """
 

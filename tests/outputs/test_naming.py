@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wan25_mcp.outputs.filenames import stem_of
+from wan25_mcp.outputs.filenames import ImageName, stem_of
 
 DAY: Final = date(2026, 11, 22)
 TASK: Final = "task-unified-1757156493-imcg5zqt"
@@ -52,3 +52,28 @@ def test_no_name_is_unsafe_anywhere(prompt: str, task_id: str) -> None:
     assert unicodedata.normalize("NFC", stem) == stem
     for one in stem:
         assert one == "-" or unicodedata.category(one)[0] in "LMN", (one, stem)
+
+
+@pytest.mark.parametrize(
+    ("source", "beginning"),
+    [
+        ("House (1)", "house-1-"),
+        ("../CON", "con-"),
+        ("-rf", "rf-"),
+        ("x" * 300, "x" * 40 + "-"),
+        ("🏠", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_result_can_be_named_after_its_source(source: str | None, beginning: str) -> None:
+    name = ImageName("Make it night", TASK, 2, DAY, source)
+    assert name.stem() == f"{beginning}2026-11-22-make-it-night-cg5zqt-2"
+
+
+@given(prompt=st.text(), source=st.text())
+@settings(max_examples=300)
+def test_no_name_after_a_source_is_unsafe_anywhere(prompt: str, source: str) -> None:
+    stem = ImageName(prompt, TASK, 4, DAY, source).stem()
+    assert len((stem + "-999.webp").encode()) <= 143
+    assert re.fullmatch(r"[^-.].*-4", stem)

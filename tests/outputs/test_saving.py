@@ -26,6 +26,8 @@ from wan25_mcp.journal.sql import SqlJournal
 from wan25_mcp.outputs import folder
 from wan25_mcp.outputs.archiver import MAX_PROBLEMS, Archiver, SaveRequest, Saving
 from wan25_mcp.outputs.download import NotDownloaded
+from wan25_mcp.outputs.filenames import ImageName
+from wan25_mcp.outputs.previews import Run
 from wan25_mcp.outputs.save import (
     NotSaved,
     check_directory,
@@ -46,9 +48,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return str(request.param)
 
 
-async def save(directory: Path, body: bytes = PNG, **names: Any) -> Path:
+async def save(
+    directory: Path, body: bytes = PNG, *, run: Run = anyio.to_thread.run_sync, **names: Any
+) -> Path:
     usual: dict[str, Any] = {"prompt": "Make it night", "task_id": TASK, "number": 1, "day": DAY}
-    return await save_image(body, directory, **(usual | names))
+    return await save_image(body, directory, ImageName(**(usual | names)), run=run)
 
 
 async def refused(directory: Path, **names: Any) -> NotSaved:
@@ -123,6 +127,22 @@ async def test_an_earlier_file_is_never_overwritten(tmp_path: Path) -> None:
     assert second.name == "2026-11-22-make-it-night-cg5zqt-1-2.png"
     assert first.read_text() == "the user changed it"
     assert second.read_bytes() == PNG
+
+
+async def test_an_image_that_a_killed_process_had_saved_is_not_saved_twice(tmp_path: Path) -> None:
+    first = await save(tmp_path)
+    assert await save(tmp_path) == first
+    assert names_in(first.parent) == [first.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symlinks and pipes")
+async def test_an_identical_file_behind_a_link_does_not_count_as_saved(tmp_path: Path) -> None:
+    name = "2026-11-22-make-it-night-cg5zqt-1"
+    (tmp_path / "elsewhere").write_bytes(PNG)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"{name}.png").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "out" / f"{name}-2.png")
+    assert (await save(tmp_path / "out")).name == f"{name}-3.png"
 
 
 async def test_twenty_savers_at_once_get_twenty_names(tmp_path: Path) -> None:
@@ -214,8 +234,9 @@ async def test_without_hard_links_a_name_is_claimed_first(
         raise OSError(reason, "no hard links here")
 
     monkeypatch.setattr(os, "link", fail)
-    first, second = await save(tmp_path), await save(tmp_path)
-    assert first.read_bytes() == second.read_bytes() == PNG
+    another = PNG + b"another"
+    first, second = await save(tmp_path), await save(tmp_path, another)
+    assert (first.read_bytes(), second.read_bytes()) == (PNG, another)
     assert names_in(tmp_path) == sorted([first.name, second.name])
 
 
@@ -224,7 +245,8 @@ async def test_where_folders_cannot_be_held_open_paths_do(
 ) -> None:
     """As on Windows, as far as this machine can play it."""
     monkeypatch.setattr(folder, "_CAN_HOLD_FOLDERS", False)
-    first, second = await save(tmp_path / "a"), await save(tmp_path / "a")
+    first, second = await save(tmp_path / "a"), await save(tmp_path / "a", PNG + b"another")
+    assert await save(tmp_path / "a") == first
     assert names_in(tmp_path / "a") == sorted([first.name, second.name])
     (tmp_path / "link").symlink_to(tmp_path / "a")
     assert "link" in (await refused(tmp_path / "link")).message

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import TextContent
 
+from wan25_mcp.editing.answers import EMULATOR_NOTE, answer_of, answer_to_error, text_of
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error, task_advice
 from wan25_mcp.provider.models import Task, Usage
-from wan25_mcp.server.answers import EMULATOR_NOTE, answer_of, answer_to_error, result_of, text_of
+from wan25_mcp.server.results import result_of
 
 RUNNING: dict[str, Any] = {
     "task_id": "task-1",

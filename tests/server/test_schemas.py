@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 
 from scripts import generate
+from wan25_mcp.editing.answers import Answer, answer_of
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments, WaitArguments
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.models import Usage
-from wan25_mcp.server.answers import Answer, answer_of
 from wan25_mcp.server.schemas import describe, input_schema, output_schema
 
 MODELS = [EditArguments, TaskArguments, WaitArguments]

@@ -30,13 +30,13 @@ from PIL import Image
 
 from tests.emulator_lab import Emulator
 from tests.stage import environment, names_in
+from wan25_mcp.editing.answers import EMULATOR_NOTE
 from wan25_mcp.editing.arguments import MAX_SOURCE_CHARACTERS
 from wan25_mcp.editing.connect import open_configured_editor
 from wan25_mcp.hosting.bodies import MAX_BODY_BYTES
 from wan25_mcp.polling.poller import FRESH_SECONDS
 from wan25_mcp.provider.statuses import Status
 from wan25_mcp.server import create_server
-from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -1,16 +1,21 @@
 """Output for a person at a terminal: a progress line, or plain lines where none can be redrawn.
 
-Progress goes to stderr, results to stdout, so that a pipe gets only the result.
+Progress goes to stderr, results to stdout, so that a pipe gets only the result. `--json` replaces
+the results by one object, and `-q` leaves out what is neither a result nor an error.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 import anyio
 import click
@@ -21,6 +26,8 @@ from wan25_mcp.errors import Wan25Error
 BAR_WIDTH: Final = 24
 MIN_COLUMNS: Final = 60
 """A narrower terminal would wrap the progress line, and each redraw would leave a copy behind."""
+
+_MIN_WRAPPED: Final = 40
 
 _ECHO: Final = "^C"
 """What a terminal writes at the cursor when somebody presses Ctrl-C."""
@@ -42,22 +49,93 @@ def wants_colour() -> bool | None:
     return False if is_disabled else None
 
 
+def _is_chosen(option: str) -> bool:
+    """Whether an option of `options` was given to the command that runs."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(f"wan25_mcp.{option}"))
+
+
+def is_json() -> bool:
+    """Whether the result is to be one JSON object."""
+    return _is_chosen("json")
+
+
+def is_quiet() -> bool:
+    """Whether only results and errors are to be written."""
+    return _is_chosen("quiet")
+
+
+def wrapped(text: str, stream: TextIO, indent: int = 0) -> str:
+    """A text broken between words where a terminal would break it anywhere.
+
+    A command in `these` marks stays in one piece. Programs, and terminals too narrow for it, get
+    the text in one line.
+    """
+    columns = _width_of(stream)
+    if columns < _MIN_WRAPPED or len(text) < columns:
+        return text
+    lines = textwrap.wrap(
+        re.sub(r"`[^`]*`", lambda command: command[0].replace(" ", "\xa0"), text),
+        columns - 1,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines).replace("\xa0", " ")
+
+
 def say(line: str) -> None:
     """Write a line about what is happening."""
+    if not is_quiet():
+        click.echo(wrapped(line, sys.stderr), err=True)
+
+
+def warn(line: str) -> None:
+    """Write what `-q` must not leave out, such as a command to copy: it is not wrapped."""
     click.echo(line, err=True)
 
 
 def show(line: str) -> None:
     """Write a line of the result."""
-    click.echo(line)
+    if not is_json():
+        click.echo(line)
+
+
+def show_json(result: Any) -> None:
+    """Write the result, or the error, as the one JSON object of the command."""
+    click.echo(json.dumps(result, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
 def show_error(error: Wan25Error) -> None:
     """Write an error: what happened, what to do, and what was charged."""
-    click.secho(f"Error: {at_terminal(error.message)}", fg="red", err=True)
-    say(f"To do: {at_terminal(error.fix)}")
+    show_failure(f"Error: {at_terminal(error.message)}")
+    show_remedy(error.fix)
     if error.charged != "no":
-        say(f"Charged: {error.charged}")
+        warn(f"Charged: {error.charged}")
+
+
+def show_failure(line: str) -> None:
+    """Write a line about something that failed."""
+    click.secho(wrapped(line, sys.stderr, len("Error: ")), fg="red", err=True)
+
+
+def show_remedy(text: str) -> None:
+    """Write what to do about it."""
+    warn(wrapped(f"To do: {at_terminal(text)}", sys.stderr, len("To do: ")))
+
+
+_NO_LINKS: Final = ("dumb", "linux")
+"""Values of TERM for which a terminal may write the address of a link as text."""
+
+
+def linked(path: str | Path) -> str:
+    """A path as text, which opens the file where the terminal can (OSC 8)."""
+    text = str(path)
+    is_old_windows = os.name == "nt" and "WT_SESSION" not in os.environ
+    can = sys.stdout.isatty() and os.environ.get("TERM") not in _NO_LINKS and not is_old_windows
+    if not can or not text.isprintable():
+        return text
+    return f"\x1b]8;;{Path(text).absolute().as_uri()}\x1b\\{text}\x1b]8;;\x1b\\"
 
 
 class ProgressLine:
@@ -98,9 +176,11 @@ class ProgressLine:
 
     def draw(self, *, is_news: bool = False) -> None:
         """Redraw the progress line, or write a plain line if one is due."""
+        if is_quiet():
+            return
         now = time.monotonic()
         since = f"{self._state}, {now - self._began:.0f} s"
-        if (columns := _columns()) >= MIN_COLUMNS:
+        if (columns := screen_columns()) >= MIN_COLUMNS:
             percent = self._percent or 0
             bar = "#" * (BAR_WIDTH * percent // 100)
             line = f"[{bar:-<{BAR_WIDTH}}] {percent:3} %  {since}"[: columns - len(_ECHO) - 1]
@@ -137,11 +217,16 @@ async def progress_line(state: str) -> AsyncIterator[ProgressLine]:
             line.clear()
 
 
-def _columns() -> int:
+def screen_columns() -> int:
     """The width of the terminal at stderr; 0 without one that can redraw a line."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    return 0 if os.environ.get("TERM") == "dumb" else _width_of(sys.stderr)
+
+
+def _width_of(stream: TextIO) -> int:
+    """The width of the terminal at a stream; 0 without one."""
+    if not stream.isatty():
         return 0
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):  # a terminal that does not report its width
         return 80

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import anyio
 import click
 
-from wan25_mcp.cli.console import say, show, show_error
+from wan25_mcp.cli.as_json import error_as_json
+from wan25_mcp.cli.console import is_json, say, show, show_error, show_json
 from wan25_mcp.cli.running import FAILED, INTERRUPTED
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.connect import open_configured_editor
@@ -29,9 +30,19 @@ _DAY: Final = 24 * 3600.0
 
 
 async def may_spend(
-    editor: AccountEditor, edit_input: EditInput, settings: Settings, *, yes: bool
+    editor: AccountEditor,
+    edit_input: EditInput,
+    settings: Settings,
+    *,
+    yes: bool,
+    edits: int | None = None,
+    note: str = "",
 ) -> int | None:
     """Say what an edit costs, and ask if it costs much. None: go on, or else the exit status.
+
+    Args:
+        edits: How many of it are made; None: it is one alone.
+        note: What else is to be known about them.
 
     Raises:
         InvalidRequest: Nobody can be asked.
@@ -40,7 +51,12 @@ async def may_spend(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_read_balance, editor, left)
         price = await _price(editor, edit_input, settings)
-    text = _price_in_words(price, left[0] if left else None)
+    price = replace(price, credits=price.credits * (1 if edits is None else edits))
+    text = _price_in_words(price, left[0] if left else None, edits) + note
+    return _may_spend(text, price, settings, yes=yes)
+
+
+def _may_spend(text: str, price: Price, settings: Settings, *, yes: bool) -> int | None:
     if yes or price.credits <= settings.confirm_credits:
         say(text)
         return None
@@ -71,8 +87,10 @@ async def _price(editor: AccountEditor, edit_input: EditInput, settings: Setting
         return Price(settings.credits_per_image * edit_input.n, is_known=False)
 
 
-def _price_in_words(price: Price, left: float | None) -> str:
-    text = f"{'' if price.is_known else 'about '}{_credits(price.credits)}"
+def _price_in_words(price: Price, left: float | None, edits: int | None) -> str:
+    text = f"{'' if price.is_known else 'about '}{in_credits(price.credits)}"
+    if edits is not None:
+        text += f" for {edits} edit{'' if edits == 1 else 's'}"
     if left is None:
         return f"Price: {text}"
     if left < price.credits:
@@ -95,7 +113,7 @@ def _ask(question: str) -> bool | None:
         signal.signal(signal.SIGINT, before)
 
 
-async def show_credits(settings: Settings, *, as_json: bool) -> int:
+async def show_credits(settings: Settings) -> int:
     """Show the balance and what was spent. Returns the exit status."""
     error: Wan25Error | None = None
     report: CreditReport | None = None
@@ -107,16 +125,17 @@ async def show_credits(settings: Settings, *, as_json: bool) -> int:
             error = reason
         spent = {"last_24_hours": await editor.spent(_DAY)}
         spent["last_30_days"] = await editor.spent(30 * _DAY)
-    if as_json:
+    if is_json():
         left = _remaining(report) if report else None
         found = {name: {"charged": s.charged, "pending": s.pending} for name, s in spent.items()}
-        show(json.dumps({"credits_left": left, **found}))
-    else:
-        if report:
-            words = credits_left(report)
-            show(f"{words[:1].upper()}{words[1:]}.")
-        for name, each in spent.items():
-            show(f"{name.replace('_', ' ').capitalize()}: {_spent_in_words(each)}")
+        failure = {"error": error_as_json(error)} if error else {}
+        show_json({"credits_left": left, **found, **failure})
+        return FAILED if error else 0
+    if report:
+        words = credits_left(report)
+        show(f"{words[:1].upper()}{words[1:]}.")
+    for name, each in spent.items():
+        show(f"{name.replace('_', ' ').capitalize()}: {_spent_in_words(each)}")
     if error:
         show_error(error)
     return FAILED if error else 0
@@ -126,7 +145,7 @@ def _spent_in_words(spent: Spent) -> str:
     more = (
         f" ({amount(spent.pending)} more reserved or of unknown outcome)" if spent.pending else ""
     )
-    return f"{_credits(spent.charged)}{more}"
+    return f"{in_credits(spent.charged)}{more}"
 
 
 def credits_left(report: CreditReport) -> str:
@@ -136,7 +155,7 @@ def credits_left(report: CreditReport) -> str:
     left = _remaining(report)
     if left is None:
         return "the provider does not say how many credits are left"
-    return f"{_credits(left)} {'is' if left == 1 else 'are'} left"
+    return f"{in_credits(left)} {'is' if left == 1 else 'are'} left"
 
 
 def cost_line(edit: Edit, *, is_earlier: bool) -> str:
@@ -147,9 +166,9 @@ def cost_line(edit: Edit, *, is_earlier: bool) -> str:
         return f"Charged{' earlier' if is_earlier else ''}: {edit.charged}"
     if is_earlier:
         return (
-            f"{'Reserved' if edit.charged == 'reserved' else 'Charged'} earlier: {_credits(used)}"
+            f"{'Reserved' if edit.charged == 'reserved' else 'Charged'} earlier: {in_credits(used)}"
         )
-    return f"Charged: {edit.charged} ({_credits(used)})"
+    return f"Charged: {edit.charged} ({in_credits(used)})"
 
 
 def _remaining(report: CreditReport) -> float | None:
@@ -157,7 +176,8 @@ def _remaining(report: CreditReport) -> float | None:
     return balance.remaining_credits if balance else None
 
 
-def _credits(number: float) -> str:
+def in_credits(number: float) -> str:
+    """A number of credits, in words."""
     return f"{amount(number)} credit{'' if number == 1 else 's'}"
 
 

@@ -19,7 +19,7 @@ from mcp import StdioServerParameters, stdio_client
 from mcp.client import Client
 from mcp_types import CallToolResult, TextContent
 
-from wan25_mcp.cli.console import progress_line, say, show
+from wan25_mcp.cli.console import is_json, progress_line, say, show, show_json
 from wan25_mcp.editing.connect import EMULATOR_KEY
 from wan25_mcp.emulator import Emulator, EmulatorOptions
 from wan25_mcp.errors import Wan25Error
@@ -50,6 +50,8 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
     say(f"4. wait_for_task: {answer['status']}, {_cost(answer)} used (not real ones)\n")
     say("The assistant reads:\n")
     show(_text(result))
+    if is_json():
+        show_json(answer)
     if len(answer["saved"]) < len(answer["image_urls"]):
         raise DemoFailed("The image was not saved.", answer["next_step"])
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from wan25_mcp.cli import options
 from wan25_mcp.cli.running import FAILED, INTERRUPTED, fail, read_settings, run
 from wan25_mcp.errors import SettingsError, Wan25Error
 
@@ -126,6 +127,7 @@ def _in_environment() -> str | None:
 
 
 @key.command()
+@options.as_json
 def show() -> None:
     """Show which key is used: its first and last characters, and where it comes from."""
     from wan25_mcp.cli import console
@@ -134,12 +136,22 @@ def show() -> None:
     settings = read_settings()
     if settings.emulator:
         console.show("None: with WAN25_EMULATOR, no key is used.")
+        _show_json(None, "WAN25_EMULATOR")
         return
     try:
         found = key_of(account_of(settings), settings)
     except SettingsError as error:
         fail(error)
-    console.show(f"{_masked(found.get_secret_value())} ({settings.key_source})")
+    masked = _masked(found.get_secret_value())
+    console.show(f"{masked} ({settings.key_source})")
+    _show_json(masked, settings.key_source)
+
+
+def _show_json(masked: str | None, source: str) -> None:
+    from wan25_mcp.cli.console import is_json, show_json
+
+    if is_json():
+        show_json({"key": masked, "source": source})
 
 
 def _masked(key: str) -> str:

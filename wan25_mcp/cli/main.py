@@ -14,28 +14,33 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
+from wan25_mcp.cli import options
+from wan25_mcp.cli.account_commands import doctor, show_credits
+from wan25_mcp.cli.completion import completion
+from wan25_mcp.cli.edit_command import edit
 from wan25_mcp.cli.gallery import gallery
 from wan25_mcp.cli.install.commands import install, uninstall
 from wan25_mcp.cli.key import key
-from wan25_mcp.cli.running import FAILED, INTERRUPTED, read_settings, run
+from wan25_mcp.cli.options import PathType
+from wan25_mcp.cli.running import INTERRUPTED, WRONG_USE, read_settings, run
+from wan25_mcp.cli.task_commands import task, tasks
 from wan25_mcp.errors import SettingsError
 
 if TYPE_CHECKING:
     from wan25_mcp.settings import Settings
 
 Transport = Literal["stdio", "streamable-http", "sse"]
+_ASKS_JSON = "wan25_mcp.asks_json"
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class _Path(click.Path):
-    """click's path parameter, with values of type `Path`."""
-
-    def __init__(self, **rules: Any) -> None:
-        super().__init__(path_type=Path, **rules)
 
 
 class _Command(click.Group):
     """The group of commands. Ctrl-C exits with 130 at any moment; click's default is 1."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Wrong usage is noticed before the options of the command are read.
+        ctx.meta[_ASKS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         from wan25_mcp.cli.console import prepare_streams, wants_colour
@@ -46,11 +51,35 @@ class _Command(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+        except click.UsageError as error:
+            if not ctx.meta[_ASKS_JSON]:
+                raise
+            _show_as_json(error, ctx.invoked_subcommand)
+            ctx.exit(WRONG_USE)
+
+
+def _show_as_json(error: click.UsageError, command: str | None) -> None:
+    from wan25_mcp.cli.as_json import show_error_as_json
+    from wan25_mcp.errors import InvalidRequest
+
+    wrong = InvalidRequest(error.format_message(), fix="Run it with --help to see its options.")
+    show_error_as_json(wrong, command)
 
 
 @click.group(
     cls=_Command,
-    commands={"gallery": gallery, "install": install, "key": key, "uninstall": uninstall},
+    commands={
+        "edit": edit,
+        "task": task,
+        "tasks": tasks,
+        "credits": show_credits,
+        "key": key,
+        "doctor": doctor,
+        "gallery": gallery,
+        "install": install,
+        "uninstall": uninstall,
+        "completion": completion,
+    },
     invoke_without_command=True,
     context_settings=_HELP,
 )
@@ -86,9 +115,7 @@ def main(context: click.Context) -> None:
     show_default=True,
     help="Port to listen on; 0 picks a free one.",
 )
-@click.option(
-    "--emulator", is_flag=True, help="Use the built-in emulator: no key, no cost, no real edit."
-)
+@options.emulator
 def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
     """Serve MCP over stdin and stdout, at /mcp (streamable-http) or at /sse (sse).
 
@@ -111,8 +138,8 @@ def serve(transport: Transport, host: str, port: int, emulator: bool) -> None:
 def _explain_stdio() -> None:
     from wan25_mcp.cli.console import say
 
-    say("Waiting for MCP messages on stdin. An assistant starts this command automatically.")
-    say("Try it here: wan25-mcp demo. Check your settings: wan25-mcp doctor. Stop: Ctrl-C.")
+    say("Waiting for MCP messages on stdin. Assistants start this command themselves.")
+    say("Try it here: wan25-mcp demo. Check settings: wan25-mcp doctor. Stop: Ctrl-C.")
 
 
 def _warn_of_unknown(settings: Settings) -> None:
@@ -127,10 +154,15 @@ def _warn_of_unknown(settings: Settings) -> None:
 
 
 @main.command()
-@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=_Path(exists=True, dir_okay=False))
-@click.option("--prompt", default="Replace the background with a starry sky", show_default=True,
-              help="What to change, and what must stay the same.")  # fmt: skip
-@click.option("--output", type=_Path(file_okay=False), help="Folder for the result.")
+@click.argument(
+    "images", nargs=-1, metavar="[IMAGE]...", type=PathType(exists=True, dir_okay=False)
+)
+@click.option(
+    "-p", "--prompt", default="Replace the background with a starry sky", show_default=True,
+    help="What to change, and what must stay the same.",
+)  # fmt: skip
+@click.option("-o", "--output", type=PathType(file_okay=False), help="Folder for the result.")
+@options.as_json
 def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
     """Edit a picture now, without a key: the emulator plays the provider.
 
@@ -139,74 +171,15 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
     """
     from wan25_mcp.cli.console import say
 
-    say("The emulator plays the provider: no key, no cost. The result is a stand-in picture, not")
-    say("an edit by the model.\n")
+    say(
+        "The emulator plays the provider: no key, no cost. The result is a stand-in picture, not "
+        "an edit by the model."
+    )
+    say("")
     from wan25_mcp.cli.demo import run_demo  # takes a second, so the lines above come first
 
     directory = output or read_settings().output_dir
     sys.exit(run(partial(run_demo, list(images), prompt, directory)))
-
-
-@main.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE2]")
-@click.option("--prompt", required=True, help="What to change, and what must stay the same.")
-@click.option(
-    "-n", "count", type=int, default=1, show_default=True, help="Number of results, 1 to 4."
-)
-@click.option(
-    "--force-new",
-    is_flag=True,
-    help="Start, and pay for, a new edit even if an identical one exists.",
-)
-@click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
-@click.option("--yes", is_flag=True, help="Do not ask, even above WAN25_CONFIRM_CREDITS.")
-def edit(
-    images: tuple[str, ...],
-    prompt: str,
-    count: int,
-    force_new: bool,
-    output: Path | None,
-    yes: bool,
-) -> None:
-    """Edit IMAGE (a file or a public link), wait, and save the results. Costs credits."""
-    from wan25_mcp.cli.edit import edit_and_save
-
-    settings = read_settings()
-    given = {"prompt": prompt, "image_urls": list(images), "n": count}
-    job = partial(edit_and_save, settings, given, output, force_new=force_new, yes=yes)
-    sys.exit(run(job))
-
-
-@main.command()
-@click.argument("task_id")
-@click.option("--wait", is_flag=True, help="Wait until it is done, and save the images.")
-@click.option("--output", type=_Path(file_okay=False), help="Folder for the results.")
-def task(task_id: str, wait: bool, output: Path | None) -> None:
-    """Show an edit by its task id. Free."""
-    from wan25_mcp.cli.edit import show_task
-
-    settings = read_settings()
-    directory = output or settings.output_dir
-    sys.exit(run(partial(show_task, settings, task_id, directory, wait=wait)))
-
-
-@main.command()
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True,
-              help="Number of edits to list.")  # fmt: skip
-def tasks(limit: int) -> None:
-    """List recent edits with their state and cost, newest first. Free, and works offline."""
-    from wan25_mcp.cli.edit import list_tasks
-
-    run(partial(list_tasks, read_settings(), limit))
-
-
-@main.command("credits")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show_credits(as_json: bool) -> None:
-    """Show the credits left, and what the last 24 hours and 30 days cost. Free."""
-    from wan25_mcp.cli import cost
-
-    sys.exit(run(partial(cost.show_credits, read_settings(), as_json=as_json)))
 
 
 @main.command()
@@ -225,12 +198,6 @@ def emulator(host: str, port: int, speed: float, allow_loopback: bool) -> None:
     """
     job = partial(_serve_emulator, host, port, speed=speed, allow_loopback=allow_loopback)
     sys.exit(run(job))
-
-
-@main.command()
-def doctor() -> None:
-    """Check settings, folders, network and key, and say what to fix. Free."""
-    sys.exit(run(partial(_check, read_settings())))
 
 
 async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback: bool) -> int:
@@ -254,20 +221,3 @@ async def _serve_emulator(host: str, port: int, *, speed: float, allow_loopback:
             fix="Choose another --port (0 picks a free one) or --host.",
         ) from None
     return 0
-
-
-async def _check(settings: Settings) -> int:
-    from wan25_mcp.cli.console import show
-    from wan25_mcp.cli.doctor import run_checks
-
-    counts = {"FAIL": 0, "WARN": 0}
-    async for finding in run_checks(settings):
-        show(f"{finding.verdict:<4} {finding.what}")
-        if finding.verdict != "ok":
-            show(f"     {finding.fix}")
-            counts[finding.verdict] += 1
-    problems = counts["FAIL"]
-    found = f"{problems} problem{'' if problems == 1 else 's'} found"
-    warned = f", {counts['WARN']} warning" if counts["WARN"] else ""
-    show(f"{found if problems else 'All checks passed'}{warned}.")
-    return FAILED if problems else 0

@@ -18,8 +18,12 @@ FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 
 
 def read_settings(*, emulator: bool = False) -> Settings:
-    """Read the settings of this process and its kept key, and set up logging from them."""
-    from wan25_mcp.cli import logs
+    """Read the settings of this process and its kept key, and set up logging from them.
+
+    Args:
+        emulator: Use the built-in emulator, if no other one is configured.
+    """
+    from wan25_mcp.cli import logs, options
     from wan25_mcp.keys import kept_key
     from wan25_mcp.settings import Settings
 
@@ -27,7 +31,7 @@ def read_settings(*, emulator: bool = False) -> Settings:
         settings = kept_key.completed(Settings.from_mapping(os.environ, emulator=emulator))
     except SettingsError as error:
         fail(error)
-    logs.configure(settings.log_level, settings.secrets)
+    logs.configure(options.log_level() or settings.log_level, settings.secrets)
     return settings
 
 
@@ -56,8 +60,13 @@ def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
 
 def fail(error: Wan25Error) -> NoReturn:
     """Show an error, and exit with its status."""
-    from wan25_mcp.cli.console import show_error
+    from wan25_mcp.cli.console import is_json, show_error
     from wan25_mcp.errors import InvalidRequest
 
-    show_error(error)
+    if is_json():
+        from wan25_mcp.cli.as_json import show_error_as_json
+
+        show_error_as_json(error)
+    else:
+        show_error(error)
     sys.exit(WRONG_USE if isinstance(error, SettingsError | InvalidRequest) else FAILED)

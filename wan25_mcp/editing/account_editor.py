@@ -8,14 +8,15 @@ module depends neither on MCP, nor on a terminal, nor on where the provider is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wan25_mcp.editing.edit import Edit, PastEdit, Price, name_of, seen, unread, unseen
+from wan25_mcp.editing import past
+from wan25_mcp.editing.edit import Edit, PastEdit, Price, name_of, unread
 from wan25_mcp.editing.live_account import LiveAccount, task_id_of
 from wan25_mcp.editing.options import Connection, Options
 from wan25_mcp.editing.start import Start
@@ -25,6 +26,7 @@ from wan25_mcp.inputs.prepare import EditInput, ImagePreparer
 from wan25_mcp.journal import JournalUnusable, Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
 from wan25_mcp.provider.models import EditRequest
+from wan25_mcp.provider.statuses import Status
 
 if TYPE_CHECKING:
     from wan25_mcp.inputs.given import InMemory
@@ -106,31 +108,37 @@ class AccountEditor:
         wanted: EditInput | EditRequest,
         *,
         force_new: bool = False,
+        duplicate_window: float | None = None,
         patience: float = SUBMIT_PATIENCE,
+        source: str | None = None,
         on_progress: OnProgress | None = None,
         on_upload: Callable[[str], None] | None = None,
     ) -> Edit:
-        """Start an edit, or return the one that an identical call started.
+        """Start an edit, or return the one that an identical call started; in `patience` seconds.
 
-        Returns at most about `patience` seconds after the intent was journaled. If there is no task
-        id by then, the status is `submitting` and the submit continues. `task_id` is then a handle
-        that `get` and `wait` accept, in every process that shares the journal.
+        Without a task id by then, the status is `submitting`, and `task_id` is a handle for `get`
+        and `wait` in every process that shares the journal.
 
         Args:
             force_new: Start, and pay for, another edit even if an identical one exists.
-            on_progress: Called every second while the edit is being submitted.
-            on_upload: Called with the name of each local image whose upload begins.
+            duplicate_window: Seconds that an earlier one counts for; None: as configured.
+            source: The picture that saved results are named after.
+            on_progress, on_upload: Called each second, and with each image whose upload begins.
 
-        Raises:
-            SettingsError: A local image has no place to be uploaded to; nothing was sent.
-            NotPublished, Refused: Whether it has one could not be found out; nothing was sent.
-            Withheld: The edit would exceed a limit set by the operator; nothing was sent.
-            JournalUnusable: The intent could not be written; nothing was sent.
+        Raises (nothing was sent):
+            SettingsError, NotPublished, Refused: There is no known place to upload an image to.
+            Withheld, JournalUnusable: A limit of the operator, or the journal, does not allow it.
         """
-        if isinstance(wanted, EditRequest):
-            wanted = EditInput.of(wanted)
-        start = Start(await self._opened(), self._preparer, wanted, on_upload)
-        return await start.edit(force_new=force_new, patience=patience, on_progress=on_progress)
+        asked = EditInput.of(wanted) if isinstance(wanted, EditRequest) else wanted
+        start = Start(await self._opened(), self._preparer, asked, on_upload)
+        window = 0.0 if force_new else duplicate_window
+        return await start.edit(window, patience, on_progress, source)
+
+    async def known(
+        self, wanted: Sequence[EditInput], *, duplicate_window: float | None = None
+    ) -> Sequence[bool]:
+        """Whether `edit` would return an earlier edit, for each. Raises as `recent`."""
+        return await past.known(await self._opened(), wanted, duplicate_window)
 
     async def get(self, edit: Edit | str) -> Edit:
         """Poll an edit once, by an `Edit`, a task id or a handle.
@@ -213,27 +221,22 @@ class AccountEditor:
         owner = await account.ownership.owner()
         return await account.journal.kept_input(owner, name_of(edit), number)
 
-    async def recent(self, limit: int = 20) -> Sequence[PastEdit]:
+    async def recent(
+        self,
+        limit: int = 20,
+        *,
+        since: datetime | None = None,
+        statuses: Collection[Status] = (),
+    ) -> Sequence[PastEdit]:
         """The latest edits of this account, newest first, as last seen. Polls nothing.
+
+        Args:
+            statuses: Only those with one of these; none: all.
 
         Raises:
             JournalUnusable: The journal cannot be read.
         """
-        account = await self._opened()
-        owner = await account.ownership.owner()
-        past = await account.journal.recent(owner, now=self._options.clock(), limit=limit)
-        return [
-            PastEdit(
-                edit=await account.results.with_files(
-                    seen(snapshot, intent) if snapshot else unseen(intent)
-                ),
-                created_at=datetime.fromtimestamp(intent.created_at, UTC),
-                prompt=intent.prompt,
-                n=intent.n,
-                credits=intent.credits,
-            )
-            for intent, snapshot in past
-        ]
+        return await past.recent(await self._opened(), limit, since=since, statuses=statuses)
 
     async def price(self, n: int = 1, model: ModelName = MODEL) -> Price:
         """What an edit of `n` images will probably cost. Raises as `recent`."""

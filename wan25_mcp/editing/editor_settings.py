@@ -69,6 +69,7 @@ class Passed:
             settings,
             output_dir=settings.output_dir if self.output is None else _folder(self.output),
             save=settings.save if self.save is None else self.save,
+            input_dirs=(),  # the editor reads any file
             callback_url=None,  # nothing here receives callbacks, so edits are polled
         )
 

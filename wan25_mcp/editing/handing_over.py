@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Generic, TypeVar
 
 import anyio
@@ -50,17 +49,6 @@ class Handed(AsyncIterator[T], Generic[T]):
     async def aclose(self) -> None:
         """End the task. Dropping the iterator, as a loop does that is left, does the same."""
         self.__del__()
-
-    async def __aenter__(self) -> Handed[T]:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __del__(self) -> None:
         if self._making is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.account_editor import AccountEditor
@@ -18,6 +19,7 @@ from wan25_mcp.editing.handing_over import HandOver
 from wan25_mcp.editing.python_words import spoken, spoken_edit
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.given import sources_of
+from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import Withheld
 from wan25_mcp.provider.catalogue import MODELS
 
@@ -30,24 +32,29 @@ _TURN_PAUSE: Final = 0.5
 """How long one of many edits waits for its turn, and the seconds between two tries."""
 
 
-async def started(editor: AccountEditor, images: object, options: Mapping[str, object]) -> Edit:
+async def started(
+    editor: AccountEditor,
+    images: object,
+    options: Mapping[str, object],
+    *,
+    patience: float = 0.0,
+) -> Edit:
     """Start an edit and, unless `wait` is False, stay with it until it is settled and saved.
+
+    Args:
+        patience: Seconds that it waits for its turn while the operator's limits have no room.
 
     Raises:
         Wan25Error: Nothing comes of it.
     """
     began = anyio.current_time()
-    sources = sources_of(images)
-    links = [one if isinstance(one, str) else "in memory" for one in sources]
-    trusted = (await editor.connection()).trusted
-    given = arguments.read(ProgramArguments, {**options, "image_urls": links}, trusted=trusted)
+    given, wanted = await _read(editor, images, options)
     until = began + (math.inf if given.timeout is None else given.timeout)
-    named = zip(given.image_urls, sources, strict=True)
-    chosen = [link if isinstance(one, str) else one for link, one in named]
-    read = await editor.read_images(chosen, given.model, anywhere=True)
-    edit = await editor.edit(
-        given.with_images(read), force_new=given.force_new, patience=_left(until)
-    )
+
+    async def submit() -> Edit:
+        return await editor.edit(wanted, force_new=given.force_new, patience=_left(until))
+
+    edit = await _in_turn(submit, min(until, began + patience))
     if given.wait and edit.error is None:
         edit = await settled(editor, edit, until)
     return outcome(edit)
@@ -95,7 +102,7 @@ async def attempted(
             )
         with call() as editor:
             options = {name: request[name] for name in request if name != "images"}
-            edit = await _when_allowed(editor, request.get("images"), options)
+            edit = await started(editor, request.get("images"), options, patience=_TURN_SECONDS)
     except Wan25Error as error:
         told = error if error.edit is not None else spoken(error)
         never_sent = Edit(task_id=None, status="failed", charged=told.charged, error=told)
@@ -103,12 +110,25 @@ async def attempted(
     return replace(edit, index=index)
 
 
-async def _when_allowed(editor: AccountEditor, images: object, options: Any) -> Edit:
-    """An edit, as soon as the limits on what runs at the same time have room for it."""
-    until = anyio.current_time() + _TURN_SECONDS
+async def _read(
+    editor: AccountEditor, images: object, options: Mapping[str, object]
+) -> tuple[ProgramArguments, EditInput]:
+    """The arguments of a call, checked, and its images, read."""
+    sources = await anyio.to_thread.run_sync(sources_of, images)  # it looks for files
+    links = [one if isinstance(one, str) else "in memory" for one in sources]
+    trusted = (await editor.connection()).trusted
+    given = arguments.read(ProgramArguments, {**options, "image_urls": links}, trusted=trusted)
+    named = zip(given.image_urls, sources, strict=True)
+    chosen = [link if isinstance(one, str) else one for link, one in named]
+    read = await editor.read_images(chosen, given.model, anywhere=True)
+    return given, given.with_images(read)
+
+
+async def _in_turn(submit: Callable[[], Awaitable[Edit]], until: float) -> Edit:
+    """Submit as soon as the limits on what runs at the same time have room for it."""
     while True:
         try:
-            return await started(editor, images, options)
+            return await submit()
         except Withheld as held:
             if held.code not in _PASSING or anyio.current_time() > until:
                 raise

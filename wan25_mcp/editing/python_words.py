@@ -20,6 +20,12 @@ _IN_PYTHON: Final = (
         r"\bAsk the user where the image is saved on this server's machine, or for\b",
         "Give the path of the image on this machine, or",
     ),
+    (
+        r"\bCopy the image itself into a folder that the server may read, and give that path\b",
+        "Give the path of an image's file",
+    ),
+    (r"\ban absolute path\b", "a path"),
+    (r"\babsolute paths\b", "paths"),
     (r",? (?:and|then) restart (?:this|the) server\b", ""),
     (r" in the server's environment\b", ""),
     (r"\bthis server's (?=machine)", "this "),
@@ -72,4 +78,5 @@ def python_words() -> Iterator[None]:
     except Wan25Error as error:
         if error.edit is not None:  # spoken already
             raise
-        raise spoken(error).with_traceback(error.__traceback__) from error.__cause__
+        # Without the frames inside: they say nothing to who reads the traceback.
+        raise spoken(error) from error.__cause__

@@ -57,10 +57,16 @@ class Results:
         self._degraded = degraded
         self._options = options = shared.options
         self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
+        self._sources: dict[str, str] = {}
         self._archiver: Archiver | None = None
         if connection.downloads is not None and account.save:
             saving = Saving(account.output_dir, shared.downloads, options.clock, options.run)
             self._archiver = Archiver(self._download, shared.journal, owner, shared.tasks, saving)
+
+    def name_after(self, source: str | None, handle: str) -> None:
+        """Name the results of an edit after a picture, where they are saved from now on."""
+        if source is not None:
+            self._sources[handle] = source
 
     # --- saved ------------------------------------------------------------------------------
 
@@ -95,7 +101,8 @@ class Results:
             intent = await self._degraded.find(task_id, now=self._options.clock())
             prompt = (intent.prompt if intent else None) or ""
             links = links_of(snapshot.task, intent)
-            request = SaveRequest(task_id, links, prompt, expiry, is_asked_for)
+            source = self._sources.get(intent.handle) if intent else None
+            request = SaveRequest(task_id, links, prompt, expiry, is_asked_for, source)
             await self._archiver.save(request, patience=patience)
 
     async def save_in_turn(self, task_id: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import anyio
 
@@ -20,7 +21,7 @@ from wan25_mcp.inputs.publisher import Announced, Publisher
 from wan25_mcp.journal import Claim, ClaimRequest, Intent, fingerprint
 from wan25_mcp.outputs.previews import make_previews
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 
 class Start:
@@ -47,22 +48,24 @@ class Start:
         self._callback: CallbackAddress | None = None
 
     async def edit(
-        self, *, force_new: bool, patience: float, on_progress: OnProgress | None = None
+        self,
+        window: float | None,
+        patience: float,
+        on_progress: OnProgress | None = None,
+        source: str | None = None,
     ) -> Edit:
-        """The edit when its submit has ended, or after `patience` seconds.
+        """The edit when its submit has ended, or after `patience` seconds. Raises as the editor.
 
-        Raises:
-            SettingsError: A local image has no place to be uploaded to; nothing was journaled.
-            NotPublished, Refused: Whether it has one could not be found out; nothing was journaled.
+        Args:
+            window: Seconds that an identical earlier edit counts for; None: as configured.
         """
         until = anyio.current_time() + patience
-        if any(not isinstance(image, str) for image in self._wanted.images):
-            self._publisher = await self._image_host(patience)
+        self._publisher = await self._image_host(patience)
         owner = await self._account.ownership.owner()
         # A cancelled call must not leave a claimed intent that nobody sends.
         with anyio.CancelScope(shield=True):
-            self._callback = self._callback_address()
-            claim = await self._claim(owner, force_new=force_new)
+            claim = await self._claim(owner, window)
+            self._account.results.name_after(source, claim.intent.handle)
             if not claim.deduplicated:
                 submit = self._account.submitter.start(claim.intent, self._prepare)
         if claim.deduplicated:
@@ -74,7 +77,10 @@ class Start:
         edit = replace(edit, notes=(*submit.changes, *edit.notes))
         return await self._account.with_times(edit)
 
-    async def _image_host(self, patience: float) -> Publisher:
+    async def _image_host(self, patience: float) -> Publisher | None:
+        """Where local images are uploaded to; None if there are none."""
+        if all(isinstance(image, str) for image in self._wanted.images):
+            return None
         host = await self._account.connection.image_host(patience)
         return host if self._on_upload is None else Announced(host, self._on_upload)
 
@@ -86,7 +92,8 @@ class Start:
         self._account.callbacks.note(self._handle, address)
         return address
 
-    async def _claim(self, owner: str, *, force_new: bool) -> Claim:
+    async def _claim(self, owner: str, window: float | None) -> Claim:
+        self._callback = self._callback_address()
         wanted, account = self._wanted, self._account
         return await account.journal.claim(
             ClaimRequest(
@@ -101,7 +108,7 @@ class Start:
                 model=wanted.model,
             ),
             now=self._options.clock(),
-            window=0.0 if force_new else self._options.duplicate_window,
+            window=self._options.duplicate_window if window is None else window,
             lease=LEASE_SECONDS,
             allowance=account.allowance,
             refusal=account.submitter.refusal(),

@@ -1,8 +1,8 @@
 """The journal's edits as a page on this machine: before and after, what they cost, what expires.
 
-Read-only. It listens on loopback, checks Host, and answers only below a secret path. Neither the
-page nor this server asks anything of another host: pictures come from the saved files and the
-journal.
+Read-only. It listens on loopback, checks Host, and answers only below a secret path. The page loads
+nothing from elsewhere, and no request to it makes one to the provider: pictures come from the saved
+files and the journal.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def serve_gallery(settings: Settings, *, port: int, announce: Callable[[st
         await editor.recent(1)  # what is wrong is said here, not on the page
         token = secrets.token_urlsafe(24)
         app = gallery_app(editor, token)
-        with bound(HOST, port) as listener:
+        with bound(HOST, port, fix="Choose another --port; 0 picks a free one.") as listener:
             address = f"http://{HOST}:{listener.getsockname()[1]}/{token}/"
             served = main_server(app, settings.log_level, Lobby(max_connections()))
             return await run_until_signal(served, listener, partial(announce, address))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Final
 from urllib.parse import urlsplit
 
 import anyio
@@ -93,7 +94,10 @@ async def run_until_signal(
     return status
 
 
-def bound(host: str, port: int) -> socket.socket:
+_ELSEWHERE: Final = "Choose another --port (0 picks a free one) or --host."
+
+
+def bound(host: str, port: int, *, fix: str = _ELSEWHERE) -> socket.socket:
     """Open a listening socket.
 
     Raises:
@@ -104,7 +108,7 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise SettingsError(
             f"Cannot listen on {host} port {port}: {(error.strerror or 'unknown').lower()}.",
-            fix="Choose another --port (0 picks a free one) or --host.",
+            fix=fix,
         ) from None
 
 

@@ -43,7 +43,8 @@ def sources_of(images: object) -> list[str | InMemory]:
     """
     if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or _is_pil(images):
         return [_source(images, 0)]
-    if not isinstance(images, Iterable) or isinstance(images, dict):
+    # The lines of an open file are no images.
+    if not isinstance(images, Iterable) or isinstance(images, dict) or hasattr(images, "read"):
         raise _wrong("images", images)
     # One more than are accepted, so that too many are noticed, and an endless iterable is not read.
     return [_source(image, place) for place, image in enumerate(islice(images, MAX_IMAGES_IN + 1))]
@@ -106,7 +107,9 @@ def picture_of(image: InMemory) -> Picture:
         return Picture.of(_encoded(image), name)
     except Exception as error:  # noqa: BLE001 - a picture's decoder may raise anything
         raise refused(
-            f'The image "{name}" cannot be used ({type(error).__name__}).', code="image_unreadable"
+            f'The image "{name}" cannot be written as a file ({type(error).__name__}).',
+            code="image_unreadable",
+            fix="Load the picture before its file is closed, or give the file's path or bytes.",
         ) from None
 
 

@@ -18,7 +18,7 @@ from wan25_mcp.inputs.folders import AllowedFolders
 _MAX_NAMES: Final = 5000
 """Names of a folder that are compared: enough for a camera's, and quick."""
 
-_IMAGES: Final = (
+IMAGES: Final = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
 )  # fmt: skip
 
@@ -43,7 +43,7 @@ def nearest_image(path: str, folders: AllowedFolders) -> str | None:
 def _may_name(name: str) -> bool:
     """Whether a name is an image's and can stand in a sentence, with any kind of space in it."""
     is_text = all(one.isprintable() or unicodedata.category(one) == "Zs" for one in name)
-    return is_text and not name.startswith(".") and name.lower().endswith(_IMAGES)
+    return is_text and not name.startswith(".") and name.lower().endswith(IMAGES)
 
 
 def _may_be_read(path: str, folders: AllowedFolders) -> bool:

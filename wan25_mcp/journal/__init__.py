@@ -12,6 +12,7 @@ while the journal is unavailable.
 from wan25_mcp.journal.degraded import DegradedJournal
 from wan25_mcp.journal.protocol import Journal
 from wan25_mcp.journal.records import (
+    KEPT_FOR,
     Allowance,
     Claim,
     ClaimRequest,
@@ -30,6 +31,7 @@ from wan25_mcp.journal.records import (
 )
 
 __all__ = [
+    "KEPT_FOR",
     "Allowance",
     "Claim",
     "ClaimRequest",

@@ -5,6 +5,7 @@ SQL inside one transaction, synchronous.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -60,15 +61,33 @@ def claim(
 
 
 def _live(connection: Connection, request: ClaimRequest, since: float) -> Intent | None:
+    return _latest(connection, request.owner, request.fingerprint, request.address, since)
+
+
+def _latest(
+    connection: Connection, owner: str, fingerprint: str, address: str | None, since: float
+) -> Intent | None:
     wanted = {
-        "owner": request.owner,
-        "fingerprint": request.fingerprint,
-        "address": request.address,
+        "owner": owner,
+        "fingerprint": fingerprint,
+        "address": address,
         "since": since,
         "unknown_since": since - DAY,
     }
     row = connection.execute(_LIVE, wanted).first()
     return intent_of(row) if row else None
+
+
+def live(
+    connection: Connection,
+    owner: str,
+    fingerprints: Collection[str],
+    *,
+    address: str | None,
+    since: float,
+) -> frozenset[str]:
+    found = {one: _latest(connection, owner, one, address, since) for one in fingerprints}
+    return frozenset(one for one, intent in found.items() if intent and intent.stage != "intent")
 
 
 def _make(

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from wan25_mcp.errors import Unreachable, Wan25Error
 from wan25_mcp.journal.outcomes import error_from_json, error_to_json, interrupted, mixed_up
 from wan25_mcp.journal.records import (
-    DAY,
+    KEPT_FOR,
     Intent,
     Snapshot,
     Stage,
@@ -50,9 +50,6 @@ from wan25_mcp.journal.stages import ABANDONED, before
 from wan25_mcp.journal.tasks import record, settle_credits, snapshot_of
 from wan25_mcp.provider.catalogue import MODEL
 from wan25_mcp.provider.models import Task
-
-KEPT_FOR: Final = 30 * DAY
-"""Seconds for which intents, prompts and links are kept."""
 
 # --- moving from stage to stage -------------------------------------------------------------
 

@@ -57,6 +57,21 @@ class Journal(Protocol):
         """
         ...
 
+    async def live(
+        self,
+        owner: str,
+        fingerprints: Collection[str],
+        *,
+        address: str | None,
+        now: float,
+        window: float,
+    ) -> frozenset[str]:
+        """Those fingerprints of which `claim` would return a live intent that was sent.
+
+        One that was not may be refused yet, and then be made and paid for again.
+        """
+        ...
+
     async def known_key(self, key: str, *, address: str | None) -> KnownKey:
         """Which owner's edits a key may see, or which owners it might belong to."""
         ...

@@ -16,6 +16,8 @@ from wan25_mcp.provider.statuses import is_settled
 Stage = Literal["intent", "sending", "accepted", "refused", "unknown"]
 
 DAY: Final = 24 * 3600.0
+KEPT_FOR: Final = 30 * DAY
+"""Seconds for which intents, prompts and links are kept."""
 
 
 class Withheld(Wan25Error):

@@ -81,6 +81,23 @@ class SqlJournal(Transactions):
             before_sending=True,
         )
 
+    async def live(
+        self,
+        owner: str,
+        fingerprints: Collection[str],
+        *,
+        address: str | None,
+        now: float,
+        window: float,
+    ) -> frozenset[str]:
+        return await self._read_current(
+            now,
+            frozenset(),
+            lambda db: claims.live(
+                db, current(db, owner), fingerprints, address=address, since=now - window
+            ),
+        )
+
     async def known_key(self, key: str, *, address: str | None) -> KnownKey:
         return await self._read(KnownKey(), lambda db: owners.known_key(db, key, address=address))
 

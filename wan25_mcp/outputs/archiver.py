@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Journal, JournalUnusable, Unsaved
 from wan25_mcp.outputs.download import DOWNLOAD_SECONDS
+from wan25_mcp.outputs.filenames import ImageName
 from wan25_mcp.outputs.retries import is_lasting, may_be_tried, retry_pause
 from wan25_mcp.outputs.save import output_directory, save_image
 
@@ -58,6 +59,7 @@ class SaveRequest:
         links: Their links, in order.
         expires_at: When the links expire, in epoch seconds.
         is_asked_for: Whether a call asks for them: then they are tried at once.
+        source: The name of the picture that was edited, if the results are to be named after it.
     """
 
     task_id: str
@@ -65,6 +67,7 @@ class SaveRequest:
     prompt: str
     expires_at: float
     is_asked_for: bool
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +249,7 @@ class Archiver:
         path = await save_image(
             body,
             output_directory(self._directory),
-            prompt=request.prompt,
-            task_id=request.task_id,
-            number=number,
+            ImageName(request.prompt, request.task_id, number, source=request.source),
             run=self._run,
         )
         await self._journal.note_saved(await self._owner(), request.task_id, number, str(path))

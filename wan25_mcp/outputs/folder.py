@@ -20,6 +20,9 @@ from typing import Final
 STALE_SECONDS: Final = 3600.0
 """A write takes seconds, so a temporary file this old belongs to a process that died."""
 
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+"""Opening a pipe waits for a writer, unless this is given."""
+
 _TEMPORARY: Final = re.compile(r"\.wan25-[0-9a-f]{16}\.part")
 _CAN_HOLD_FOLDERS: Final = {
     os.open,
@@ -51,6 +54,17 @@ class Folder:
             while left:
                 left = left[opened.write(left) :]
             os.fsync(file)
+
+    def holds(self, name: str, body: bytes) -> bool:
+        """Whether there is a file of that name with exactly this content; a link is none."""
+        with contextlib.suppress(OSError):
+            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            file = os.open(self._place(name), flags | _NO_WAIT, dir_fd=self._descriptor)
+            with open(file, "rb") as opened:  # noqa: PTH123  a descriptor, not a path
+                found = os.fstat(file)
+                is_alike = stat.S_ISREG(found.st_mode) and found.st_size == len(body)
+                return is_alike and opened.read() == body
+        return False
 
     def rename(self, old: str, new: str) -> None:
         """Give a file its final name.

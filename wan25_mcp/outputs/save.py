@@ -12,7 +12,6 @@ import contextlib
 import errno
 import os
 import threading
-from datetime import UTC, date, datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +22,7 @@ import platformdirs
 
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.outputs.download import NotDownloaded, extension_of
-from wan25_mcp.outputs.filenames import stem_of
+from wan25_mcp.outputs.filenames import ImageName
 from wan25_mcp.outputs.folder import Folder, opened, temporary_name
 from wan25_mcp.outputs.previews import FORMATS, MAX_PIXELS, Run
 
@@ -48,31 +47,19 @@ def output_directory(chosen: Path | None) -> Path:
 
 
 async def save_image(
-    body: bytes,
-    directory: Path,
-    *,
-    prompt: str,
-    task_id: str,
-    number: int,
-    day: date | None = None,
-    run: Run = anyio.to_thread.run_sync,
+    body: bytes, directory: Path, name: ImageName, *, run: Run = anyio.to_thread.run_sync
 ) -> Path:
     """Save one image into `directory`, which is created if needed. Returns its absolute path.
 
     Args:
         body: The image, as `download` returns it.
         directory: An absolute path; neither a root directory nor the home directory itself.
-        prompt: Its first words become part of the name.
-        task_id: Its end becomes part of the name.
-        number: Which of the task's images it is, from 1.
-        day: The date in the name; today by default.
 
     Raises:
         NotSaved: It could not be written; no part of it is left.
         NotDownloaded: It is not a complete image.
     """
-    day = day or datetime.now(UTC).astimezone().date()
-    stem, extension = stem_of(prompt, task_id, number, day), extension_of(body)
+    stem, extension = name.stem(), extension_of(body)
     # Not abandoned on cancellation, so that the caller always gets the path of a saved image.
     return cast("Path", await run(partial(_save, body, directory, stem, extension)))
 
@@ -147,7 +134,7 @@ def _save_in(folder: Folder, body: bytes, stem: str, extension: str) -> str:
     temporary = temporary_name()
     try:
         folder.write(temporary, body)
-        name = _rename(folder, temporary, stem, extension)
+        name = _rename(folder, temporary, stem, extension, body)
     except BaseException:
         folder.remove(temporary)
         raise
@@ -159,12 +146,20 @@ def _save_in(folder: Folder, body: bytes, stem: str, extension: str) -> str:
     return name
 
 
-def _rename(folder: Folder, temporary: str, stem: str, extension: str) -> str:
+def _rename(folder: Folder, temporary: str, stem: str, extension: str, body: bytes) -> str:
+    """The name that the file has now; that of an identical one, if there is one already.
+
+    It is there when a process was killed before it could record in the journal what it had saved.
+    """
     for count in range(1, _MAX_NAMES):
         name = f"{stem}{extension}" if count == 1 else f"{stem}-{count}{extension}"
-        with contextlib.suppress(FileExistsError):
+        try:
             folder.rename(temporary, name)
-            return name
+        except FileExistsError:
+            if not folder.holds(name, body):
+                continue
+            folder.remove(temporary)
+        return name
     raise FileExistsError(errno.EEXIST, "too many files of that name")
 
 

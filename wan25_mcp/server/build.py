@@ -14,9 +14,9 @@ from mcp_types import INVALID_PARAMS
 from pydantic import ValidationError
 
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import EMULATOR_NOTE
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.server import apps, local_images
-from wan25_mcp.server.answers import EMULATOR_NOTE
 from wan25_mcp.server.identity import ICONS, WEBSITE
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.resources import add_resources
@@ -48,14 +48,11 @@ def create_server(
     log_level: str = "WARNING",
 ) -> MCPServer[Any]:
     """The MCP server over an editor, for any transport; `image_origins` as in `apps`."""
-    instructions = INSTRUCTIONS + local_images.in_instructions(editor)
-    if editor.is_emulator:
-        instructions = f"{instructions}\n{EMULATOR_NOTE}"
     server: MCPServer[Any] = MCPServer(
         name="wan25-mcp",
         title="Wan 2.5 image editing",
         description=f"Edits images with {DEFAULT.name}.",
-        instructions=instructions,
+        instructions=_instructions(editor),
         website_url=WEBSITE,
         icons=ICONS,
         version=version("wan25-mcp"),
@@ -67,6 +64,11 @@ def create_server(
     )
     add_resources(server, editor)
     return server
+
+
+def _instructions(editor: AccountEditor) -> str:
+    text = INSTRUCTIONS + local_images.in_instructions(editor)
+    return f"{text}\n{EMULATOR_NOTE}" if editor.is_emulator else text
 
 
 def configured_server(editor: AccountEditor, settings: Settings) -> MCPServer[Any]:

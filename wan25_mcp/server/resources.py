@@ -13,11 +13,11 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import answer_of
 from wan25_mcp.editing.arguments import TaskArguments
 from wan25_mcp.editing.edit import PastEdit
 from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
-from wan25_mcp.server.answers import answer_of
 
 _IMAGE_NUMBERS: Final = [str(number) for number in range(1, MAX_IMAGES_OUT + 1)]
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.account_editor import AccountEditor
+from wan25_mcp.editing.answers import Answer, answer_of, answer_to_error
 from wan25_mcp.editing.arguments import EditArguments, TaskArguments, WaitArguments
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.editing.waiting import margin
@@ -24,11 +25,11 @@ from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.catalogue import DEFAULT
 from wan25_mcp.provider.statuses import is_settled
 from wan25_mcp.server import apps, local_images
-from wan25_mcp.server.answers import Answer, answer_of, answer_to_error, result_of
 from wan25_mcp.server.callers import caller_of
 from wan25_mcp.server.patience import Caller, Patience
 from wan25_mcp.server.previewing import Previews
 from wan25_mcp.server.progress import Reporter
+from wan25_mcp.server.results import result_of
 from wan25_mcp.server.schemas import describe, input_schema, output_schema
 
 logger: Final = logging.getLogger(__name__)

@@ -90,10 +90,11 @@ def test_every_client_is_in_the_readme() -> None:
 
 
 def test_one_address_in_pyproject_changes_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ADDRESS in install_pages.install()
+    assert "uv tool install .\n" in install_pages.install()
     assert ADDRESS in install_pages.clients()
     monkeypatch.setattr(install_pages, "repository", lambda: "https://example.com/wan25-mcp")
-    assert ADDRESS not in install_pages.install() + install_pages.clients()
+    assert "uv tool install wan25-mcp\n" in install_pages.install()
+    assert ADDRESS not in install_pages.clients()
     assert "git+https://example.com/wan25-mcp" in install_pages.clients()
     rest = re.sub(
         r"<!-- generated: \w+ -->.*?<!-- end: \w+ -->", "", README + PAGE, flags=re.DOTALL

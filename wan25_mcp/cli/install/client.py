@@ -14,7 +14,7 @@ NAME: Final = "wan25"
 """The name of this server in every configuration."""
 
 KEY: Final = "WAN25_API_KEY"
-INPUT: Final = {
+INPUT: Final[dict[str, object]] = {
     "type": "promptString",
     "id": "wan25-key",
     "description": "wan2.5 API key",

@@ -2,14 +2,13 @@
 
 About half of the clients show the model only the text, the other half only the structured content.
 Both have the status, the id, the links and their expiry, the cost and the next step, also for an
-error.
+error. `server.results` makes tool results of them; the command line prints them with `--json`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, Field
 
 from wan25_mcp.editing.edit import Edit
@@ -75,7 +74,7 @@ def answer_of(edit: Edit, *, next_wait: float | None = None) -> Answer:
         estimated_seconds=_estimate(edit),
         duplicate_of_earlier_call=edit.deduplicated,
         next_step=" ".join([*edit.notes, _next_step(edit, next_wait)]),
-        error=_failure(edit.error) if edit.error else None,
+        error=failure_of(edit.error) if edit.error else None,
     )
 
 
@@ -99,19 +98,13 @@ def answer_to_error(error: Wan25Error, *, starts_edit: bool, names_a_task: bool 
         status="failed" if starts_edit else "unknown",
         charged=error.charged if is_charge_known else "unknown",
         next_step=error.fix,
-        error=_failure(error),
+        error=failure_of(error),
     )
 
 
-def result_of(answer: Answer, *, is_emulator: bool) -> CallToolResult:
-    """The tool result: one text block, and the same as structured content."""
-    if is_emulator:
-        answer = answer.model_copy(update={"next_step": f"{answer.next_step} ({EMULATOR_NOTE})"})
-    return CallToolResult(
-        content=[TextContent(type="text", text=text_of(answer))],
-        structured_content=answer.model_dump(mode="json"),
-        is_error=answer.error is not None,
-    )
+def noting_emulator(answer: Answer) -> Answer:
+    """An answer that says that no real model made the picture."""
+    return answer.model_copy(update={"next_step": f"{answer.next_step} ({EMULATOR_NOTE})"})
 
 
 def text_of(answer: Answer) -> str:
@@ -171,7 +164,8 @@ def _money_line(answer: Answer) -> str:
     return f"Charged: {answer.charged}" + (f" ({shown})" if shown else "")
 
 
-def _failure(error: Wan25Error) -> Failure:
+def failure_of(error: Wan25Error) -> Failure:
+    """An error in the shape of an answer."""
     return Failure(
         code=error.code,
         message=error.message,

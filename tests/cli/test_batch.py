@@ -1,0 +1,302 @@
+"""The same edit of many images: the price of all first, failures that stop nothing, and others."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import signal
+import struct
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.cli.stage import (
+    Environ,
+    Playing,
+    Terminal,
+    as_a_shell_shows,
+    at_terminal,
+    invoke,
+    playing,
+)
+from tests.stage import environment, started
+
+NIGHT = ["-p", "Make it night", "--yes"]
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Playing]:
+    with playing(balance=1e6, speed=60.0) as one:
+        yield one
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three photos, no two alike, and not like those of another test."""
+    return folder_of(tmp_path, 3)
+
+
+def folder_of(tmp_path: Path, count: int, name: str = "in") -> Path:
+    folder = tmp_path / name
+    folder.mkdir()
+    for number in range(count):
+        colour = (number * 9, hash(str(tmp_path)) % 250, 60)
+        Image.new("RGB", (400, 400), colour).save(folder / f"photo-{number}.png")
+    return folder
+
+
+def each(world: Environ, folder: Path, *more: str, **values: str) -> Any:
+    return invoke(world, "edit", "--each", str(folder), *NIGHT, *more, **values)
+
+
+def totals(told: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(told.stdout)["totals"]
+    return found
+
+
+# --- what is made ---------------------------------------------------------------------------
+
+
+def test_each_image_is_edited_and_the_result_named_after_it(
+    played: Playing, world: Environ, photos: Path, tmp_path: Path
+) -> None:
+    before = played.emulator.ledger.charges
+    told = each(world, photos)
+    assert told.exit_code == 0, told.output
+    files = sorted((tmp_path / "out").iterdir())
+    assert [file.name[:8] for file in files] == ["photo-0-", "photo-1-", "photo-2-"]
+    lines = told.stdout.splitlines()
+    assert sorted(lines[:3]) == [f"photo-{n}.png: {files[n]}" for n in range(3)]
+    assert lines[3:] == ["3 of 3 edited.", "Charged: 4.5 credits.", f"Saved in: {tmp_path / 'out'}"]
+    assert "for 3 edits" in told.stderr
+    assert "\x1b" not in told.output
+    assert played.emulator.ledger.charges == before + 3
+
+
+def test_run_again_it_pays_nothing_whatever_the_duplicate_window(
+    played: Playing, world: Environ, photos: Path, tmp_path: Path
+) -> None:
+    first = totals(each(world, photos, "--json"))
+    assert (first["edited"], first["edited_before"], first["credits"]) == (3, 0, 4.5)
+    before = played.emulator.ledger.charges
+    for window in ("0", "600"):
+        told = each(world, photos, "--json", WAN25_DUPLICATE_WINDOW_SECONDS=window)
+        again = totals(told)
+        assert (again["edited"], again["edited_before"], again["credits"]) == (3, 3, 0)
+        assert "Nothing to pay: 3 edited already" in told.stderr
+    assert played.emulator.ledger.charges == before
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert totals(each(world, photos, "--json", "--force-new"))["credits"] == 4.5
+
+
+def test_only_what_is_not_edited_yet_is_in_the_price(
+    played: Playing, world: Environ, photos: Path
+) -> None:
+    invoke(world, "edit", str(photos / "photo-1.png"), *NIGHT)
+    told = each(world, photos)
+    assert "3 credits for 2 edits" in told.stderr
+    assert "(1 edited already)" in told.stderr
+    assert "3 of 3 edited (1 of them before)." in told.stdout
+
+
+def test_one_price_is_asked_for_all(played: Playing, world: Environ, photos: Path) -> None:
+    before = len(played.emulator.submits)
+    told = invoke(world, "edit", "--each", str(photos), "Dear", WAN25_CONFIRM_CREDITS="4")
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "4.5 credits for 3 edits" in told.stderr
+    command = ["edit", "--each", str(photos), "Dear"]
+    with at_terminal(command, world | {"WAN25_CONFIRM_CREDITS": "4"}) as terminal:
+        terminal.until(lambda text: "Edit? [y/N]" in text)
+        terminal.type("n\n")
+        assert terminal.process.wait(timeout=20) == 1
+    assert len(played.emulator.submits) == before
+
+
+# --- what fails -----------------------------------------------------------------------------
+
+
+def test_a_failure_stops_nothing_and_is_status_1(
+    played: Playing, world: Environ, photos: Path
+) -> None:
+    (photos / "broken.png").write_bytes(b"no image")
+    played.ask("outcome", run_seconds=0.1, fail="content_policy_violation", message="Not this")
+    told = each(world, photos)
+    assert told.exit_code == 1
+    assert "2 of 4 edited, 2 failed." in told.stdout
+    assert "Charged: 3 credits." in told.stdout
+    assert "broken.png: " in told.stderr
+    assert "Not this" in told.stderr
+    assert "1 cannot be edited" in told.stderr
+    assert "3 of 4 edited (2 of them before), 1 failed." in each(world, photos).stdout
+
+
+def test_an_unknown_outcome_is_said_and_never_sent_again(
+    played: Playing, world: Environ, photos: Path
+) -> None:
+    played.ask("fault", endpoint="submit", kind="drop_after")
+    told = each(world, photos)
+    assert told.exit_code == 1
+    assert "2 of 3 edited, 1 of unknown outcome." in told.stdout
+    assert "unknown for 1" in told.stdout
+    assert "--force-new" in told.stderr
+    before = len(played.emulator.submits)
+    again = each(world, photos)
+    assert "1 of unknown outcome" in again.stdout
+    assert len(played.emulator.submits) == before
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_what_every_other_edit_would_meet_stops_all_with_one_sentence(
+    status: int, played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, 8)
+    before = len(played.emulator.submits)
+    played.ask("fault", endpoint="submit", kind="status", code=status, times=99)
+    told = each(world, folder, "--jobs", "2")
+    assert told.exit_code == 1
+    assert len(played.emulator.submits) <= before + 2
+    assert "0 of 8 edited, 8 not begun." in told.stdout
+    assert told.stderr.count("Stopped: ") == 1
+    assert "run the same command again" in told.stderr
+    played.emulator.faults.clear()
+    assert "8 of 8 edited." in each(world, folder, "--jobs", "8").stdout
+
+
+def test_the_credit_limit_stops_what_it_does_not_allow(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    link = played.ask("sample_image_url")
+    invoke(world, "edit", link, "So that the price is known")
+    told = each(world, folder_of(tmp_path, 4), WAN25_CREDIT_LIMIT="4.5")
+    assert told.exit_code == 1
+    assert "2 of 4 edited, 2 not begun." in told.stdout
+    assert "WAN25_CREDIT_LIMIT" in told.stderr
+
+
+def test_a_limit_on_running_edits_is_waited_for(
+    played: Playing, world: Environ, photos: Path
+) -> None:
+    told = each(world, photos, WAN25_MAX_IN_FLIGHT="1")
+    assert told.exit_code == 0
+    assert "3 of 3 edited." in told.stdout
+
+
+def test_a_rate_limit_is_waited_for(played: Playing, world: Environ, photos: Path) -> None:
+    before = played.emulator.ledger.charges
+    played.ask("fault", endpoint="submit", kind="status", code=429, retry_after=1, times=4)
+    told = each(world, photos, "--jobs", "1")
+    assert told.exit_code == 0
+    assert "3 of 3 edited." in told.stdout
+    assert played.emulator.ledger.charges == before + 3
+
+
+def test_results_among_the_images_are_refused_as_they_would_be_edited_next(
+    played: Playing, world: Environ, photos: Path, tmp_path: Path
+) -> None:
+    before = len(played.emulator.submits)
+    (tmp_path / "alias").symlink_to(photos)
+    for output in (photos, tmp_path / "alias", tmp_path / "one.png"):
+        told = each(world, photos, "-o", str(output))
+        assert (told.exit_code, told.stdout) == (2, "")
+        assert "--output" in told.stderr
+    assert len(played.emulator.submits) == before
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------
+
+
+def test_ctrl_c_names_what_is_under_way_and_the_same_command_continues(
+    played: Playing, world: Environ, photos: Path
+) -> None:
+    values = {name: value for name, value in world.items() if value is not None}
+    before = played.emulator.ledger.charges
+    command = ["edit", "--each", str(photos), *NIGHT, "--jobs", "2"]
+    with started(command, environment(**values)) as process:
+        deadline = time.monotonic() + 30
+        while played.emulator.ledger.charges < before + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    told = err.decode()
+    assert as_a_shell_shows(process.returncode) == 130
+    assert "Traceback" not in told
+    assert "run the same command again" in told
+    assert len(re.findall(r"Under way: photo-\d\.png: (task|edit)-", told)) == 2
+    again = each(world, photos, "--json")
+    assert totals(again)["edited"] == 3
+    assert played.emulator.ledger.charges == before + 3
+
+
+# --- the live table -------------------------------------------------------------------------
+
+
+def resize(terminal: Terminal, columns: int) -> None:
+    size = struct.pack("HHHH", 24, columns, 0, 0)
+    fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, size)
+    terminal.process.send_signal(signal.SIGWINCH)
+
+
+def screen(written: str) -> list[str]:
+    """What a terminal of enough columns shows of it in the end."""
+    rows, row = [""], 0
+    text = re.sub(r"\x1b\]8;;[^\x1b]*\x1b\\|\x1b\[\d*m", "", written)
+    for part in re.findall(r"\x1b\[\d+A|\x1b\[J|\r|\n|[^\x1b\r\n]+", text):
+        if up := re.fullmatch(r"\x1b\[(\d+)A", part):
+            row = max(row - int(up[1]), 0)
+        elif part == "\x1b[J":
+            rows = [*rows[:row], ""]
+        elif part == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif part != "\r":
+            rows[row] = part  # every line is written whole, from its beginning
+    return [line for line in rows if line.strip()]
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_the_table_is_redrawn_in_place_and_gone_in_the_end(
+    columns: int, played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, 4, "a folder")
+    (folder / "photo-0.png").rename(folder / f"{'a very long name ' * 8}.png")
+    command = ["edit", "--each", str(folder), *NIGHT, "--jobs", "2"]
+    with at_terminal(command, world, columns=columns) as terminal:
+        terminal.until(lambda text: "1 of 4" in text)
+        resize(terminal, 60 if columns == 120 else 120)
+        assert terminal.process.wait(timeout=40) == 0
+        text = terminal.until(lambda text: "Saved in: " in text)
+    drawn = re.findall(r"^(?:\x1b\[J)?(  .* s|\[[#-]{24}\] .*)\r?$", text, re.M)
+    assert len(drawn) > 6
+    assert max(map(len, drawn)) < 60
+    shown = screen(text.replace("\r\n", "\n"))
+    assert [line for line in shown if line.startswith(("  ", "["))] == []
+    assert sum(": /" in line and ".png" in line for line in shown) == 4
+    assert "4 of 4 edited." in shown
+
+
+@pytest.mark.parametrize(("columns", "term"), [(40, "xterm"), (80, "dumb")])
+def test_a_narrow_or_dumb_terminal_gets_plain_lines(
+    columns: int, term: str, played: Playing, world: Environ, photos: Path
+) -> None:
+    command = ["edit", "--each", str(photos), *NIGHT]
+    with at_terminal(command, world, columns=columns, term=term) as terminal:
+        assert terminal.process.wait(timeout=40) == 0
+        text = terminal.until(lambda text: "Saved in: " in text)
+    assert "\x1b[" not in text
+    assert len(re.findall(r"^photo-\d\.png: ", text, re.M)) == 3
+
+
+def test_the_table_needs_no_colour(played: Playing, world: Environ, photos: Path) -> None:
+    command = ["edit", "--each", str(photos), *NIGHT]
+    with at_terminal(command, world | {"NO_COLOR": "1"}) as terminal:
+        assert terminal.process.wait(timeout=40) == 0
+        text = terminal.until(lambda text: "Saved in: " in text)
+    assert "] 1 of 3" in text
+    assert not re.search(r"\x1b\[\d*m", text)
+    assert "3 of 3 edited." in text
