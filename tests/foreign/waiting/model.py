@@ -21,7 +21,8 @@ from typing import Any
 
 LINK, PROMPT, LOG = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 BEGAN = time.monotonic()
-_IMAGE = re.compile(r'Image 1: ([^\s\\"]+)')
+_IMAGE = re.compile(r'(?:Image 1: |"image_urls\W+)(https?:[^\s\\"]+)')
+"""The link in an answer's text, or in its structure."""
 _NEXT = re.compile(
     r'Call wait_for_task with task_id \\*"([^"\\]+)\\*"(?: and timeout_seconds (\d+(?:\.\d+)?))?'
 )
@@ -43,7 +44,7 @@ def decide(tools: list[str], calls: list[Call], shown: str) -> Call | str:
     names = {name.rpartition("__")[2].rpartition("wan25_")[2]: name for name in tools}
     if "edit_image" not in names:  # the server is still starting, or it is asked for a title
         slept = sum(name in _SLEEP for name, _ in calls)
-        sleeps = [(name, given) for name, given in _SLEEP.items() if name in names and slept < 4]
+        sleeps = [(name, given) for name, given in _SLEEP.items() if name in names and slept < 20]
         return sleeps[0] if sleeps else "ok"
     calls = [call for call in calls if call[0] not in _SLEEP]
     if not calls:
