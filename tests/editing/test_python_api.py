@@ -495,7 +495,7 @@ WRONG: Final[list[tuple[str, dict[str, Any]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "options"), WRONG, ids=[f"{s} {o}" for s, o in WRONG])
+@pytest.mark.parametrize(("said", "options"), WRONG, ids=[f"{s}, {', '.join(o)}" for s, o in WRONG])
 async def test_a_wrong_argument_of_the_editor_is_named(
     said: str, options: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
