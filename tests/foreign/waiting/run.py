@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -31,8 +31,10 @@ sys.path.append(str(ROOT))  # last, so that the package under test is the instal
 from provider import Provider, picture  # noqa: E402
 
 SECONDS = (60, 150)
+Server = dict[str, Any]
+"""How a host is told of our server."""
 MARKS = "<!-- measured: waits -->", "<!-- end: waits -->"
-GEMINI = "node_modules/@google/gemini-cli/bundle/gemini.js"
+PROMPT = "Edit the picture."
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Foreign:
 
     Args:
         gives_up: After how long it gives up a call, by its documentation or code.
-        packages: What pip installs for it; npm for Gemini CLI.
+        packages: What pip or npm installs for it.
+        program: The command, for those of npm.
         arrives: Whether the client's own limits allow that a link arrives.
     """
 
@@ -49,11 +52,16 @@ class Foreign:
     label: str
     gives_up: str
     packages: tuple[str, ...]
+    program: str = ""
     arrives: bool = True
 
 
 CLIENTS = (
-    Foreign("gemini", "Gemini CLI 0.61", "10 min", ("@google/gemini-cli@0.61",)),
+    Foreign(
+        "claude", "Claude Code 2.1", "30 min", ("@anthropic-ai/claude-code@2.1",), program="claude"
+    ),
+    Foreign("codex", "Codex 0.169", "5 min", ("@openai/codex@0.169",), program="codex"),
+    Foreign("gemini", "Gemini CLI 0.61", "10 min", ("@google/gemini-cli@0.61",), program="gemini"),
     Foreign("agno", "agno 3.1", "10 s", ("agno==3.1.*", "fastmcp>=4,<5", "openai<4")),
     Foreign("adk", "Google ADK 2.13, stdio", "5 s", ("google-adk==2.13.*", "litellm<2", "mcp<3")),
     Foreign(
@@ -132,7 +140,7 @@ def _row(client: Foreign, runs: list[Run]) -> str:
 def _install(client: Foreign, place: Path) -> None:
     if place.exists():
         return
-    if client.name == "gemini":
+    if client.program:
         place.mkdir(parents=True)
         commands = [["npm", "install", "--prefix", str(place), *client.packages]]
     else:
@@ -161,7 +169,8 @@ async def _run(client: Foreign, seconds: int, cache: Path, scratch: Path) -> Run
             }
             kept = {k: v for k, v in os.environ.items() if not k.startswith("WAN25_")}
             environ = kept | ours | {"PYTHON": sys.executable, "HOME": str(home)}
-            command = _command(client, cache / client.name, home, ours, environ, port)
+            address = f"http://127.0.0.1:{port}"
+            command = _command(client, cache / client.name, home, environ, address)
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environ,
@@ -180,32 +189,66 @@ async def _run(client: Foreign, seconds: int, cache: Path, scratch: Path) -> Run
 
 
 def _command(
-    client: Foreign,
-    place: Path,
-    home: Path,
-    ours: dict[str, str],
-    environ: dict[str, str],
-    port: str,
+    client: Foreign, place: Path, home: Path, environ: dict[str, str], address: str
 ) -> list[str]:
-    address = f"http://127.0.0.1:{port}"
-    if client.name != "gemini":
+    """The client's command. Adds to its environment, and writes its configuration."""
+    if not client.program:
         environ["MODEL"] = f"{address}/v1"
         return [str(place / "bin" / "python"), str(HERE / f"with_{client.name}.py")]
-    environ |= {
-        "GEMINI_API_KEY": "x",
-        "GOOGLE_GEMINI_BASE_URL": address,
-        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+    ours = {name: value for name, value in environ.items() if name.startswith("WAN25_")}
+    server = {"command": sys.executable, "args": ["-m", "wan25_mcp"], "env": ours}
+    program = str(place / "node_modules" / ".bin" / client.program)
+    return [program, *HOSTS[client.name](server, home, environ, address)]
+
+
+def _claude(server: Server, home: Path, environ: dict[str, str], address: str) -> list[str]:
+    environ |= {"ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": "x"}
+    environ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+    _write(home / "mcp.json", json.dumps({"mcpServers": {"wan25": server}}))
+    allowed = ["Bash", *(f"mcp__wan25__{tool}" for tool in ("edit_image", "wait_for_task"))]
+    return ["-p", PROMPT, "--mcp-config", "mcp.json", "--allowedTools", ",".join(allowed)]
+
+
+def _codex(server: Server, home: Path, environ: dict[str, str], address: str) -> list[str]:
+    environ["SCRIPTED_KEY"] = "x"
+    provider = {"name": "scripted", "base_url": f"{address}/v1", "env_key": "SCRIPTED_KEY"}
+    wanted = {
+        "model": "gpt-5",  # decides which tools it offers
+        "model_provider": "scripted",
+        "model_providers.scripted": {**provider, "wire_api": "responses"},
+        "mcp_servers.wan25": server,
     }
-    server = {"command": sys.executable, "args": ["-m", "wan25_mcp"], "env": ours, "trust": True}
+    given = [f"{name}={_toml(value)}" for name, value in wanted.items()]
+    options = [word for one in given for word in ("-c", one)]
+    yes = "--dangerously-bypass-approvals-and-sandbox"  # for one server, against an emulator
+    return ["exec", "--skip-git-repo-check", yes, *options, PROMPT]
+
+
+def _gemini(server: Server, home: Path, environ: dict[str, str], address: str) -> list[str]:
+    environ |= {"GEMINI_API_KEY": "x", "GOOGLE_GEMINI_BASE_URL": address}
+    environ["GEMINI_CLI_TRUST_WORKSPACE"] = "true"
     settings = {
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": False},
-        "mcpServers": {"wan25": server},
+        "mcpServers": {"wan25": {**server, "trust": True}},
     }
-    (home / ".gemini").mkdir()
-    (home / ".gemini" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    node = shutil.which("node") or "node"
-    return [node, str(place / GEMINI), "-y", "-m", "gemini-2.5-pro", "-p", "Edit the picture."]
+    _write(home / ".gemini" / "settings.json", json.dumps(settings))
+    return ["-y", "-m", "gemini-2.5-pro", "-p", PROMPT]
+
+
+HOSTS = {"claude": _claude, "codex": _codex, "gemini": _gemini}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _toml(value: object) -> str:
+    """A value as TOML writes it inline."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
+    return json.dumps(value)
 
 
 @asynccontextmanager
