@@ -103,7 +103,9 @@ def test_server_json_says_how_to_start_each_transport(server_json: dict[str, Any
     for package in (stdio, http):
         line = [one.get("value") or one["default"] for one in package["packageArguments"]]
         command = main.commands[line[0]]
-        given = command.make_context(line[0], line[1:]).params
+        # With its parent: click keeps the help option that a command had in its first context.
+        parent = main.make_context("wan25-mcp", [*line])
+        given = command.make_context(line[0], line[1:], parent=parent).params
         assert given["transport"] == package["transport"]["type"]
 
 
