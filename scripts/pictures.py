@@ -54,7 +54,6 @@ def run_demo() -> Demo:
             "TERM": "xterm-256color",
         }
         command = [sys.executable, "-m", "wan25_mcp", *COMMAND[1:]]
-        # The folder's name is longer than the one shown, so lines are folded after the replacement.
         screens = record(command, environment, replace=(home, HOME), columns=COLUMNS)
         (saved,) = pictures.rglob("*.png")
         with Image.open(saved) as image:

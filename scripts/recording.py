@@ -46,12 +46,13 @@ def record(
 
     Args:
         replace: A text that is not to be shown, and what is shown in its place.
-        columns: Where lines are folded.
+        columns: The width of the terminal. Longer lines are folded as terminals do, but after the
+            replacement.
 
     Raises:
         SystemExit: The command failed, or wrote what a picture cannot show.
     """
-    chunks = _output(command, environment)
+    chunks = _output(command, environment, columns)
     began = chunks[0][0] if chunks else 0.0
     written = ""
     screens = []
@@ -61,7 +62,9 @@ def record(
     return screens
 
 
-def _output(command: Sequence[str], environment: Mapping[str, str]) -> list[tuple[float, str]]:
+def _output(
+    command: Sequence[str], environment: Mapping[str, str], columns: int
+) -> list[tuple[float, str]]:
     """What the command writes, with the time of each part."""
     import fcntl
     import pty
@@ -69,8 +72,7 @@ def _output(command: Sequence[str], environment: Mapping[str, str]) -> list[tupl
     import termios
 
     ours, its = pty.openpty()
-    # Wider than the picture: the terminal must not fold what is replaced afterwards.
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 240, 0, 0))
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(  # noqa: S603  our own command
         command, stdin=subprocess.DEVNULL, stdout=its, stderr=its, env=dict(environment)
     )

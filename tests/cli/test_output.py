@@ -182,6 +182,19 @@ def test_a_failed_edit_as_json_has_its_reason(played: Playing, world: Environ) -
     assert "force_new" not in told.stdout
 
 
+def test_an_edit_that_is_not_confirmed_is_an_object_too(played: Playing, world: Environ) -> None:
+    before = len(played.emulator.submits)
+    command = ["edit", played.ask("sample_image_url"), "Dear JSON", "--json"]
+    with at_terminal(command, world | {"WAN25_CONFIRM_CREDITS": "0"}) as terminal:
+        terminal.until(lambda text: "Edit? [y/N]" in text)
+        terminal.type("n\n")
+        assert terminal.process.wait(timeout=20) == 1
+        text = terminal.until(lambda text: text.rstrip().endswith("}"))
+    answer = Answer.model_validate_json(text[text.index("{") :])
+    assert (answer.status, answer.charged) == ("failed", "no")
+    assert len(played.emulator.submits) == before
+
+
 def test_every_command_that_answers_prints_one_object(world: Environ) -> None:
     for command in (["tasks"], ["credits"], ["doctor"], ["key", "show"], ["task", "task-1-none"]):
         told = invoke(world, *command, "--json")

@@ -149,3 +149,12 @@ def _processes_with(mark: str) -> list[int]:
         if mark.encode() in environ.split(b"\0"):
             found.append(int(folder.name))
     return found
+
+
+def test_nothing_is_drawn_for_what_is_done_at_once(played: Playing, world: Environ) -> None:
+    """Else the result would be written into the line that was drawn last."""
+    played.ask("fault", endpoint="submit", kind="status", code=402)
+    with at_terminal(edit(played, "Drawn over"), world) as terminal:
+        assert terminal.process.wait(timeout=20) == 1
+        text = terminal.until(lambda text: "To do: " in text)
+    assert re.search(r"[\r\n]Status: failed", text)

@@ -18,6 +18,7 @@ from wan25_mcp.errors import NotPublished, Refused
 from wan25_mcp.inputs.discovery import FileServiceSearch, known_file_service
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.inputs.publisher import Publisher
+from wan25_mcp.provider.dashboard import dashboard_of
 
 pytestmark = pytest.mark.anyio
 
@@ -206,6 +207,7 @@ async def test_a_key_that_is_not_accepted_is_said_and_not_remembered(answers: An
         await found_in(World(**answers))
     assert (refusal.value.code, refusal.value.charged) == ("authentication", "no")
     assert KEY not in f"{refusal.value.message} {refusal.value.fix}"
+    assert dashboard_of(BASE) in refusal.value.fix
 
 
 async def test_each_account_asks_with_its_own_key_and_once() -> None:

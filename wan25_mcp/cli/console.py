@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 import anyio
+import anyio.lowlevel
 import click
 
 from wan25_mcp.cli.wording import at_terminal
@@ -204,6 +205,7 @@ async def progress_line(state: str) -> AsyncIterator[ProgressLine]:
     line = ProgressLine(state)
 
     async def tick() -> None:
+        await anyio.lowlevel.checkpoint()  # so that a block that is done at once draws nothing
         while True:
             line.draw()
             await anyio.sleep(1.0)

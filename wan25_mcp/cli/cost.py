@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 import click
 
-from wan25_mcp.cli.as_json import error_as_json
+from wan25_mcp.cli.as_json import error_as_json, show_error_as_json
 from wan25_mcp.cli.console import is_json, say, show, show_error, show_json
 from wan25_mcp.cli.running import FAILED, INTERRUPTED
 from wan25_mcp.editing.account_editor import AccountEditor
@@ -70,6 +70,8 @@ def _may_spend(text: str, price: Price, settings: Settings, *, yes: bool) -> int
     answer = _ask(f"{text}. Edit?")
     if not answer:
         say("Nothing was sent.")
+    if not answer and is_json():
+        show_error_as_json(InvalidRequest("The edit was not confirmed.", fix="Add --yes."))
     return None if answer else INTERRUPTED if answer is None else FAILED
 
 

@@ -30,7 +30,7 @@ STOPS: Final = frozenset({
 """Codes for which no other edit would fare better."""
 
 WAITS: Final = {"too_many_in_flight": 3600.0, "price_unknown": 3600.0, "provider_failing": 600.0}
-"""Codes that pass by themselves, and the seconds without any progress after which they stop all."""
+"""Codes that pass by themselves, and the seconds without any result after which they stop all."""
 
 _SLOT_SECONDS: Final = 2.0
 _RETRIES: Final = 3
@@ -103,7 +103,8 @@ class Queue:
             if job.edit is None and job.error is None:
                 continue  # it was not begun: everything has stopped
             self.finished.append(job)
-            self._progress_at = anyio.current_time()
+            if not job.has_failed:
+                self._progress_at = anyio.current_time()
             on_finished(job)
 
     async def _make(self, job: Job) -> None:

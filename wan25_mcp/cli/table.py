@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import click
 
 from wan25_mcp.cli.console import BAR_WIDTH, MIN_COLUMNS, is_quiet, say, screen_columns
@@ -119,6 +120,7 @@ async def live_table(look: Look) -> AsyncIterator[Table]:
     table = Table(look)
 
     async def tick() -> None:
+        await anyio.lowlevel.checkpoint()  # so that a block that is done at once draws nothing
         while True:
             table.draw()
             await anyio.sleep(1.0)

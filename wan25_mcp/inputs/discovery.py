@@ -18,6 +18,7 @@ from wan25_mcp.errors import NotPublished, Refused
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.file_service import TRANSIENT
 from wan25_mcp.inputs.publisher import Publisher
+from wan25_mcp.provider.dashboard import with_dashboard
 from wan25_mcp.provider.exchange import Exchange, TooLarge, cause_of, send
 from wan25_mcp.redaction import Redactor
 from wan25_mcp.url_safety import origin_of, same_address
@@ -117,10 +118,10 @@ class FileServiceSearch:
         except httpx2.HTTPError as error:
             verdicts[address] = _not_known(cause_of(error))
         else:
-            verdicts[address] = _verdict(answer, is_base=address == self._base)
+            verdicts[address] = _verdict(answer, self._base, is_base=address == self._base)
 
 
-def _verdict(answer: Exchange, *, is_base: bool) -> Verdict:
+def _verdict(answer: Exchange, base: str, *, is_base: bool) -> Verdict:
     body = answer.json if isinstance(answer.json, dict) else {}
     status = answer.status or 0
     code = body.get("code")
@@ -130,8 +131,9 @@ def _verdict(answer: Exchange, *, is_base: bool) -> Verdict:
         status = code
     # Without the key's rights, an API hides what it has. The root may be another application's.
     if status in (401, 403) and (is_own or (is_base and isinstance(body.get("error"), dict))):
-        sentence = CODES["authentication"].sentence
-        return Refused(f"{sentence} (HTTP {status}).", code="authentication")
+        row = CODES["authentication"]
+        fix = with_dashboard(row.fix, base)
+        return Refused(f"{row.sentence} (HTTP {status}).", code="authentication", fix=fix)
     if status in TRANSIENT:
         return _not_known(f"HTTP {status}")
     return status == 200 and body.get("success") is True and _is_quota(body.get("data"))
