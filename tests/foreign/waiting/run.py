@@ -4,9 +4,10 @@ The clients have their default settings, and a scripted stand-in for their model
 
     python tests/foreign/waiting/run.py [CLIENT…]
 
-Takes about 5 minutes. Writes the table of docs/clients.md when all clients were run. Needs the npm
-and Python registries and node. `WAN25_FOREIGN_CACHE` names a folder to keep the clients in; what is
-there already is not installed again.
+Takes about 5 minutes; a package that changes meanwhile breaks it. Writes the table of
+docs/clients.md when all clients were run. Needs the npm and Python registries and node.
+`WAN25_FOREIGN_CACHE` names a folder to keep the clients in; what is there already is not installed
+again.
 """
 
 from __future__ import annotations
