@@ -275,8 +275,15 @@ def tries(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]
 
 
 def environment(**values: str) -> dict[str, str]:
-    """The environment of a server process, without the developer's settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WAN25_")}
+    """The environment of a server process, without the developer's settings.
+
+    Runners of tests set the size of a terminal, which a process has to ask its own terminal for.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("WAN25_") and name not in ("COLUMNS", "LINES")
+    }
     return kept | values
 
 
