@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 import anyio
 import anyio.lowlevel
@@ -203,20 +203,34 @@ class ProgressLine:
 async def progress_line(state: str) -> AsyncIterator[ProgressLine]:
     """Show the progress of an edit until the block ends."""
     line = ProgressLine(state)
+    async with redrawn(line):
+        yield line
+
+
+class Drawing(Protocol):
+    """What is drawn over itself."""
+
+    def draw(self) -> None: ...
+    def clear(self) -> None: ...
+
+
+@asynccontextmanager
+async def redrawn(drawing: Drawing) -> AsyncIterator[None]:
+    """Redraw it every second until the block ends, which clears it."""
 
     async def tick() -> None:
         await anyio.lowlevel.checkpoint()  # so that a block that is done at once draws nothing
         while True:
-            line.draw()
+            drawing.draw()
             await anyio.sleep(1.0)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(tick)
         try:
-            yield line
+            yield
         finally:
             tasks.cancel_scope.cancel()
-            line.clear()
+            drawing.clear()
 
 
 def screen_columns() -> int:

@@ -14,11 +14,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import anyio
-import anyio.lowlevel
 import click
 
-from wan25_mcp.cli.console import BAR_WIDTH, MIN_COLUMNS, is_quiet, say, screen_columns
+from wan25_mcp.cli.console import (
+    BAR_WIDTH,
+    MIN_COLUMNS,
+    is_quiet,
+    redrawn,
+    say,
+    screen_columns,
+)
 
 _WIDTH: Final = MIN_COLUMNS - 1
 _NAME_WIDTH: Final = 28
@@ -118,17 +123,5 @@ def _bar(totals: Totals) -> str:
 async def live_table(look: Look) -> AsyncIterator[Table]:
     """Show the table until the block ends."""
     table = Table(look)
-
-    async def tick() -> None:
-        await anyio.lowlevel.checkpoint()  # so that a block that is done at once draws nothing
-        while True:
-            table.draw()
-            await anyio.sleep(1.0)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tick)
-        try:
-            yield table
-        finally:
-            tasks.cancel_scope.cancel()
-            table.clear()
+    async with redrawn(table):
+        yield table
