@@ -86,6 +86,28 @@ def test_a_result_over_one_of_the_images_is_refused_before_it_costs(
     assert (image.read_bytes(), len(played.emulator.submits)) == (before, submits)
 
 
+def test_an_image_named_by_a_uri_is_not_written_over_either(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    image = picture(tmp_path / "a b.png")
+    before, submits = image.read_bytes(), len(played.emulator.submits)
+    told = invoke(
+        world, "edit", image.as_uri(), "Over", "-o", str(image), WAN25_INPUT_DIRS=str(tmp_path)
+    )
+    assert (told.exit_code, "written over" in told.stderr) == (2, True)
+    assert (image.read_bytes(), len(played.emulator.submits)) == (before, submits)
+
+
+def test_fewer_results_than_asked_for_are_not_written_over_the_image(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    image = picture(tmp_path / "a.png")
+    before, submits = image.read_bytes(), len(played.emulator.submits)
+    told = invoke(world, "edit", str(image), "Fewer", "-n", "2", "-o", str(image))
+    assert (told.exit_code, "written over" in told.stderr) == (2, True)
+    assert (image.read_bytes(), len(played.emulator.submits)) == (before, submits)
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.heic", "a.tiff"])
 def test_formats_that_are_not_written_are_refused_before_they_cost(
     name: str, played: Playing, world: Environ, tmp_path: Path
