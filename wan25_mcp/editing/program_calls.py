@@ -21,6 +21,7 @@ from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.given import sources_of
 from wan25_mcp.journal import Withheld
 from wan25_mcp.provider.catalogue import MODELS
+from wan25_mcp.provider.statuses import Status
 
 _RUNNING: Final = ("submitting", "pending", "processing")
 _PASSING: Final = ("too_many_in_flight", "price_unknown")
@@ -99,8 +100,8 @@ async def attempted(
             edit = await _when_allowed(editor, request.get("images"), options)
     except Wan25Error as error:
         told = error if error.edit is not None else spoken(error)
-        never_sent = Edit(task_id=None, status="failed", charged=told.charged, error=told)
-        edit = told.edit or never_sent
+        status: Status = "unknown" if told.charged == "unknown" else "failed"
+        edit = told.edit or Edit(task_id=None, status=status, charged=told.charged, error=told)
     return replace(edit, index=index)
 
 
