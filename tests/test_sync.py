@@ -43,6 +43,20 @@ def test_a_cell_of_a_notebook_edits_while_its_loop_runs(place: Path) -> None:
         assert asyncio.run(cell()) == "completed"
 
 
+def test_progress_that_is_left_ends_inside_a_loop_that_checks_its_threads(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cell(editor: Editor) -> int:
+        for _ in editor.follow(editor.edit("house.png", "Make it night", wait=False)):
+            break
+        await asyncio.sleep(0.5)
+        return len(editor._editor._calls)
+
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+    with served(speed=1) as emulator, Editor(settings=environment(emulator, place)) as editor:
+        assert asyncio.run(cell(editor)) == 0
+
+
 def test_every_method_is_there(place: Path) -> None:
     with served() as emulator, Editor(settings=environment(emulator, place)) as editor:
         sent = editor.edit("house.png", "Make it night", wait=False)

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -27,9 +27,10 @@ from wan25_mcp.editing import one_edit
 from wan25_mcp.editing.batch import plain
 from wan25_mcp.editing.edit import Edit, PastEdit, Price, Progress
 from wan25_mcp.editing.edit_options import EditOptions, EditorOptions, OneEditOptions
-from wan25_mcp.editing.editor import MAX_AT_ONCE, not_open
+from wan25_mcp.editing.editor import MAX_AT_ONCE
+from wan25_mcp.editing.handing_over import Handed
 from wan25_mcp.editing.program_calls import attempted, whole_number
-from wan25_mcp.editing.python_words import python_words, spoken
+from wan25_mcp.editing.python_words import not_open, python_words, spoken
 from wan25_mcp.inputs.given import Images
 from wan25_mcp.journal import Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
@@ -96,13 +97,17 @@ class Editor:
 
     def follow(self, edit: Edit | str) -> Iterator[Progress]:
         """See `wan25_mcp.Editor.follow`."""
-        found = self._editor.follow(edit)
+        found = cast("Handed[Progress]", self._editor.follow(edit))
 
         async def following() -> Progress | None:
             return await anext(found, None)
 
-        while (progress := self._call(following)) is not None:
-            yield progress
+        try:
+            while (progress := self._call(following)) is not None:
+                yield progress
+        finally:  # in the loop's thread: its task may not be cancelled from another
+            if self._portal is not None:
+                self._call(found.aclose)
 
     def edit_many(
         self, requests: Iterable[Mapping[str, object]], *, limit: int = 3

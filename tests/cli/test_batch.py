@@ -233,6 +233,44 @@ def test_ctrl_c_names_what_is_under_way_and_the_same_command_continues(
     assert played.emulator.ledger.charges == before + 3
 
 
+def test_nobody_is_told_to_pay_again_for_what_a_forced_batch_has_made(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, 4)
+    played.ask("fault", endpoint="submit", kind="status", code=402, times=99)
+    told = each(world, folder, "--force-new", "--jobs", "1")
+    assert told.exit_code == 1
+    assert "4 not begun" in told.stdout
+    assert "same command" not in told.stderr
+    assert "only the images" in told.stderr
+
+    played.emulator.faults.clear()
+    values = {name: value for name, value in world.items() if value is not None}
+    before = played.emulator.ledger.charges
+    command = ["edit", "--each", str(folder), *NIGHT, "--force-new", "--jobs", "1"]
+    with started(command, environment(**values)) as process:
+        deadline = time.monotonic() + 30
+        while played.emulator.ledger.charges < before + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=20)[1].decode()
+    assert "same command" not in err
+    assert "only the images" in err
+
+
+def test_an_edit_that_is_still_running_is_not_edited(
+    world: Environ, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wan25_mcp.cli.queue.PATIENCE", 2.0)
+    with playing(balance=1e6, speed=1.0) as slow:
+        told = each(world, photos, WAN25_EMULATOR=slow.emulator.base_url)
+        ids = [entry.task_id for entry in slow.emulator.ledger.entries]
+    assert told.exit_code == 1
+    assert "0 of 3 edited, 3 still running." in told.stdout
+    assert len(ids) == 3
+    assert all(f"task {one} --wait" in told.stderr for one in ids)
+
+
 # --- the live table -------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from tests.cli.stage import invoke
+from tests.systems import posix
 from wan25_mcp.cli.main import main
 
 SHELLS = ["bash", "zsh", "fish"]
@@ -95,3 +97,20 @@ def test_bash_reads_the_script(tmp_path: Path) -> None:
         check=True,
     )
     assert "wan25-mcp" in ran.stdout
+
+
+def test_a_shells_file_in_another_encoding_is_added_to_as_well(tmp_path: Path) -> None:
+    start = tmp_path / ".zshrc"
+    start.write_bytes(b"export CAF=caf\xe9")
+    told = invoke(home(tmp_path), "completion", "zsh", "--install")
+    assert told.exit_code == 0
+    first, second, *rest = start.read_bytes().split(b"\n")
+    assert (first, second[:6], rest) == (b"export CAF=caf\xe9", b"fpath=", [b""])
+
+
+@posix
+def test_a_pipe_in_place_of_a_shells_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".zshrc")
+    told = invoke(home(tmp_path), "completion", "zsh", "--install")
+    assert told.exit_code == 2
+    assert "not an ordinary file" in told.stderr

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.cli.stage import Environ, Playing, at_terminal, invoke
 from tests.stage import environment
+from tests.systems import posix
 from wan25_mcp.cli import given
 from wan25_mcp.cli.destination import Destination
 from wan25_mcp.editing.answers import Answer
@@ -83,6 +84,28 @@ def test_a_result_over_one_of_the_images_is_refused_before_it_costs(
         told = invoke(world, "edit", str(given_as), "Over", "-n", n, "-o", str(tmp_path / "a.png"))
         assert (told.exit_code, told.stdout) == (2, "")
         assert "written over" in told.stderr
+    assert (image.read_bytes(), len(played.emulator.submits)) == (before, submits)
+
+
+def test_an_image_named_by_a_uri_is_not_written_over_either(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    image = picture(tmp_path / "a b.png")
+    before, submits = image.read_bytes(), len(played.emulator.submits)
+    told = invoke(
+        world, "edit", image.as_uri(), "Over", "-o", str(image), WAN25_INPUT_DIRS=str(tmp_path)
+    )
+    assert (told.exit_code, "written over" in told.stderr) == (2, True)
+    assert (image.read_bytes(), len(played.emulator.submits)) == (before, submits)
+
+
+def test_fewer_results_than_asked_for_are_not_written_over_the_image(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    image = picture(tmp_path / "a.png")
+    before, submits = image.read_bytes(), len(played.emulator.submits)
+    told = invoke(world, "edit", str(image), "Fewer", "-n", "2", "-o", str(image))
+    assert (told.exit_code, "written over" in told.stderr) == (2, True)
     assert (image.read_bytes(), len(played.emulator.submits)) == (before, submits)
 
 
@@ -289,6 +312,32 @@ def test_a_piped_image_leaves_nobody_to_ask(
     )
     assert ran.returncode == 2
     assert b"--yes" in ran.stderr
+
+
+@posix
+def test_a_closed_stream_leads_nowhere_and_loses_nothing(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    values = {name: value for name, value in world.items() if value is not None}
+    before = len(played.emulator.submits)
+    link = played.ask("sample_image_url")
+
+    def shell(line: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["sh", "-c", f'exec "$0" -m wan25_mcp "$@" {line}', sys.executable, *arguments],
+            env=environment(**values),
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    without_input = shell("<&-", "edit", "-", "Make it night", "--json")
+    assert without_input.returncode == 2
+    assert json.loads(without_input.stdout)["error"]["code"] == "image_unusable"
+    assert len(played.emulator.submits) == before
+    without_output = shell(">&- 2>&-", "edit", link, "Closed")
+    assert without_output.returncode == 0
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no image"])

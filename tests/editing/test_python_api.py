@@ -466,7 +466,30 @@ async def test_closing_the_editor_ends_the_calls_of_other_tasks(place: Path) -> 
                     await anyio.sleep(0.05)
     [error] = errors
     assert "was closed" in error.message
+    assert error.charged == "unknown", "the edit was sent"
     assert len(emulator.submits) == 1
+
+
+async def test_a_loop_over_a_closed_editor_does_not_end_as_if_all_were_done(place: Path) -> None:
+    errors: list[Wan25Error] = []
+    with served(speed=1, run_seconds=60.0) as emulator:
+        editor = editor_at(emulator, place)
+
+        async def loop() -> None:
+            try:
+                async for _ in editor.edit_many([{"images": "house.png", "prompt": "Night"}]):
+                    raise AssertionError
+            except Wan25Error as error:
+                errors.append(error)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks, editor:
+                tasks.start_soon(loop)
+                while not emulator.submits:  # noqa: ASYNC110  another thread makes it
+                    await anyio.sleep(0.05)
+    [error] = errors
+    assert "was closed" in error.message
+    assert error.charged == "unknown"
 
 
 async def test_an_error_of_the_block_is_raised_as_it_is(place: Path) -> None:

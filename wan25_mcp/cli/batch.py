@@ -30,7 +30,7 @@ from wan25_mcp.cli.cost import may_spend
 from wan25_mcp.cli.destination import check_writable
 from wan25_mcp.cli.edit import Wish, for_a_person, open_editor, open_files, say_if_emulated
 from wan25_mcp.cli.queue import Job, Queue
-from wan25_mcp.cli.summary import show_finished, summarize
+from wan25_mcp.cli.summary import how_to_continue, show_finished, summarize
 from wan25_mcp.cli.table import Row, Totals, live_table
 from wan25_mcp.cli.wording import at_terminal
 from wan25_mcp.editing.account_editor import AccountEditor
@@ -56,8 +56,9 @@ async def edit_each(settings: Settings, wish: Wish, jobs: int) -> int:
         stopped = await _ask(editor, settings, wish, every)
         if stopped is not None:
             return stopped
-        await _run(queue, jobs)
-        status = summarize(every, queue.stopped, is_emulator=editor.is_emulator)
+        await _run(queue, jobs, force_new=wish.force_new)
+        again = how_to_continue(force_new=wish.force_new)
+        status = summarize(every, queue.stopped, again, is_emulator=editor.is_emulator)
     if wish.open_it:
         open_files([path for job in every if job.edit for path in job.edit.saved])
     return status
@@ -160,7 +161,7 @@ async def _count_known(
     return 0, False
 
 
-async def _run(queue: Queue, jobs: int) -> None:
+async def _run(queue: Queue, jobs: int, *, force_new: bool) -> None:
     def look() -> tuple[Sequence[Row], Totals]:
         rows = [Row(job.name, job.state, job.percent, job.since) for job in queue.under_way]
         failed = sum(job.has_failed for job in queue.finished)
@@ -177,11 +178,11 @@ async def _run(queue: Queue, jobs: int) -> None:
 
             await queue.run(jobs, finished)
     except anyio.get_cancelled_exc_class():
-        await _say_how_to_continue(queue)
+        await _say_how_to_continue(queue, force_new=force_new)
         raise
 
 
-async def _say_how_to_continue(queue: Queue) -> None:
+async def _say_how_to_continue(queue: Queue, *, force_new: bool) -> None:
     """After Ctrl-C: what is under way may be paid for, so its ids must not be lost."""
     warn("\nStopping. Waiting up to 5 seconds for task ids")
     with anyio.CancelScope(shield=True):
@@ -189,7 +190,5 @@ async def _say_how_to_continue(queue: Queue) -> None:
     for job in queue.under_way:
         if job.name_of_edit:
             warn(f"Under way: {job.name}: {job.name_of_edit}")
-    warn(
-        f"{len(queue.finished)} of {queue.size} are done. To continue, run the same command again: "
-        "nothing is paid twice."
-    )
+    again = how_to_continue(force_new=force_new)
+    warn(f"{len(queue.finished)} of {queue.size} are done. To continue, {again}")

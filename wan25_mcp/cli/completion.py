@@ -5,6 +5,7 @@ click writes the scripts. They ask the command itself, so they stay right when i
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,13 @@ def _install(script: str, place: _Place) -> None:
     show(f"Written: {place.script}")
     if place.start is not None:
         path, line = place.start
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        if _MARK not in before:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OSError(errno.EINVAL, "not an ordinary file")  # a pipe would be waited for
+        before = path.read_bytes() if path.exists() else b""  # in any encoding
+        if _MARK.encode() not in before:
+            gap = "\n" if before and not before.endswith(b"\n") else ""
             with path.open("a", encoding="utf-8") as file:
-                file.write(f"{'' if before.endswith(chr(10)) or not before else chr(10)}{line}\n")
+                file.write(f"{gap}{line}\n")
             show(f"Added to {path}: {line}")
     if place.hint:
         say(place.hint)

@@ -18,8 +18,9 @@ import anyio.to_thread
 
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import InvalidRequest, SettingsError
+from wan25_mcp.errors import InvalidRequest, SettingsError, Wan25Error
 from wan25_mcp.inputs.nearest import IMAGES
+from wan25_mcp.inputs.sources import path_of
 from wan25_mcp.outputs.download import extension_of
 from wan25_mcp.outputs.folder import opened, temporary_name
 from wan25_mcp.outputs.previews import MAX_PIXELS
@@ -84,7 +85,8 @@ class Destination:
         if self.file is None:
             return
         check_writable(self.file.parent)
-        for path in self.paths(count):
+        # The provider may return fewer than were asked for: one alone gets the name as it is.
+        for path in dict.fromkeys((self.file, *self.paths(count))):
             if any(_is_same(path, image) for image in images):
                 raise InvalidRequest(
                     f"The result would be written over {path.name}, which is to be edited.",
@@ -126,8 +128,8 @@ def check_writable(directory: Path | None) -> None:
 
 def _is_same(path: Path, image: str) -> bool:
     try:
-        return path.samefile(image)
-    except (OSError, ValueError):  # one of them does not exist, or is a link
+        return path.samefile(image if Path(image).is_absolute() else path_of(image))
+    except (OSError, ValueError, Wan25Error):  # one of them does not exist, or is a link
         return False
 
 
@@ -148,8 +150,8 @@ def _write(body: bytes, path: Path) -> None:
     except OSError as error:
         raise NotSaved(
             f"The result could not be written to {path} ({(error.strerror or 'unknown').lower()}).",
-            fix="The original is saved, as shown above. Choose another name with --output and run "
-            "it again: that costs nothing.",
+            fix="The original is saved, as shown above. Copy it, or give another name with "
+            "`wan25-mcp task TASK_ID --wait --output FILE`: both cost nothing.",
         ) from None
 
 

@@ -67,7 +67,7 @@ class Job:
         edit = self.edit
         if edit is None or self.error is not None or edit.error is not None:
             return True
-        return len(edit.saved) < len(edit.image_urls)
+        return not is_settled(edit.status) or len(edit.saved) < len(edit.image_urls)
 
 
 class Queue:

@@ -16,6 +16,17 @@ from wan25_mcp.cli.wording import at_terminal
 from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.models import Usage
+from wan25_mcp.provider.statuses import is_settled
+
+
+def how_to_continue(*, force_new: bool) -> str:
+    """What to do about the images that are not edited. No image may be paid twice by it."""
+    if force_new:
+        return (
+            "run it again with only the images that are not done: --force-new pays for every "
+            "image that is named."
+        )
+    return "run the same command again: nothing is paid twice."
 
 
 def show_finished(job: Job) -> None:
@@ -34,6 +45,11 @@ def _why(job: Job) -> tuple[str, str]:
         return at_terminal(error.message), at_terminal(error.fix)
     edit = job.edit
     assert edit is not None  # noqa: S101  without an edit there is an error
+    if _is_running(job):
+        return (
+            "it is still running.",
+            f"Later, run `wan25-mcp task {edit.task_id} --wait`: it costs nothing.",
+        )
     if edit.expires_at and edit.expires_at < datetime.now(UTC):
         return (
             "it was edited before, but its file is gone and its link has expired.",
@@ -41,11 +57,21 @@ def _why(job: Job) -> tuple[str, str]:
         )
     links = " ".join(edit.image_urls)
     notes = " ".join(map(at_terminal, edit.notes)) or "the result is not saved."
-    return f"{notes} {links}", "Run the same command again: it costs nothing, and saves the result."
+    return (
+        f"{notes} {links}",
+        "Run the same command again, without --force-new: it costs nothing, and saves the result.",
+    )
 
 
-def summarize(every: Sequence[Job], stopped: Wan25Error | None, *, is_emulator: bool) -> int:
-    """Show what came of all of them, and what it cost. Returns the exit status."""
+def summarize(
+    every: Sequence[Job], stopped: Wan25Error | None, again: str, *, is_emulator: bool
+) -> int:
+    """Show what came of all of them, and what it cost. Returns the exit status.
+
+    Args:
+        stopped: Why some were not begun.
+        again: How to continue then.
+    """
     failed = [job for job in every if job.has_failed]
     if is_json():
         show_json(_as_json(every, stopped, is_emulator=is_emulator))
@@ -60,7 +86,7 @@ def summarize(every: Sequence[Job], stopped: Wan25Error | None, *, is_emulator: 
             show(f"Task of {job.name}: {job.edit.task_id}")
     if stopped is not None:
         show_failure(f"Stopped: {at_terminal(stopped.message)}")
-        show_remedy(f"{stopped.fix} Then run the same command again.")
+        show_remedy(f"{stopped.fix} Then {again}")
     for fix in dict.fromkeys(_why(job)[1] for job in failed if job.edit or job.error):
         show_remedy(fix)
     return FAILED if failed else 0
@@ -71,11 +97,13 @@ def _counts(every: Sequence[Job]) -> str:
     earlier = sum(not job.has_failed and job.is_earlier for job in every)
     unknown = sum(_is_unknown(job) for job in every)
     not_begun = sum(job.edit is None and job.error is None for job in every)
-    failed = len(every) - edited - unknown - not_begun
+    running = sum(_is_running(job) for job in every)
+    failed = len(every) - edited - unknown - not_begun - running
     parts = [
         f"{edited} of {len(every)} edited" + (f" ({earlier} of them before)" if earlier else ""),
         f"{failed} failed" if failed else "",
         f"{unknown} of unknown outcome" if unknown else "",
+        f"{running} still running" if running else "",
         f"{not_begun} not begun" if not_begun else "",
     ]
     return ", ".join(filter(None, parts))
@@ -83,6 +111,13 @@ def _counts(every: Sequence[Job]) -> str:
 
 def _is_unknown(job: Job) -> bool:
     return job.edit is not None and job.edit.charged == "unknown"
+
+
+def _is_running(job: Job) -> bool:
+    edit = job.edit
+    if edit is None or edit.error or job.error or _is_unknown(job):
+        return False
+    return not is_settled(edit.status)
 
 
 def _cost(every: Sequence[Job]) -> str:

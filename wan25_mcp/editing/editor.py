@@ -29,7 +29,7 @@ from wan25_mcp.editing.edit_options import EditOptions
 from wan25_mcp.editing.editor_settings import Passed
 from wan25_mcp.editing.engine import open_tasks
 from wan25_mcp.editing.handing_over import Handed, HandOver
-from wan25_mcp.editing.python_words import python_words, spoken_edit
+from wan25_mcp.editing.python_words import closed, not_open, python_words, spoken_edit
 from wan25_mcp.errors import InvalidRequest
 from wan25_mcp.inputs.given import Images
 from wan25_mcp.journal import Spent
@@ -189,7 +189,7 @@ class Editor:
             with self._call() as editor:
                 await calls.followed(editor, calls.known(edit), hand_over)
 
-        return Handed(self._group, produce)
+        return Handed(self._group, produce, closed)
 
     def edit_many(
         self,
@@ -213,7 +213,7 @@ class Editor:
                 requests,
                 calls.whole_number("limit", limit, 1, MAX_AT_ONCE),
             )
-            return Handed(self._group, batch.run)
+            return Handed(self._group, batch.run, closed)
 
     # --- results, history, cost -------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Editor:
                 finally:
                     self._calls.discard(scope)
             if scope.cancelled_caught:
-                raise not_open("was closed during this call")
+                raise closed()
 
     def _group(self) -> TaskGroup:
         with python_words():
@@ -287,8 +287,3 @@ class Editor:
         if self._open is None:
             raise not_open("is not open")
         return self._open
-
-
-def not_open(how: str, inside: str = "async with Editor() as editor:") -> InvalidRequest:
-    """The error of a call to an editor that is not open."""
-    return InvalidRequest(f"This editor {how}.", fix=f"Use it inside `{inside}`.")

@@ -28,11 +28,18 @@ class Handed(AsyncIterator[T], Generic[T]):
     Args:
         tasks: The group that the making task runs in.
         produce: Makes the items. Its error is raised after the last of them.
+        ended: The error for a loop whose group ends before the last item is made.
     """
 
-    def __init__(self, tasks: Callable[[], TaskGroup], produce: Produce[T]) -> None:
+    def __init__(
+        self,
+        tasks: Callable[[], TaskGroup],
+        produce: Produce[T],
+        ended: Callable[[], Exception],
+    ) -> None:
         self._tasks = tasks
         self._produce = produce
+        self._ended = ended
         self._making: _Making[T] | None = None
 
     def __aiter__(self) -> Handed[T]:
@@ -43,7 +50,7 @@ class Handed(AsyncIterator[T], Generic[T]):
             tasks = self._tasks()
             self._making = _Making()
             # Not a method of this object: the task must not keep it alive.
-            tasks.start_soon(self._making.run, self._produce)
+            tasks.start_soon(self._making.run, self._produce, self._ended)
         return await self._making.next()
 
     async def aclose(self) -> None:
@@ -65,10 +72,14 @@ class _Making(Generic[T]):
         self._scope = anyio.CancelScope()
         self._failure: Exception | None = None
 
-    async def run(self, produce: Produce[T]) -> None:
+    async def run(self, produce: Produce[T], ended: Callable[[], Exception]) -> None:
         with self._send, self._scope:
             try:
                 await produce(self._send.send)
+            except anyio.get_cancelled_exc_class():
+                if not self._scope.cancel_called:  # else the loop was left
+                    self._failure = ended()
+                raise
             except Exception as error:  # noqa: BLE001  raised in the loop
                 self._failure = error
 

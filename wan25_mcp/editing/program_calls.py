@@ -25,6 +25,7 @@ from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.inputs.read import LocalFile
 from wan25_mcp.journal import Withheld
 from wan25_mcp.provider.catalogue import MODELS
+from wan25_mcp.provider.statuses import Status
 
 _RUNNING: Final = ("submitting", "pending", "processing")
 _PASSING: Final = ("too_many_in_flight", "price_unknown")
@@ -112,8 +113,8 @@ async def attempted(
             edit = await started(editor, request.get("images"), options, patience=_TURN_SECONDS)
     except Wan25Error as error:
         told = error if error.edit is not None else spoken(error)
-        never_sent = Edit(task_id=None, status="failed", charged=told.charged, error=told)
-        edit = told.edit or never_sent
+        status: Status = "unknown" if told.charged == "unknown" else "failed"
+        edit = told.edit or Edit(task_id=None, status=status, charged=told.charged, error=told)
     return replace(edit, index=index)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import InvalidRequest, Wan25Error
 
 _IN_PYTHON: Final = (
     (r"\bCall get_task once more\b", "Call Editor.get once more"),
@@ -80,3 +80,16 @@ def python_words() -> Iterator[None]:
             raise
         # Without the frames inside: they say nothing to who reads the traceback.
         raise spoken(error) from error.__cause__
+
+
+def not_open(how: str, inside: str = "async with Editor() as editor:") -> InvalidRequest:
+    """The error of a call to an editor that is not open."""
+    return InvalidRequest(f"This editor {how}.", fix=f"Use it inside `{inside}`.")
+
+
+def closed() -> Wan25Error:
+    """The error of a call that the editor was closed in. It may have sent an edit before."""
+    error = not_open("was closed during this call")
+    error.fix = "What was sent continues at the provider: `Editor.recent` lists it."
+    error.charged = "unknown"
+    return spoken(error)

@@ -171,6 +171,37 @@ def test_a_one_line_file_is_shown_without_its_secrets(home: Home) -> None:
     assert "t0p" not in told.stdout
 
 
+@posix
+def test_a_password_in_an_address_and_a_personal_token_are_secrets_too(home: Home) -> None:
+    env = {"DATABASE": "postgres://me:s3cret@db/x", "GITHUB_PAT": "s3cret1", "USERPWD": "s3cret2"}
+    home.hold("cursor", json.dumps({"mcpServers": {"a": {"env": env}}}))
+    told = home.run("install", "cursor", "--dry-run")
+    assert "postgres://me:" in told.stdout
+    assert "s3cret" not in told.stdout
+
+
+@posix
+@pytest.mark.deadline(10)
+def test_a_pipe_in_place_of_a_configuration_is_not_waited_for(home: Home) -> None:
+    file = home.hold("cursor")
+    file.unlink()
+    os.mkfifo(file)
+    for command in ("install", "uninstall"):
+        told = home.run(command, "cursor")
+        assert (told.exit_code, "not an ordinary file" in told.stderr) == (1, True)
+    assert "unreadable" in home.run("install", "--list", "--json").stdout
+
+
+def test_a_configuration_nested_too_deeply_is_left_as_it_is(home: Home) -> None:
+    for depth in (300, 600, 900):
+        file = home.hold("cursor", '{"a":' * depth + "1" + "}" * depth)
+        before = file.read_text()
+        told = home.run("install", "cursor")
+        is_added = told.exit_code == 0
+        assert is_added or (told.exit_code, "too deeply" in told.stderr) == (1, True)
+        assert (file.read_text() == before) is not is_added
+
+
 def test_a_different_entry_is_replaced_and_shown_and_what_was_added_to_it_stays(home: Home) -> None:
     old = {
         "command": "/gone/wan25-mcp",

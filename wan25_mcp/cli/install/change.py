@@ -17,11 +17,16 @@ from wan25_mcp.redaction import Redactor
 
 _ATTEMPTS: Final = 5
 _WIDTH: Final = 160
-_NAME: Final = r"[\w.-]*(?:key|token|secret|passw|auth|credential)[\w.-]*[\"']?\s*"
+_NAME: Final = (
+    r"[\w.-]*(?:key|token|secret|passw|pwd|auth|credential|\bpat\b|_pat\b)[\w.-]*[\"']?\s*"
+)
 _SECRET: Final = re.compile(
     rf"(?i)((?:\b{_NAME}[:=]|-{_NAME},)\s*)"  # a field, or an option and its value in a list
     r"(\"[^\"\n]*\"|'[^'\n]*'|(?!true\b|false\b|null\b)[^\s\"',{}\[\]]+)"
 )
+
+_IN_ADDRESS: Final = re.compile(r"(://[^\s/@:\"']*:)[^\s/@\"']+(?=@)")
+"""The password of an address, such as a database's."""
 
 Make = Callable[[str], str]
 """The new text of a configuration, made from the old one."""
@@ -47,7 +52,7 @@ class Change:
             old.splitlines(), new.splitlines(), str(self.path), str(self.path), n=0, lineterm=""
         )
         for line in lines:
-            masked = _SECRET.sub(_masked, redact(line))
+            masked = _SECRET.sub(_masked, _IN_ADDRESS.sub(r"\1***", redact(line)))
             yield masked if len(masked) <= _WIDTH else f"{masked[:_WIDTH]} …"
 
 

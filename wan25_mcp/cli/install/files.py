@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import uuid
@@ -17,9 +18,11 @@ def read(path: Path) -> bytes | None:
     """The content; None if there is no file.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: It cannot be read, or is no ordinary file: opening a pipe would wait for ever.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise OSError(errno.EINVAL, "not an ordinary file")
         return path.read_bytes()
     except FileNotFoundError:
         return None

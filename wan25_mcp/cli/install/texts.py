@@ -66,15 +66,18 @@ def changed(text: str, edit: Edit, name: str) -> str:
         CannotEdit: It cannot be parsed, or the edit would change anything else.
     """
     made = format_named(name)
-    wanted = _with(made.read(text), edit)
     try:
+        wanted = _with(made.read(text), edit)
         if edit.value is None:
             after = made.take(text, edit.path)
         else:
             after = made.put(text, edit.path, edit.value)
+        is_safe = _reads_as(made, after, wanted, edit)
     except TypeError:  # such as a date among what somebody added to our entry
         raise CannotEdit("has a value that this command cannot write") from None
-    if not _reads_as(made, after, wanted, edit):
+    except RecursionError:
+        raise CannotEdit("is nested too deeply") from None
+    if not is_safe:
         raise CannotEdit("is written in a way that this command cannot change safely")
     return after
 
