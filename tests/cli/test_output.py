@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.cli.stage import Environ, Playing, at_terminal, invoke
 from tests.stage import environment
+from tests.systems import posix
 from wan25_mcp.cli import given
 from wan25_mcp.cli.destination import Destination
 from wan25_mcp.editing.answers import Answer
@@ -298,6 +299,32 @@ def test_a_piped_image_leaves_nobody_to_ask(
     )
     assert ran.returncode == 2
     assert b"--yes" in ran.stderr
+
+
+@posix
+def test_a_closed_stream_leads_nowhere_and_loses_nothing(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    values = {name: value for name, value in world.items() if value is not None}
+    before = len(played.emulator.submits)
+    link = played.ask("sample_image_url")
+
+    def shell(line: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["/bin/sh", "-c", f'exec "$0" -m wan25_mcp "$@" {line}', sys.executable, *arguments],
+            env=environment(**values),
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    without_input = shell("<&-", "edit", "-", "Make it night", "--json")
+    assert without_input.returncode == 2
+    assert json.loads(without_input.stdout)["error"]["code"] == "image_unusable"
+    assert len(played.emulator.submits) == before
+    without_output = shell(">&- 2>&-", "edit", link, "Closed")
+    assert without_output.returncode == 0
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no image"])

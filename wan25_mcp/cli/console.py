@@ -37,7 +37,14 @@ PLAIN_SECONDS: Final = 10.0
 
 
 def prepare_streams() -> None:
-    """Replace characters that the terminal's encoding lacks, so that writing one cannot fail."""
+    """Replace characters that the terminal's encoding lacks, so that writing one cannot fail.
+
+    A stream that was closed before the start, as by `>&-`, leads nowhere.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
