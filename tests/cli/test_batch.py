@@ -271,6 +271,24 @@ def test_an_edit_that_is_still_running_is_not_edited(
     assert all(f"task {one} --wait" in told.stderr for one in ids)
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(
+    more: list[str], played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, 3)
+    values = {name: value for name, value in world.items() if value is not None}
+    before = played.emulator.ledger.charges
+    with started(["edit", "--each", str(folder), *NIGHT, *more], environment(**values)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read().decode()
+        assert process.wait(timeout=20) == 1
+    assert "Traceback" not in told
+    assert totals(each(world, folder, "--json"))["edited"] == 3
+    assert played.emulator.ledger.charges == before + 3
+
+
 # --- the live table -------------------------------------------------------------------------
 
 
