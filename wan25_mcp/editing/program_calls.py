@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
@@ -108,6 +108,8 @@ async def attempted(
 async def _when_allowed(editor: AccountEditor, images: object, options: Any) -> Edit:
     """An edit, as soon as the limits on what runs at the same time have room for it."""
     until = anyio.current_time() + _TURN_SECONDS
+    if isinstance(images, Iterator):  # each try would find less of it
+        images = await anyio.to_thread.run_sync(sources_of, images)
     while True:
         try:
             return await started(editor, images, options)
