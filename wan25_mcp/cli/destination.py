@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY: Final = 95
+_TRIED_BYTES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +109,23 @@ class Destination:
         return replace(edit, saved=tuple(map(str, paths)))
 
 
-def check_writable(directory: Path | None) -> None:
+def check_writable(directory: Path | None, note: str = "; nothing was sent") -> None:
     """
+    Args:
+        note: What is added to the error's sentence.
+
     Raises:
         SettingsError: The folder (None: the default one) cannot be written to.
     """
     folder = output_directory(directory and directory.expanduser())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_TRIED_BYTES))  # an empty file has room on a full disk
+            file.flush()
     except OSError as error:
         raise SettingsError(
-            f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}); "
-            "nothing was sent.",
+            f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}){note}.",
             fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
         ) from None
 
