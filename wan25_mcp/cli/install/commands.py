@@ -89,7 +89,9 @@ def _install(
     from wan25_mcp.cli.install import change, launch, plan
 
     if not force and not client.is_on(machine):
-        return _not_found(client, machine)
+        if not dry_run:
+            return _not_found(client, machine)
+        say(f"{_where_missing(client, machine)} Without --dry-run, nothing is written.")
     path = client.path(machine)
     was_there = change.state(client, path) == "yes"
     made = plan.plan(client, launch.command(), os.environ, emulator=emulator)
@@ -157,10 +159,14 @@ def _show(done: Change, backup: Path | None, *, in_full: bool) -> None:
         say(f"Backup: {backup}")
 
 
-def _not_found(client: Client, machine: Machine) -> bool:
+def _where_missing(client: Client, machine: Machine) -> str:
     programs = f", and no command `{client.programs[0]}`" if client.programs else ""
+    return f"{client.title} was not found: there is no {client.folder(machine)}{programs}."
+
+
+def _not_found(client: Client, machine: Machine) -> bool:
     _failed(
-        f"{client.title} was not found: there is no {client.folder(machine)}{programs}.",
+        _where_missing(client, machine),
         f"Start {client.title} once, then run this again. Or add --force, which writes "
         f"{client.path(machine)} in any case.",
     )
