@@ -84,7 +84,6 @@ def _brands(head: bytes) -> frozenset[bytes]:
 
 
 def _named(head: bytes) -> str | None:
-    """What a file of no readable format is, if that is known."""
     if head[4:8] == b"ftyp":
         return "a camera raw file" if head[8:12] == b"crx " else "a video"
     for signature, name in _OTHERS:
