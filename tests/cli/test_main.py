@@ -205,7 +205,7 @@ def test_an_edit_is_made_shown_and_saved(
     listed = invoke(world, "tasks")
     assert listed.exit_code == 0
     assert re.search(
-        rf"completed +3 credits \(yes\)  {task_id}  Make it night$", listed.stdout, re.M
+        rf"completed +3 credits, charged +{task_id}  Make it night$", listed.stdout, re.M
     )
 
 
