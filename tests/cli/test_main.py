@@ -487,7 +487,7 @@ def test_the_demo_says_when_a_picture_is_none(
     picture = tmp_path / "picture.heic"
     picture.write_bytes(content)
     result = invoke(environ, "demo", str(picture))
-    assert result.exit_code == 1
+    assert result.exit_code == 2  # as `edit` ends
     [problem, *_] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert picture.name in problem
     assert result.stderr.count("To do: ") == 1

@@ -22,13 +22,13 @@ from mcp_types import CallToolResult, TextContent
 from wan25_mcp.cli.console import is_json, progress_line, say, show, show_json
 from wan25_mcp.editing.connect import EMULATOR_KEY
 from wan25_mcp.emulator import Emulator, EmulatorOptions
-from wan25_mcp.errors import InvalidRequest, Wan25Error
+from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal.outcomes import error_from_json
 from wan25_mcp.outputs.save import output_directory
 from wan25_mcp.provider.statuses import is_settled
 
 SPEED: Final = 15.0
 """How much faster than the model the emulator runs: an edit of a minute in a few seconds."""
-_WRONG_PATHS: Final = ("image_not_found", "image_not_allowed")
 
 
 class DemoFailed(Wan25Error):
@@ -114,9 +114,7 @@ def _checked(result: CallToolResult) -> dict[str, Any]:
         fix = "Please report this with the output above."
         raise DemoFailed(f"The server answered with an error: {_text(result)}", fix)
     if result.is_error:
-        error = answer["error"]
-        kind = InvalidRequest if error["code"] in _WRONG_PATHS else Wan25Error
-        raise kind(error["message"], code=error["code"], fix=error["fix"])
+        raise error_from_json(answer["error"])
     return answer
 
 
