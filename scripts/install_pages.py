@@ -32,10 +32,14 @@ def install() -> str:
         f"{'With' if repository() else 'From a checkout, with'} [uv](https://docs.astral.sh/uv/) "
         "(or with the `.venv/bin/wan25-mcp` of above):",
         block("sh", "\n".join(lines)),
+        "If `wan25-mcp` is not found, run `uv tool update-shell` and open a new terminal.",
         *(
             []
             if repository()
-            else ["Nothing is published yet, so the one-click links do not work yet."]
+            else [
+                "Nothing is published yet: there is no address to `git clone`, and the one-click "
+                "links do not work."
+            ]
         ),
         table(("Client", "One command", "One click"), rows),
     ]

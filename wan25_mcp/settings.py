@@ -181,8 +181,8 @@ class Settings:
     # Derived when the settings are read:
     key_problem: str | None = None
     """Why the key that was set is unusable."""
-    key_source: str = "WAN25_API_KEY"
-    """Where the key comes from, in words."""
+    key_source: str = ""
+    """Where the key comes from: a variable, or in words. Empty where a program set it."""
     unknown: tuple[str, ...] = ()
     """Names with the prefix that are not settings, probably misspelt."""
 
@@ -205,6 +205,8 @@ class Settings:
                 if row.attribute != "key":
                     raise
                 found["key_problem"] = error.message  # without a key the tools are still listed
+        if "key" in found:
+            found["key_source"] = "WAN25_API_KEY"
         if "key_file" in found and not found.keys() & {"key", "key_problem"}:
             found |= _key_in_file(found["key_file"])
         found["emulated"] = found.get("emulated") or ("on" if emulator else "")

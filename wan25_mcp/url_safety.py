@@ -142,7 +142,7 @@ def _is_below(host: str, suffixes: Collection[str]) -> bool:
 
 def _check_name(host: str) -> None:
     if _is_below(host, _INTERNAL_SUFFIXES):
-        raise NotPublic("points to an internal host name")
+        raise NotPublic("points to this computer or a private network")
     try:
         labels = host.encode("idna").decode("ascii").lower().split(".")
     except UnicodeError:

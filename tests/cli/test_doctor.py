@@ -54,6 +54,16 @@ def bad(findings: list[Finding]) -> Finding:
     return finding
 
 
+async def test_what_the_check_of_the_provider_reports_is_not_reported_of_local_images_too(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    wrong = {"WAN25_API_KEY": "wrong-key", "WAN25_BASE_URL": emulator.base_url}
+    away = {"WAN25_API_KEY": KEY, "WAN25_BASE_URL": "http://127.0.0.1:9/apiv1"}
+    for values in ({}, wrong, away):
+        finding = local_images(await found(tmp_path, **values))
+        assert (finding.verdict, finding.fix, "below" in finding.what) == ("WARN", "", True)
+
+
 async def test_no_key_is_found(tmp_path: Path) -> None:
     finding = bad(await found(tmp_path))
     assert finding.what == "No API key is set, so nothing can be sent to the provider."
@@ -91,7 +101,8 @@ async def test_a_placeholder_for_a_key_is_found(tmp_path: Path) -> None:
 async def test_a_wrong_key_is_found(tmp_path: Path, emulator: Emulator) -> None:
     values = {"WAN25_API_KEY": "wrong-key", "WAN25_BASE_URL": emulator.base_url}
     finding = bad(await found(tmp_path, **values))
-    assert finding.what.startswith("The provider did not accept the API key (HTTP 401)")
+    assert "WAN25_API_KEY (HTTP 401)" in finding.what
+    assert "wrong-key" not in finding.what + finding.fix
 
 
 async def test_an_unreachable_provider_is_found(tmp_path: Path) -> None:
@@ -205,7 +216,7 @@ async def test_a_bucket_without_what_speaks_to_it_is_found(
     finding = local_images(await found(tmp_path, WAN25_BUCKET_URL="s3://pictures"))
     assert finding.verdict == "FAIL"
     assert finding.what == ("WAN25_BUCKET_URL is set, but the `buckets` extra is not installed.")
-    assert "wan25-mcp[buckets]" in finding.fix
+    assert "[buckets]" in finding.fix
 
 
 async def test_what_is_no_bucket_is_found(tmp_path: Path) -> None:

@@ -381,6 +381,23 @@ def test_what_a_missing_key_needs_is_a_whole_link(person: Person) -> None:
     assert "dashboard" not in other.stderr
 
 
+@posix
+def test_a_refused_key_is_named_by_where_it_comes_from(person: Person) -> None:
+    person.run("key", "set", piped=KEY)
+    link = person.played.ask("sample_image_url")
+    assert person.run("edit", link, "p").exit_code == 0
+    for command in (["tasks"], ["credits"], ["edit", link, "p"]):
+        told = person.run(*command, WAN25_API_KEY=OTHER)
+        assert told.exit_code == 1
+        words = " ".join(told.stderr.split())
+        assert "did not accept the API key from WAN25_API_KEY (HTTP 401)" in words
+        assert "precedence" in words
+    person.run("key", "set", "--force", piped=OTHER)
+    kept = person.run("credits")
+    assert "WAN25_API_KEY" not in kept.stderr.partition("To do:")[0]
+    assert "wan25-mcp key set" in kept.stderr
+
+
 # --- the system's keyring ----------------------------------------------------------------------
 
 

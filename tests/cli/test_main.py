@@ -205,7 +205,7 @@ def test_an_edit_is_made_shown_and_saved(
     listed = invoke(world, "tasks")
     assert listed.exit_code == 0
     assert re.search(
-        rf"completed +3 credits \(yes\)  {task_id}  Make it night$", listed.stdout, re.M
+        rf"completed +3 credits, charged +{task_id}  Make it night$", listed.stdout, re.M
     )
 
 
@@ -242,7 +242,7 @@ def test_an_unknown_outcome_is_status_1_and_not_called_free(
     result = invoke(world, "edit", played.ask("sample_image_url"), "--prompt", "Lost")
     assert result.exit_code == 1
     assert "Charged: unknown" in result.stdout
-    assert "dashboard" in result.stderr
+    assert "Check recent tasks" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("name", ["task-unified-1-none", "edit-0000000000000000"])
@@ -487,9 +487,16 @@ def test_the_demo_says_when_a_picture_is_none(
     picture = tmp_path / "picture.heic"
     picture.write_bytes(content)
     result = invoke(environ, "demo", str(picture))
-    assert result.exit_code == 1
-    assert "Error: The server answered with an error." in result.stderr
-    assert picture.name in result.stderr
+    assert result.exit_code == 2  # as `edit` ends
+    [problem, *_] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert picture.name in problem
+    assert result.stderr.count("To do: ") == 1
+
+
+def test_the_demo_names_the_nearest_picture(environ: dict[str, str | None], tmp_path: Path) -> None:
+    (tmp_path / "house.jpg").write_bytes(sample(400, 400))
+    result = invoke(environ, "demo", str(tmp_path / "huose.jpg"))
+    assert (result.exit_code, "house.jpg" in result.stderr) == (2, True)
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.cli.stage import Environ, Playing, at_terminal, invoke, playing
 from wan25_mcp.cli.tasks import moment
+from wan25_mcp.emulator.pictures import sample
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -76,6 +78,28 @@ def test_edits_are_listed_by_status_and_time_with_their_totals(
     assert last == "3 edits, 3 credits charged, 1.5 more reserved or unknown."
     none = invoke(world, "tasks", "--status", "pending")
     assert (none.exit_code, none.stdout, none.stderr.splitlines()[-1]) == (0, "", "No such edits.")
+
+
+def test_the_list_tells_photos_apart_and_says_why_one_failed(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    names = ["beach.png", "house.png"]
+    paths = [str(tmp_path / name) for name in names]
+    for number, path in enumerate(paths):
+        Path(path).write_bytes(sample(400, 400, number))
+    assert invoke(world, "edit", "--each", *paths, "-p", "Make it night", "--yes").exit_code == 0
+    played.ask("outcome", run_seconds=0.1, fail="content_policy_violation")
+    invoke(world, "edit", played.ask("sample_image_url"), "Forbidden")
+    listed = invoke(world, "tasks").stdout
+    assert "beach: Make it night" in listed
+    assert "house: Make it night" in listed
+    assert "not charged" in listed
+    assert "content_policy_violation: Forbidden" in listed
+    with at_terminal(["tasks", "--status", "failed"], world, columns=60) as terminal:
+        assert terminal.process.wait(timeout=20) == 0
+        text = terminal.until(lambda text: "1 edit, " in text)
+    assert "policy" in text
+    assert max(map(len, text.splitlines())) <= 60
 
 
 def test_an_unknown_status_is_answered_with_the_known_ones(world: Environ) -> None:

@@ -108,7 +108,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_urls": ["https://10.0.0.1/b"]},
      "image_urls[0] points to an internal or reserved address."),
     ({"image_urls": [PICTURE, "http://localhost/"]},
-     "image_urls[1] points to an internal host name."),
+     "image_urls[1] points to this computer or a private network."),
     ({"image_urls": [PICTURE + "x" * 8192]},
      "image_urls[0] is a link of more than 8192 characters."),
     ({"n": 0}, COUNT),

@@ -200,7 +200,7 @@ async def test_the_file_service_of_the_api_is_found_by_the_first_local_image(
         ({"kind": "html", "code": 200}, "no_image_host"),
         ({"kind": "status", "code": 302}, "no_image_host"),
         ({"kind": "drop_after"}, "image_host_unknown"),
-        ({"kind": "refuse"}, "image_host_unknown"),
+        ({"kind": "refuse"}, "unreachable"),
         ({"kind": "delay", "seconds": 100}, "image_host_unknown"),
     ],
 )
@@ -217,7 +217,9 @@ async def test_without_a_file_service_nothing_is_journaled_uploaded_or_said(
                 await stage.editor.edit(await wish(stage.editor, source), on_upload=uploads.append)
             assert anyio.current_time() - began < 4
             assert (refusal.value.code, refusal.value.charged) == (code, "no")
-            assert "public https:// link" in refusal.value.fix
+            is_away = code == "unreachable"  # then no other place for the image would help
+            assert ("public https:// link" in refusal.value.fix) is not is_away
+            assert ("WAN25_BASE_URL" in refusal.value.fix) is is_away
             assert (uploads, await stage.editor.recent()) == ([], [])
         assert (stage.emulator.submits, len(stage.emulator.files)) == ([], 0)
         stage.emulator.faults.clear()

@@ -195,6 +195,7 @@ async def test_a_key_is_a_text_and_is_sent_to_the_address_that_was_passed(place:
             with pytest.raises(Refused) as caught:
                 await editor.credits()
     assert caught.value.code == "authentication"
+    assert "that was passed" in caught.value.message
     assert "sk-other" not in str(vars(caught.value))
 
 

@@ -928,11 +928,10 @@ async def test_over_the_limit_a_claim_is_refused_with_what_was_spent_and_when_ro
         journal, ask("edit-3", "c"), now=T0 + 7200, allowance=limit
     ) == {
         "kind": "Withheld",
-        "message": "This edit needs about 1.5 credits, and 3 of the 3 credits that "
-        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; enough are free again "
-        "in 22.0 hours; nothing was sent.",
+        "message": "This edit needs about 1.5 credits. WAN25_CREDIT_LIMIT allows 3 in 24 hours, "
+        "and 3 are spent or reserved; enough are free again in 22 hours; nothing was sent.",
         "code": "credit_limit",
-        "fix": "Call again in 22.0 hours, or raise WAN25_CREDIT_LIMIT.",
+        "fix": "Call again in 22 hours, or raise WAN25_CREDIT_LIMIT.",
         "retryable": True,
         "retry_after_seconds": DAY - 7200,
         "request_id": None,
@@ -959,9 +958,9 @@ async def test_an_edit_that_alone_is_over_the_limit_is_never_said_to_find_room(
     limit = Allowance(credit_limit=3.0)
     assert await refused(journal, ask(n=4), allowance=limit) == {
         "kind": "Withheld",
-        "message": "This edit needs about 6 credits, and 0 of the 3 credits that "
-        "WAN25_CREDIT_LIMIT allows in 24 hours are spent or reserved; this edit alone needs "
-        "more than the limit; nothing was sent.",
+        "message": "This edit needs about 6 credits. WAN25_CREDIT_LIMIT allows 3 in 24 hours, "
+        "and 0 are spent or reserved; this edit alone needs more than the limit; nothing was "
+        "sent.",
         "code": "credit_limit",
         "fix": "Ask for fewer images (n), or raise WAN25_CREDIT_LIMIT.",
         "retryable": False,

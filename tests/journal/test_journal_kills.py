@@ -212,7 +212,7 @@ async def _repeated(world: World, server: Server, prompt: str) -> str:
     name, listed = answer["task_id"], await server.resource("wan25://tasks")
     if answer["status"] == "unknown":
         assert (answer["charged"], answer["error"]["code"]) == ("unknown", "outcome_unknown")
-        assert "dashboard" in answer["error"]["fix"]
+        assert "Check recent tasks" in answer["error"]["fix"]
         assert len(submits(world.emulator, prompt)) == heard, "sent again by itself"
         outcome = "unknown, and said so"
     elif answer["duplicate_of_earlier_call"]:

@@ -32,6 +32,7 @@ from wan25_mcp.errors import (
 )
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.provider.client import Client
+from wan25_mcp.provider.dashboard import with_dashboard
 from wan25_mcp.provider.exchange import MAX_BODY_BYTES, USER_AGENT, open_http
 from wan25_mcp.provider.models import Balance, CreditReport, Usage
 from wan25_mcp.provider.protocol import Provider
@@ -271,7 +272,8 @@ async def test_what_may_have_been_accepted_is_reported_as_unknown(
         stage.emulator.fault(endpoint="submit", **fault)
         error = await submit(stage.client)
         assert told(error) == (OutcomeUnknown, "outcome_unknown", "unknown", False)
-        assert (error.message, error.fix) == (message, CHECK_DASHBOARD)
+        fix = with_dashboard(CHECK_DASHBOARD, stage.emulator.base_url)
+        assert (error.message, error.fix) == (message, fix)
         assert (len(stage.emulator.submits), stage.emulator.ledger.charges) == (1, charges)
 
 

@@ -63,6 +63,6 @@ def _show(finding: Finding) -> None:
     from wan25_mcp.cli.wording import at_terminal
 
     show(wrapped(f"{finding.verdict:<4} {at_terminal(finding.what)}", sys.stdout, _INDENT))
-    if finding.verdict != "ok":
+    if finding.fix:
         fix = " " * _INDENT + at_terminal(finding.fix)
         show(wrapped(fix, sys.stdout, _INDENT))

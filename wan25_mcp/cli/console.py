@@ -240,6 +240,11 @@ async def redrawn(drawing: Drawing) -> AsyncIterator[None]:
             drawing.clear()
 
 
+def is_narrow(columns: int) -> bool:
+    """Whether a terminal at stdout has fewer columns."""
+    return 0 < _width_of(sys.stdout) < columns
+
+
 def screen_columns() -> int:
     """The width of the terminal at stderr; 0 without one that can redraw a line."""
     return 0 if os.environ.get("TERM") == "dumb" else _width_of(sys.stderr)

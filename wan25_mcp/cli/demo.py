@@ -23,6 +23,7 @@ from wan25_mcp.cli.console import is_json, progress_line, say, show, show_json
 from wan25_mcp.editing.connect import EMULATOR_KEY
 from wan25_mcp.emulator import Emulator, EmulatorOptions
 from wan25_mcp.errors import Wan25Error
+from wan25_mcp.journal.outcomes import error_from_json
 from wan25_mcp.outputs.save import output_directory
 from wan25_mcp.provider.statuses import is_settled
 
@@ -109,17 +110,16 @@ async def _edit(client: Client, links: Sequence[str], prompt: str) -> CallToolRe
 
 def _checked(result: CallToolResult) -> dict[str, Any]:
     answer: dict[str, Any] | None = result.structured_content
-    if result.is_error or answer is None:
-        raise DemoFailed(f"The server answered with an error.\n{_text(result)}", _fix(answer))
+    if answer is None:
+        fix = "Please report this with the output above."
+        raise DemoFailed(f"The server answered with an error: {_text(result)}", fix)
+    if result.is_error:
+        raise error_from_json(answer["error"])
     return answer
 
 
 def _text(result: CallToolResult) -> str:
     return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
-
-
-def _fix(answer: Mapping[str, Any] | None) -> str:
-    return str(answer["next_step"]) if answer else "Please report this with the output above."
 
 
 def _cost(answer: Mapping[str, Any]) -> str:

@@ -44,6 +44,9 @@ TWO_WAYS: Final = (
     "service of the provider at another address)."
 )
 
+_SAID_BELOW: Final = ("missing_api_key", "authentication", "unreachable")
+"""What the check of the provider reports as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -78,7 +81,9 @@ def _base_url(settings: Settings) -> Finding:
         try:
             check_public(settings.base_url)
         except NotPublic:
-            return Finding("ok", f"The API is private: {settings.base_url}.")
+            return Finding(
+                "ok", f"The API is {settings.base_url}, on this computer or a private network."
+            )
         return Finding(
             "FAIL",
             f"The connection to the API is not encrypted: {settings.base_url}.",
@@ -151,12 +156,13 @@ async def _search(settings: Settings) -> Finding:
     except Wan25Error as error:
         if error.code == "no_image_host":
             return Finding("FAIL", NO_LOCAL_IMAGES, TWO_WAYS)
-        why = "without an API key" if error.code == "missing_api_key" else f"now: {error.message}"
-        why = why.removesuffix(".")
+        if error.code in _SAID_BELOW:
+            return Finding("WARN", "Local images were not checked: see the failure below.")
+        why = error.message.removesuffix(".")
         return Finding(
             "WARN",
-            f"Whether local images can be edited cannot be checked {why}.",
-            f"Run doctor again once the key and the network are in order. {TWO_WAYS}",
+            f"Whether local images can be edited cannot be checked now: {why}.",
+            f"Run doctor again later. {TWO_WAYS}",
         )
     return Finding("ok", "The API has a file service for local images. An upload was not tried.")
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(1, 50),
+    type=options.WholeNumber(1, 50),
     default=4,
     show_default=True,
     metavar="N",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wan25_mcp.cli import options
 from wan25_mcp.cli.running import read_settings, run
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=options.WholeNumber(0, 65535),
     default=0,
     help="Port to listen on; 0, the default, picks a free one.",
 )

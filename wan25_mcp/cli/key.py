@@ -58,7 +58,7 @@ def _asked(settings: Settings) -> Settings | None:
         return None
     except SettingsError as error:
         fail(error)
-    given = replace(settings, key=key, key_problem=None)
+    given = replace(settings, key=key, key_problem=None, key_source="")
     logs.configure(given.log_level, given.secrets)
     return given
 

@@ -40,7 +40,11 @@ class _Command(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # Wrong usage is noticed before the options of the command are read.
         ctx.meta[_ASKS_JSON] = "--json" in args
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _show_wrong_use(error, ctx)
+            ctx.exit(WRONG_USE)
 
     def invoke(self, ctx: click.Context) -> Any:
         from wan25_mcp.cli.console import prepare_streams, wants_colour
@@ -52,18 +56,25 @@ class _Command(click.Group):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except click.UsageError as error:
-            if not ctx.meta[_ASKS_JSON]:
-                raise
-            _show_as_json(error, ctx.invoked_subcommand)
+            _show_wrong_use(error, ctx)
             ctx.exit(WRONG_USE)
 
 
-def _show_as_json(error: click.UsageError, command: str | None) -> None:
-    from wan25_mcp.cli.as_json import show_error_as_json
+def _show_wrong_use(error: click.UsageError, ctx: click.Context) -> None:
     from wan25_mcp.errors import InvalidRequest
 
-    wrong = InvalidRequest(error.format_message(), fix="Run it with --help to see its options.")
-    show_error_as_json(wrong, command)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        raise error  # which shows the help
+    used = (error.ctx or ctx).command_path
+    wrong = InvalidRequest(error.format_message(), fix=f"`{used} --help` shows how it is used.")
+    if ctx.meta[_ASKS_JSON]:
+        from wan25_mcp.cli.as_json import show_error_as_json
+
+        show_error_as_json(wrong, ctx.invoked_subcommand)
+    else:
+        from wan25_mcp.cli.console import show_error
+
+        show_error(wrong)
 
 
 @click.group(
@@ -110,7 +121,7 @@ def main(context: click.Context) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=options.WholeNumber(0, 65535),
     default=8000,
     show_default=True,
     help="Port to listen on; 0 picks a free one.",
@@ -154,9 +165,7 @@ def _warn_of_unknown(settings: Settings) -> None:
 
 
 @main.command()
-@click.argument(
-    "images", nargs=-1, metavar="[IMAGE]...", type=PathType(exists=True, dir_okay=False)
-)
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=PathType())
 @click.option(
     "-p", "--prompt", default="Replace the background with a starry sky", show_default=True,
     help="What to change, and what must stay the same.",
@@ -184,9 +193,9 @@ def demo(images: tuple[Path, ...], prompt: str, output: Path | None) -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True,
+@click.option("--port", type=options.WholeNumber(0, 65535), default=8100, show_default=True,
               help="Port to listen on; 0 picks a free one.")  # fmt: skip
-@click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
+@click.option("--speed", type=options.Number(0.01, 1000), default=1.0, show_default=True,
               help="How many times faster than the real model.")  # fmt: skip
 @click.option("--allow-loopback", is_flag=True,
               help="Allow callbacks to, and images from, this machine, which the real API "

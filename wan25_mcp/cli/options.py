@@ -39,6 +39,22 @@ class FileName(click.types.StringParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
+class _InWords:
+    """A range that is shown as "1 to 50"."""
+
+    def _describe_range(self) -> str:  # click's own has the form 1<=x<=50
+        limits: Any = self
+        return f"{limits.min:g} to {limits.max:g}"
+
+
+class WholeNumber(_InWords, click.IntRange):
+    """A whole number within limits."""
+
+
+class Number(_InWords, click.FloatRange):
+    """A number within limits."""
+
+
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Keep the value for as long as the command runs; `console` reads it."""
     context.meta[f"wan25_mcp.{parameter.name}"] = value

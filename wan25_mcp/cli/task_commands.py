@@ -71,7 +71,7 @@ def task(task_id: str, wait: bool, output: str | None, open_it: bool, emulator: 
 @click.command()
 @click.option(
     "--limit",
-    type=click.IntRange(1, 1000),
+    type=options.WholeNumber(1, 1000),
     default=20,
     show_default=True,
     help="Number of edits to list.",

@@ -8,24 +8,35 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import anyio.to_thread
 
 from wan25_mcp.cli.as_json import edit_as_json
-from wan25_mcp.cli.console import is_json, say, show, show_json
+from wan25_mcp.cli.console import is_json, say, show, show_json, wrapped
 from wan25_mcp.cli.cost import amount
 from wan25_mcp.cli.destination import Destination
 from wan25_mcp.cli.edit import finish, for_a_person, open_editor, say_if_emulated, show_edit
+from wan25_mcp.cli.wording import at_terminal
 from wan25_mcp.editing import arguments
 from wan25_mcp.editing.arguments import TaskArguments
-from wan25_mcp.editing.edit import PastEdit
+from wan25_mcp.editing.edit import Edit, PastEdit
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.provider.statuses import Status
 from wan25_mcp.settings import Settings
 
 WIDE: Final = 110
 """Columns of a terminal in which an edit fits into one line."""
+
+_CHARGED: Final = {
+    "yes": "charged",
+    "no": "not charged",
+    "reserved": "reserved",
+    "unknown": "unknown",
+}
+_DATED: Final = re.compile(r"(?:^|-)\d{4}-\d\d-\d\d-.*")
+"""What the name of a saved file has after the name of the picture that was edited."""
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -85,20 +96,30 @@ def _as_json(past: PastEdit, *, is_emulator: bool) -> dict[str, Any]:
 def _show(past: PastEdit) -> None:
     """One line where it fits, or where it goes to a program; else one for the id and the prompt."""
     edit = past.edit
-    prompt = " ".join((past.prompt or "").split())
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     head = (
         f"{past.created_at.astimezone():%Y-%m-%d %H:%M}  {edit.status:<10}  "
-        f"{past.credits:>6g} credits ({edit.charged})"
+        f"{past.credits:>6g} credits, {_CHARGED[edit.charged]:<11}"
     )
     task_id = edit.task_id or "-"
+    words = [_name(edit), *(past.prompt or "").split()]
+    if edit.error is not None and not columns:
+        words.insert(0, f"{edit.error.code}:")
+    prompt = " ".join(filter(None, words))
     if not columns or columns >= WIDE:
         left = min(columns - len(head) - len(task_id) - 5, 60) if columns else 60
         show(f"{head}  {task_id}  {prompt[: max(left, 0)]}")
-        return
-    show(head)
-    left = max(columns - len(task_id) - 5, 0)
-    show(f"  {task_id}  {prompt[:left]}")
+    else:
+        show(head.rstrip())
+        show(f"  {task_id}  {prompt[: max(columns - len(task_id) - 5, 0)]}")
+    if edit.error is not None and columns:
+        show(wrapped(f"  {at_terminal(edit.error.message)}", sys.stdout, 2))
+
+
+def _name(edit: Edit) -> str:
+    """The picture that was edited, as far as the name of a saved file tells."""
+    source = _DATED.sub("", Path(edit.saved[0]).name) if edit.saved else ""
+    return f"{source}:" if source else ""
 
 
 def _totals(past: Sequence[PastEdit]) -> dict[str, float]:

@@ -60,7 +60,6 @@ _AT_TERMINAL: Final = (
     (r" in the environment of this server\b", " in the environment"),
     (r" in the server's environment to the folders that it may read\b", " to those folders"),
     (r"\bthis server does not run on Windows\b", "this system is not Windows"),
-    (r" where this server is installed, then restart it\b", " where wan25-mcp is installed"),
     (r"\bThis server may not read a local image\b", "A local image may not be read"),
     (r"\ba folder that (?:the|this) server may read\b", "a folder that you may read"),
     (r"\bthis server may read it\b", "you may read it"),

@@ -186,7 +186,7 @@ def _next_step(edit: Edit, next_wait: float | None) -> str:
         is_running = edit.task_id is not None and not is_settled(edit.status)
         return f"{edit.error.fix} {_DO_NOT_REPEAT}" if is_running else edit.error.fix
     if edit.status == "completed" and len(edit.saved) >= len(edit.image_urls):
-        return "Tell the user where the images are saved; the links expire at expires_at."
+        return "Tell the user where the images are saved; the links expire soon."
     if edit.status == "completed":
         if len(edit.image_urls) == 1:
             return (

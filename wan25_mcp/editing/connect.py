@@ -100,7 +100,13 @@ async def _api(
             if not settings.emulator:
                 key, place = key_of(account, settings), base_url
             return Connection(
-                Client(http, base_url=base_url, key=key, secrets=settings.secrets),
+                Client(
+                    http,
+                    base_url=base_url,
+                    key=key,
+                    secrets=settings.secrets,
+                    key_source=_source(settings, key),
+                ),
                 key_id(place, key),
                 frozenset(filter(None, origins)),
                 _publisher(settings, http, key),
@@ -155,7 +161,13 @@ def _search(settings: Settings, http: httpx2.AsyncClient, key: SecretStr) -> Fin
         key=key,
         publisher_at=functools.partial(_file_service, settings, http, key),
         secrets=settings.secrets,
+        key_source=_source(settings, key),
     ).find
+
+
+def _source(settings: Settings, key: SecretStr) -> str:
+    """Where a key comes from; empty for one that the settings do not have."""
+    return settings.key_source if key == settings.key else ""
 
 
 def key_id(base_url: str, key: SecretStr) -> str:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.keys import kept_key
+from wan25_mcp.provider.dashboard import PASSED
 from wan25_mcp.settings import Settings
 
 _VARIABLES: Final = {
@@ -90,6 +91,8 @@ class Passed:
         if settings.key_problem is not None and "key" in passed:
             problem = settings.key_problem.replace(_VARIABLES["key"], "key")
             return replace(settings, key_problem=problem)
+        if "key" in passed:
+            settings = replace(settings, key_source=PASSED)
         # A key that was passed, even an empty one, is the program's choice.
         is_own = self.settings is None and "key" not in passed
         return kept_key.completed(settings) if is_own else settings

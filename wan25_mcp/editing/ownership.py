@@ -44,8 +44,8 @@ class OwnerUnknown(JournalUnusable):
         reason = cause.message if cause else "The provider did not answer in time."
         Wan25Error.__init__(
             self,
-            "This API key is new, and whether it belongs to the account of earlier edits could "
-            f"not be checked: {reason.removesuffix('.')}.{NOTHING_SENT}",
+            f"{reason} So it is not known whether this new API key belongs to the account of "
+            f"earlier edits.{NOTHING_SENT}",
             code=cause.code if cause else "read_failed",
             fix=_FIX if cause is None or cause.retryable else cause.fix,
             retryable=cause.retryable if cause else True,

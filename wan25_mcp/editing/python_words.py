@@ -58,7 +58,7 @@ def spoken(error: Wan25Error, edit: Edit | None = None) -> Wan25Error:
     found.message, found.fix = in_python(error.message), in_python(error.fix)
     found.args = (found.message,)
     found.edit = None if edit is None else replace(edit, error=found)
-    found.add_note(f"What to do: {found.fix}")
+    found.add_note(f"To do: {found.fix}")
     found.add_note(f"Charged: {found.charged}")
     if edit is not None and edit.task_id is not None:
         found.add_note(f"Task id: {edit.task_id}")

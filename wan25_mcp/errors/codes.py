@@ -14,6 +14,7 @@ from wan25_mcp.errors.rows import (
     DASHBOARD,
     POLL_AGAIN,
     RETRY_LATER,
+    installing,
     journal,
     not_published,
     other,
@@ -144,13 +145,13 @@ OWN_ROWS: Final = (
     not_published(
         "missing_extra",
         "WAN25_BUCKET_URL is set, but the `buckets` extra is not installed",
-        "Install wan25-mcp[buckets] instead of wan25-mcp and restart the server.",
+        f"{installing('buckets')}, then restart this server.",
     ),
     not_published(
         "image_host_unknown",
         "The provider could not be asked whether it takes local images",
-        "Call again later, or give a public https:// link. If this repeats, set WAN25_BUCKET_URL "
-        "or WAN25_FILES_URL and restart the server.",
+        "Check the network, then call again, or give a public https:// link. If this repeats, set "
+        "WAN25_BUCKET_URL or WAN25_FILES_URL and restart the server.",
         True,
     ),
     not_published(

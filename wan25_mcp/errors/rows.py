@@ -52,5 +52,12 @@ CHECK_FIRST: Final = (
 )
 """What to do about a submit of unknown outcome."""
 
+
+def installing(extra: str) -> str:
+    """How an extra is installed, in the words of a remedy."""
+    package = f"'.[{extra}]'"
+    return f"In the checkout, run `uv tool install {package}` (or `pip install {package}`)"
+
+
 POLL_AGAIN: Final = "Poll the task again: that is free and does not change it."
 """What to do about a poll that returned nothing."""

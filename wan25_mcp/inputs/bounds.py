@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from wan25_mcp.errors import InvalidRequest
+from wan25_mcp.errors.rows import installing
 from wan25_mcp.inputs.formats import Format, Malformed, damaged, read_jpeg, unusable, webp_size
 from wan25_mcp.inputs.read import Picture
 from wan25_mcp.provider.catalogue import Model
@@ -156,8 +157,8 @@ _DECODERS: Final[dict[Format, tuple[str, str]]] = {
 }
 # AVIF needs a Pillow with its decoder, as in Pillow's own wheels; HEIC needs the extra.
 _OPTIONAL: Final[dict[Format, tuple[str, str]]] = {
-    "AVIF": ("an AVIF image", "--force-reinstall pillow"),
-    "HEIC": ("a HEIC photo", "'wan25-mcp[heic]'"),
+    "AVIF": ("an AVIF image", "Reinstall the Python package pillow"),
+    "HEIC": ("a HEIC photo", installing("heic")),
 }
 
 
@@ -173,11 +174,11 @@ def decoder_of(given: Given) -> Callable[[BinaryIO], ImageFile]:
     except ImportError:
         plugin = None
     if plugin is None or (given.kind == "AVIF" and not plugin.SUPPORTED):
-        what, package = _OPTIONAL[given.kind]
+        what, remedy = _OPTIONAL[given.kind]
         raise unusable(
             given.picture,
             f"is {what}, and the decoder for those is not installed",
-            f"Export it as JPEG and give that file. To support such images, run "
-            f"`pip install {package}` where this server is installed, then restart it.",
+            f"Export it as JPEG and give that file. To support such images: {remedy}, then restart "
+            "this server.",
         )
     return cast("Callable[[BinaryIO], ImageFile]", getattr(plugin, name))

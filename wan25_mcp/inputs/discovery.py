@@ -18,8 +18,8 @@ from wan25_mcp.errors import NotPublished, Refused
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.file_service import TRANSIENT
 from wan25_mcp.inputs.publisher import Publisher
-from wan25_mcp.provider.dashboard import with_dashboard
-from wan25_mcp.provider.exchange import Exchange, TooLarge, cause_of, send
+from wan25_mcp.provider.dashboard import about_key, with_dashboard
+from wan25_mcp.provider.exchange import NO_CONNECTION, Exchange, TooLarge, cause_of, send
 from wan25_mcp.redaction import Redactor
 from wan25_mcp.url_safety import origin_of, same_address
 
@@ -50,6 +50,7 @@ class FileServiceSearch:
         key: The account's API key.
         publisher_at: Makes the publisher for a file service at an address.
         secrets: More texts to hide in what the API says.
+        key_source: Where the key comes from (`Settings.key_source`), for the error about it.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class FileServiceSearch:
         key: SecretStr,
         publisher_at: Callable[[str], Publisher],
         secrets: Collection[str] = (),
+        key_source: str = "",
     ) -> None:
         self._http = http
         self._base = same_address(base_url)
         self._key = key
+        self._refused = about_key(CODES["authentication"], key_source)
         self._publisher_at = publisher_at
         self._redact = Redactor([key.get_secret_value(), *secrets])
         self._searching = anyio.Lock()
@@ -116,27 +119,27 @@ class FileServiceSearch:
         except TooLarge:
             verdicts[address] = False
         except httpx2.HTTPError as error:
-            verdicts[address] = _not_known(cause_of(error))
+            is_away = isinstance(error, NO_CONNECTION)
+            verdicts[address] = (_unreachable if is_away else _not_known)(cause_of(error))
         else:
-            verdicts[address] = _verdict(answer, self._base, is_base=address == self._base)
+            verdicts[address] = self._verdict(answer, is_base=address == self._base)
 
-
-def _verdict(answer: Exchange, base: str, *, is_base: bool) -> Verdict:
-    body = answer.json if isinstance(answer.json, dict) else {}
-    status = answer.status or 0
-    code = body.get("code")
-    # The file service's own form of an error, which may come under a 200.
-    is_own = body.get("success") is False and isinstance(code, int) and "msg" in body
-    if is_own and isinstance(code, int) and code > 299:
-        status = code
-    # Without the key's rights, an API hides what it has. The root may be another application's.
-    if status in (401, 403) and (is_own or (is_base and isinstance(body.get("error"), dict))):
-        row = CODES["authentication"]
-        fix = with_dashboard(row.fix, base)
-        return Refused(f"{row.sentence} (HTTP {status}).", code="authentication", fix=fix)
-    if status in TRANSIENT:
-        return _not_known(f"HTTP {status}")
-    return status == 200 and body.get("success") is True and _is_quota(body.get("data"))
+    def _verdict(self, answer: Exchange, *, is_base: bool) -> Verdict:
+        body = answer.json if isinstance(answer.json, dict) else {}
+        status = answer.status or 0
+        code = body.get("code")
+        # The file service's own form of an error, which may come under a 200.
+        is_own = body.get("success") is False and isinstance(code, int) and "msg" in body
+        if is_own and isinstance(code, int) and code > 299:
+            status = code
+        # Without the key's rights, an API hides what it has. The root may be another application's.
+        if status in (401, 403) and (is_own or (is_base and isinstance(body.get("error"), dict))):
+            message = f"{self._refused.sentence} (HTTP {status})."
+            fix = with_dashboard(self._refused.fix, self._base)
+            return Refused(message, code="authentication", fix=fix)
+        if status in TRANSIENT:
+            return _not_known(f"HTTP {status}")
+        return status == 200 and body.get("success") is True and _is_quota(body.get("data"))
 
 
 def _is_quota(described: Any) -> bool:
@@ -148,3 +151,8 @@ def _is_quota(described: Any) -> bool:
 def _not_known(why: str) -> NotPublished:
     sentence = CODES["image_host_unknown"].sentence
     return NotPublished(f"{sentence} ({why}).", code="image_host_unknown")
+
+
+def _unreachable(why: str) -> NotPublished:
+    row = CODES["unreachable"]
+    return NotPublished(f"The provider could not be reached ({why}).", code=row.code, fix=row.fix)

@@ -71,7 +71,10 @@ def recognise(picture: Picture) -> Format:
             return "HEIC"
     if not head:
         raise unusable(picture, "is empty", "Save or copy it again and give that file.")
-    raise unusable(picture, f"is {_named(head)}, which cannot be used", _EXPORT)
+    if (name := _named(head)) is not None:
+        raise unusable(picture, f"is {name}, which cannot be used", _EXPORT)
+    why = f'"{picture.name}" is not an image, or its format is not supported.'
+    raise refused(why, code="image_unusable", fix=_EXPORT)
 
 
 def _brands(head: bytes) -> frozenset[bytes]:
@@ -80,7 +83,7 @@ def _brands(head: bytes) -> frozenset[bytes]:
     return frozenset((head[8:12], *(head[at : at + 4] for at in range(16, end, 4))))
 
 
-def _named(head: bytes) -> str:
+def _named(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return "a camera raw file" if head[8:12] == b"crx " else "a video"
     for signature, name in _OTHERS:
@@ -89,7 +92,7 @@ def _named(head: bytes) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if _SVG.search(text):
         return "an SVG drawing"
-    return "a web page" if _HTML.match(text) else "not an image of a known format"
+    return "a web page" if _HTML.match(text) else None
 
 
 def unusable(picture: Picture, why: str, fix: str) -> InvalidRequest:
@@ -101,11 +104,8 @@ def damaged(
     picture: Picture, why: str = "is damaged or cut short, so it cannot be read"
 ) -> InvalidRequest:
     """The error for a damaged or incomplete image."""
-    return refused(
-        f'The image "{picture.name}" {why}.',
-        code="image_unreadable",
-        fix=CODES["image_unreadable"].fix,
-    )
+    fix = CODES["image_unreadable"].fix
+    return refused(f'The image "{picture.name}" {why}.', code="image_unreadable", fix=fix)
 
 
 # --- containers -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from wan25_mcp.errors.rows import installing
 from wan25_mcp.journal.database_file import DatabaseFile
 from wan25_mcp.journal.records import JournalUnusable
 from wan25_mcp.journal.time_limits import limit_times
@@ -129,7 +130,7 @@ _REASONS: Final = (
     ("not a database", "its file is not a journal"),
     ("malformed", "its file is damaged"),
     ("disk i/o", "the disk failed"),
-    ("no module named", "the driver is not installed (pip install 'wan25-mcp[postgres]')"),
+    ("no module named", f"the driver is not installed. {installing('postgres')}"),
     ("no such table", "a newer wan25-mcp has migrated it; upgrade and restart this one"),
     ("undefinedtable", "a newer wan25-mcp has migrated it; upgrade and restart this one"),
     # Above "connection": a driver reports "connection failed" before the reason.

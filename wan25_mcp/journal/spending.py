@@ -180,8 +180,10 @@ def _free_in(
 
 def over_limit(spent: float, needed: float, limit: float, room_in: float | None) -> Withheld:
     """Why the credit limit refuses an edit."""
-    state = f"{spent:g} of the {limit:g} credits that WAN25_CREDIT_LIMIT allows in 24 hours"
-    message = f"This edit needs about {needed:g} credits, and {state} are spent or reserved; "
+    message = (
+        f"This edit needs about {needed:g} credits. WAN25_CREDIT_LIMIT allows {limit:g} in 24 "
+        f"hours, and {spent:g} are spent or reserved; "
+    )
     if room_in is None:
         message += "this edit alone needs more than the limit; nothing was sent."
         return Withheld(message, code="credit_limit")
@@ -195,6 +197,7 @@ def over_limit(spent: float, needed: float, limit: float, room_in: float | None)
 
 
 def _span(seconds: float) -> str:
-    return (
-        f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} minutes"
-    )
+    if seconds < 5400:
+        minutes = max(round(seconds / 60), 1)
+        return f"{minutes} minute{'' if minutes == 1 else 's'}"
+    return f"{round(seconds / 3600, 1):g} hours"

@@ -28,7 +28,7 @@ from wan25_mcp.errors import (
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.errors.rows import ErrorCode
 from wan25_mcp.provider import charging
-from wan25_mcp.provider.dashboard import with_dashboard
+from wan25_mcp.provider.dashboard import about_key, naming_dashboard, with_dashboard
 from wan25_mcp.provider.exchange import Exchange, cause_of, send
 from wan25_mcp.provider.models import TASK_ID, CreditReport, EditRequest, Task
 from wan25_mcp.redaction import Redactor, one_line
@@ -55,6 +55,7 @@ class Client:
         base_url: The base of the API, path included, such as `https://ai.odkkk.com/apiv1`.
         key: The API key; sent to `base_url` only.
         secrets: More texts to hide in the provider's texts.
+        key_source: Where the key comes from (`Settings.key_source`), for the error about it.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class Client:
         base_url: str,
         key: SecretStr,
         secrets: Collection[str] = (),
+        key_source: str = "",
     ) -> None:
         self._http = http
         self._base = base_url.rstrip("/")
         self._key = key
+        self._key_source = key_source
         self._redact = Redactor([key.get_secret_value(), *secrets])
 
     async def submit(self, request: EditRequest, *, idempotency_key: str) -> Task:
@@ -81,6 +84,10 @@ class Client:
             Refused: The provider refused; nothing was charged.
             OutcomeUnknown: The edit may have been accepted and charged.
         """
+        with naming_dashboard(self._base):
+            return await self._submit(request, idempotency_key)
+
+    async def _submit(self, request: EditRequest, idempotency_key: str) -> Task:
         exchange = Exchange(self._redact)
         try:
             await send(
@@ -153,7 +160,7 @@ class Client:
 
     def _advice(self, exchange: Exchange, advise: Advise) -> ErrorCode:
         """What the status means, with the dashboard of this API in the remedy."""
-        advice = advise(exchange.status or 0)
+        advice = about_key(advise(exchange.status or 0), self._key_source)
         return replace(advice, fix=with_dashboard(advice.fix, self._base))
 
 

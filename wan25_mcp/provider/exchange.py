@@ -244,6 +244,14 @@ def requested_wait(headers: httpx2.Headers) -> float | None:
     return min(max(moment.timestamp() - time.time(), 0.0), _MAX_REQUESTED_WAIT)
 
 
+NO_CONNECTION: Final = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+"""The errors of a provider that cannot be reached."""
+
 _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (httpx2.ConnectTimeout, "connecting took too long"),
     (httpx2.ReadTimeout, "it took too long to answer"),

@@ -82,6 +82,9 @@ def test_a_client_that_is_not_there_is_named_with_where_it_was_looked_for(
     assert told.exit_code == 1
     assert f"{BY_NAME[name].title} was not found" in told.stderr
     assert str(BY_NAME[name].folder(home.machine)) in told.stderr
+    dry = home.run("install", name, "--dry-run")
+    assert (dry.exit_code, json.dumps(COMMAND) in dry.stdout) == (0, True)
+    assert "was not found" in dry.stderr
     assert names_in(home.path) == []
     assert home.run("install", name, "--force").exit_code == 0
     assert COMMAND in _words(home.entry(name))
@@ -131,6 +134,15 @@ def test_a_missing_or_unknown_client_is_a_wrong_use(home: Home, arguments: list[
 def test_the_help_names_every_client(home: Home) -> None:
     told = " ".join(home.run("install", "--help").stdout.split())
     assert f"CLIENT: {', '.join(NAMES)}." in told
+
+
+@posix
+def test_the_emulator_is_given_no_setting_of_the_api(home: Home) -> None:
+    home.hold("cursor")
+    values = {"WAN25_BASE_URL": "https://api.example.com/v1", "WAN25_CREDIT_LIMIT": "5"}
+    told = home.run("install", "cursor", "--emulator", **values)
+    assert home.entry("cursor")["env"] == {"WAN25_CREDIT_LIMIT": "5"}
+    assert "WAN25_BASE_URL" not in told.output
 
 
 def test_an_invalid_setting_is_not_copied(home: Home) -> None:

@@ -39,12 +39,13 @@ def install(
     emulator: bool,
     force: bool,
 ) -> None:
-    """Add this server to CLIENT, an assistant on this machine, beside what is configured there.
+    """Add this server to CLIENT, an assistant on this machine.
 
     CLIENT: claude-desktop, claude-code, cursor, vscode, codex, gemini, windsurf, zed, cline,
     lmstudio, goose, opencode.
 
-    A backup of its configuration stays beside it, and the API key is never written into it.
+    What is configured there stays. A backup of the configuration is left beside it, and the API
+    key is never written into it.
     """
     machine = _this_machine()
     if lists:
@@ -88,8 +89,8 @@ def _install(
     from wan25_mcp.cli.console import say, show
     from wan25_mcp.cli.install import change, launch, plan
 
-    if not force and not client.is_on(machine):
-        return _not_found(client, machine)
+    if not force and not client.is_on(machine) and not _not_found(client, machine, dry_run=dry_run):
+        return False
     path = client.path(machine)
     was_there = change.state(client, path) == "yes"
     made = plan.plan(client, launch.command(), os.environ, emulator=emulator)
@@ -157,10 +158,17 @@ def _show(done: Change, backup: Path | None, *, in_full: bool) -> None:
         say(f"Backup: {backup}")
 
 
-def _not_found(client: Client, machine: Machine) -> bool:
+def _not_found(client: Client, machine: Machine, *, dry_run: bool) -> bool:
+    """Say that a client was not found. Returns whether its change is shown in any case."""
+    from wan25_mcp.cli.console import say
+
     programs = f", and no command `{client.programs[0]}`" if client.programs else ""
+    problem = f"{client.title} was not found: there is no {client.folder(machine)}{programs}."
+    if dry_run:
+        say(f"{problem} Without --dry-run, this change needs --force.")
+        return True
     _failed(
-        f"{client.title} was not found: there is no {client.folder(machine)}{programs}.",
+        problem,
         f"Start {client.title} once, then run this again. Or add --force, which writes "
         f"{client.path(machine)} in any case.",
     )
@@ -176,7 +184,7 @@ def _failed(message: str, fix: str) -> None:
 
 def _list(machine: Machine, *, as_json: bool) -> None:
     """Each client, whether it is on this machine, whether this server is in it, and the file."""
-    from wan25_mcp.cli.console import show
+    from wan25_mcp.cli.console import is_narrow, show
     from wan25_mcp.cli.install.change import state
 
     places = [(client, client.path(machine)) for client in CLIENTS]
@@ -189,4 +197,6 @@ def _list(machine: Machine, *, as_json: bool) -> None:
         show(json.dumps({"clients": [dict(zip(names, row, strict=True)) for row in rows]}))
         return
     for name, found, inside, path in [("CLIENT", "FOUND", "WAN25", "CONFIGURATION"), *rows]:
-        show(f"{name:<14}  {found:<5}  {inside:<10}  {path}")
+        row = f"{name:<14}  {found:<5}  {inside:<10}"
+        fits = not is_narrow(len(row) + len(path) + 2)
+        show(f"{row}  {path}" if fits else f"{row.rstrip()}\n    {path}")

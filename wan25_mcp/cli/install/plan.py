@@ -6,7 +6,7 @@ first: a client that can ask would ask for what is known already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,17 @@ _ELSEWHERE: Final = {
     "WAN25_CALLBACK_URL", "WAN25_ALLOWED_HOSTS", "WAN25_SERVER_TOKEN", "WAN25_CONFIRM_CREDITS", KEY,
 }  # fmt: skip
 """Settings of the HTTP transports and of the terminal, and the key."""
+
+_OF_THE_API: Final = frozenset(
+    {
+        "WAN25_EMULATOR",
+        "WAN25_BASE_URL",
+        "WAN25_API_KEY_FILE",
+        "WAN25_FILES_URL",
+        "WAN25_BUCKET_URL",
+    }
+)
+"""Settings that `--emulator` replaces."""
 
 _ASKED: Final = f"${{input:{INPUT['id']}}}"
 
@@ -67,11 +78,8 @@ def plan(
     Raises:
         SettingsError: A setting of this environment is invalid.
     """
-    variables, notes = _copied(environ)
-    arguments = ["serve"]
-    if emulator:
-        variables.pop("WAN25_EMULATOR", None)
-        arguments.append("--emulator")
+    variables, notes = _copied(environ, _OF_THE_API if emulator else frozenset())
+    arguments = ["serve", "--emulator"] if emulator else ["serve"]
     key = _key(client, environ, emulator=emulator)
     server = Server(
         command[0],
@@ -109,14 +117,16 @@ def _key(client: Client, environ: Mapping[str, str], *, emulator: bool) -> _Key:
     return _Key(note, client.reference, client.lists_names)
 
 
-def _copied(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _copied(
+    environ: Mapping[str, str], without: Collection[str]
+) -> tuple[dict[str, str], list[str]]:
     """The settings of this environment, which a client started from a desktop would not have."""
     given = {row: environ[row.name] for row in SETTINGS if environ.get(row.name, "").strip()}
-    given = {row: text for row, text in given.items() if row.name not in _ELSEWHERE}
+    given = {row: text for row, text in given.items() if row.name not in {*_ELSEWHERE, *without}}
     copied = {row.name: text for row, text in given.items() if not row.secret}
     if path := copied.get("WAN25_API_KEY_FILE"):  # the one that may be relative to this folder
         copied["WAN25_API_KEY_FILE"] = str(Path(path).expanduser().absolute())
-    notes = [f"Set as in this environment: {', '.join(copied)}."] if copied else []
+    notes = [f"Copied from this environment: {', '.join(copied)}."] if copied else []
     notes += [
         f"{row.name} holds a secret and was not copied. Set it where the client starts."
         for row in given
