@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import shutil
 import signal
 import struct
 import termios
@@ -168,6 +169,29 @@ def test_what_every_other_edit_would_meet_stops_all_with_one_sentence(
     assert "8 of 8 edited." in each(world, folder, "--jobs", "8").stdout
 
 
+def test_nothing_more_is_paid_for_while_no_result_can_be_saved(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder, out = folder_of(tmp_path, 8), tmp_path / "out"
+    values = {name: value for name, value in world.items() if value is not None}
+    before = played.emulator.ledger.charges
+    command = ["edit", "--each", str(folder), *NIGHT, "--jobs", "1"]
+    with started(command, environment(**values)) as process:
+        deadline = time.monotonic() + 30
+        while played.emulator.ledger.charges == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        shutil.rmtree(out)
+        out.touch()
+        told, errors = (each_.decode() for each_ in process.communicate(timeout=30))
+    assert process.returncode == 1
+    assert "not begun" in told
+    assert f"Stopped: Images cannot be saved in {out}" in errors
+    assert played.emulator.ledger.charges < before + 4
+    out.unlink()
+    assert totals(each(world, folder, "--json"))["edited"] == 8
+    assert played.emulator.ledger.charges == before + 8
+
+
 def test_the_credit_limit_stops_what_it_does_not_allow(
     played: Playing, world: Environ, tmp_path: Path
 ) -> None:
@@ -269,6 +293,24 @@ def test_an_edit_that_is_still_running_is_not_edited(
     assert "0 of 3 edited, 3 still running." in told.stdout
     assert len(ids) == 3
     assert all(f"task {one} --wait" in told.stderr for one in ids)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(
+    more: list[str], played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, 3)
+    values = {name: value for name, value in world.items() if value is not None}
+    before = played.emulator.ledger.charges
+    with started(["edit", "--each", str(folder), *NIGHT, *more], environment(**values)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read().decode()
+        assert process.wait(timeout=20) == 1
+    assert "Traceback" not in told
+    assert totals(each(world, folder, "--json"))["edited"] == 3
+    assert played.emulator.ledger.charges == before + 3
 
 
 # --- the live table -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.cli.stage import Environ, Playing, at_terminal, invoke
+from tests.cli.stage import Environ, Playing, as_a_shell_shows, at_terminal, invoke
 from tests.stage import environment
 from tests.systems import posix
 from wan25_mcp.cli import given
@@ -239,6 +239,25 @@ def test_without_a_key_the_error_is_the_object(command: list[str], environ: Envi
 # --- -q, -v, --emulator, --open ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("status", [1, 130])
+def test_a_price_that_is_declined_is_one_object_too(
+    status: int, played: Playing, world: Environ
+) -> None:
+    before = len(played.emulator.submits)
+    command = ["edit", played.ask("sample_image_url"), "Declined", "--json"]
+    with at_terminal(command, world | {"WAN25_CONFIRM_CREDITS": "0"}) as terminal:
+        terminal.until(lambda text: "Edit?" in text)
+        if status == 130:
+            terminal.interrupt()
+        else:
+            terminal.type("n\n")
+        text = terminal.until(lambda text: text.rstrip().endswith("}"))
+        assert as_a_shell_shows(terminal.process.wait(timeout=10)) == status
+    told = json.loads(text[text.index("{") :])
+    assert (told["error"]["code"], told["charged"]) == ("never_sent", "no")
+    assert len(played.emulator.submits) == before
+
+
 def test_quiet_leaves_results_and_errors_only(played: Playing, world: Environ) -> None:
     told = invoke(world, "edit", played.ask("sample_image_url"), "Quietly", "-q")
     assert (told.exit_code, told.stderr) == (0, "")
@@ -324,7 +343,7 @@ def test_a_closed_stream_leads_nowhere_and_loses_nothing(
 
     def shell(line: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["sh", "-c", f'exec "$0" -m wan25_mcp "$@" {line}', sys.executable, *arguments],
+            ["/bin/sh", "-c", f'exec "$0" -m wan25_mcp "$@" {line}', sys.executable, *arguments],
             env=environment(**values),
             capture_output=True,
             timeout=30,

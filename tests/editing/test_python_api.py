@@ -415,6 +415,14 @@ async def test_leaving_the_loop_loses_no_id_and_leaves_no_task(place: Path, how:
             assert not editor._calls
 
 
+async def test_images_that_can_be_taken_only_once_wait_for_their_turn_as_well(place: Path) -> None:
+    wanted = [{"images": iter(["house.png"]), "prompt": f"Style {n}"} for n in range(3)]
+    with served() as emulator:
+        async with editor_at(emulator, place, WAN25_MAX_IN_FLIGHT="1") as editor:
+            done = [one async for one in editor.edit_many(wanted)]
+    assert [one.status for one in done] == ["completed"] * 3
+
+
 async def test_a_loop_that_was_left_can_go_on(place: Path) -> None:
     wanted = [{"images": "house.png", "prompt": f"Style {n}"} for n in range(4)]
     with served() as emulator:

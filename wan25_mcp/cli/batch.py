@@ -51,7 +51,8 @@ async def edit_each(settings: Settings, wish: Wish, jobs: int) -> int:
         say_if_emulated(editor)
         every = [Job(name, image) for name, image in _names(wish.images)]
         await _read_all(editor, wish, every)
-        queue = Queue(editor, [job for job in every if job.wanted], force_new=wish.force_new)
+        usable = [job for job in every if job.wanted]
+        queue = Queue(editor, usable, chosen.output_dir, force_new=wish.force_new)
         stopped = await _ask(editor, settings, wish, every)
         if stopped is not None:
             return stopped

@@ -26,6 +26,12 @@ from wan25_mcp.settings import Settings
 BALANCE_SECONDS: Final = 1.0
 """Time that the provider has to report the balance before an edit, which does not need it."""
 
+_DECLINED: Final = Wan25Error(
+    "The price was not agreed to, so nothing was sent.",
+    code="never_sent",
+    fix="Run it again and answer y, or add --yes.",
+    retryable=False,
+)
 _DAY: Final = 24 * 3600.0
 
 
@@ -70,8 +76,8 @@ def _may_spend(text: str, price: Price, settings: Settings, *, yes: bool) -> int
     answer = _ask(f"{text}. Edit?")
     if not answer:
         say("Nothing was sent.")
-    if not answer and is_json():
-        show_error_as_json(InvalidRequest("The edit was not confirmed.", fix="Add --yes."))
+        if is_json():
+            show_error_as_json(_DECLINED)
     return None if answer else INTERRUPTED if answer is None else FAILED
 
 

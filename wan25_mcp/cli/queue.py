@@ -10,9 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from wan25_mcp.cli.edit import PATIENCE
 from wan25_mcp.editing.account_editor import AccountEditor
@@ -20,6 +22,7 @@ from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.errors import SettingsError, TaskFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import KEPT_FOR, Withheld
+from wan25_mcp.outputs.save import check_output
 from wan25_mcp.provider.statuses import is_settled
 
 STOPS: Final = frozenset({
@@ -71,10 +74,17 @@ class Job:
 
 
 class Queue:
-    """The edits of one command."""
+    """The edits of one command.
 
-    def __init__(self, editor: AccountEditor, jobs: Sequence[Job], *, force_new: bool) -> None:
+    Args:
+        folder: Where results are saved; None: the default one.
+    """
+
+    def __init__(
+        self, editor: AccountEditor, jobs: Sequence[Job], folder: Path | None, *, force_new: bool
+    ) -> None:
         self.editor = editor
+        self._folder = folder
         self.size: int = len(jobs)
         self.under_way: list[Job] = []
         self.finished: list[Job] = []
@@ -130,9 +140,18 @@ class Queue:
         if edit.image_urls:
             job.state = "saving"
             edit = await self.editor.save(edit)
+            if len(edit.saved) < len(edit.image_urls):
+                await self._check_folder()
         if isinstance(edit.error, TaskFailed) and edit.error.code in STOPS:
             self._stop(edit.error)
         return edit
+
+    async def _check_folder(self) -> None:
+        """Pay for nothing more while no result can be saved: its link expires."""
+        try:
+            await anyio.to_thread.run_sync(check_output, self._folder, "")
+        except SettingsError as error:
+            self._stop(error)
 
     # --- starting ---------------------------------------------------------------------------
 

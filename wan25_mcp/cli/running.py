@@ -43,19 +43,21 @@ def run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         fail(error)
     except ExceptionGroup as group:
         inner = _only_error_in(group)
-        if inner is None:
+        if isinstance(inner, BrokenPipeError):  # nobody reads the results: click ends without words
+            raise inner from None
+        if not isinstance(inner, Wan25Error):
             raise
         fail(inner)
 
 
-def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
+def _only_error_in(group: ExceptionGroup[Exception]) -> Exception | None:
     """The error that task groups have wrapped, if it is the only one."""
     if len(group.exceptions) > 1:
         return None
     inner = group.exceptions[0]
     if isinstance(inner, ExceptionGroup):
         return _only_error_in(inner)
-    return inner if isinstance(inner, Wan25Error) else None
+    return inner
 
 
 def fail(error: Wan25Error) -> NoReturn:

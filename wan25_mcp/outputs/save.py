@@ -28,6 +28,8 @@ from wan25_mcp.outputs.folder import Folder, opened, temporary_name
 from wan25_mcp.outputs.previews import FORMATS, MAX_PIXELS, Run
 
 _MAX_NAMES: Final = 1000
+_TRIED_BYTES: Final = 1_000_000
+_NOTHING_SENT: Final = "; nothing was sent"
 
 
 class NotSaved(Wan25Error):
@@ -68,8 +70,11 @@ async def save_image(
 # --- the folder ------------------------------------------------------------------------------
 
 
-def check_output(chosen: Path | None) -> None:
+def check_output(chosen: Path | None, note: str = _NOTHING_SENT) -> None:
     """Check, before an edit is paid for, that its results can be saved. Makes the folder. Blocks.
+
+    Args:
+        note: What is added to the error's sentence.
 
     Raises:
         SettingsError: The folder (None: the default one) is unsuitable, or cannot be written to.
@@ -77,26 +82,27 @@ def check_output(chosen: Path | None) -> None:
     folder = output_directory(chosen and chosen.expanduser())
     what = _unsuitable(folder)
     if what is not None:
-        raise _no_place(folder, what)
-    check_writable(folder)
+        raise _no_place(folder, what, note)
+    check_writable(folder, note)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, note: str = _NOTHING_SENT) -> None:
     """
     Raises:
         SettingsError: It cannot be made, or not be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_TRIED_BYTES))  # an empty file has room on a full disk
+            file.flush()
     except OSError as error:
-        raise _no_place(folder, (error.strerror or "unknown").lower()) from None
+        raise _no_place(folder, (error.strerror or "unknown").lower(), note) from None
 
 
-def _no_place(folder: Path, reason: str) -> SettingsError:
+def _no_place(folder: Path, reason: str, note: str) -> SettingsError:
     return SettingsError(
-        f"Images cannot be saved in {folder} ({reason}); nothing was sent.",
+        f"Images cannot be saved in {folder} ({reason}){note}.",
         fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
     )
 
