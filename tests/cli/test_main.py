@@ -264,12 +264,13 @@ def test_images_that_cannot_be_saved_leave_their_links_on_the_screen(
     assert result.stderr.count("Not saved yet: ") == 1
 
 
+@pytest.mark.parametrize("output", ["file/out", "/"])
 def test_a_folder_that_cannot_be_written_is_found_before_the_edit_is_paid_for(
-    played: Playing, world: dict[str, str | None], tmp_path: Path
+    output: str, played: Playing, world: dict[str, str | None], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     before = len(played.emulator.submits)
-    output = str(tmp_path / "file" / "out")
+    output = str(tmp_path / output)  # an absolute one stays as it is
     result = invoke(
         world, "edit", played.ask("sample_image_url"), "--prompt", "p", "--output", output
     )

@@ -27,7 +27,6 @@ from wan25_mcp.cli.console import (
     warn,
 )
 from wan25_mcp.cli.cost import may_spend
-from wan25_mcp.cli.destination import check_writable
 from wan25_mcp.cli.edit import Wish, for_a_person, open_editor, open_files, say_if_emulated
 from wan25_mcp.cli.queue import Job, Queue
 from wan25_mcp.cli.summary import how_to_continue, show_finished, summarize
@@ -38,7 +37,7 @@ from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.inputs.read import is_data, is_link
 from wan25_mcp.journal import KEPT_FOR, JournalUnusable
-from wan25_mcp.outputs.save import output_directory
+from wan25_mcp.outputs.save import check_output, output_directory
 from wan25_mcp.settings import Settings
 
 _READ_AT_ONCE: Final = 2
@@ -75,7 +74,7 @@ def _check_destination(settings: Settings, wish: Wish) -> None:
             "With --each, the results go to a folder.", fix="Give a folder with --output."
         )
     folder = wish.destination.folder or settings.output_dir
-    check_writable(folder)
+    check_output(folder)
     place = os.path.realpath(output_directory(folder))
     for image in wish.images:
         if Path(image).is_absolute() and os.path.realpath(Path(image).parent) == place:

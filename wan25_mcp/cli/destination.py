@@ -7,7 +7,6 @@ paid for, and a copy in another format is not the same picture.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -18,20 +17,19 @@ import anyio.to_thread
 
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import InvalidRequest, SettingsError, Wan25Error
+from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.nearest import IMAGES
 from wan25_mcp.inputs.sources import path_of
 from wan25_mcp.outputs.download import extension_of
 from wan25_mcp.outputs.folder import opened, temporary_name
 from wan25_mcp.outputs.previews import MAX_PIXELS
-from wan25_mcp.outputs.save import NotSaved, output_directory
+from wan25_mcp.outputs.save import NotSaved, check_output, check_writable
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY: Final = 95
-_TRIED_BYTES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class Destination:
             SettingsError: A folder cannot be written to.
             InvalidRequest: A result would be written over one of the images.
         """
-        check_writable(self.folder or configured)
+        check_output(self.folder or configured)
         if self.file is None:
             return
         check_writable(self.file.parent)
@@ -107,27 +105,6 @@ class Destination:
             body = await editor.image(edit, number)
             await anyio.to_thread.run_sync(_write, body, path)
         return replace(edit, saved=tuple(map(str, paths)))
-
-
-def check_writable(directory: Path | None, note: str = "; nothing was sent") -> None:
-    """
-    Args:
-        note: What is added to the error's sentence.
-
-    Raises:
-        SettingsError: The folder (None: the default one) cannot be written to.
-    """
-    folder = output_directory(directory and directory.expanduser())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(_TRIED_BYTES))  # an empty file has room on a full disk
-            file.flush()
-    except OSError as error:
-        raise SettingsError(
-            f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}){note}.",
-            fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
-        ) from None
 
 
 def _is_same(path: Path, image: str) -> bool:

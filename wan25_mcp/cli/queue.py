@@ -16,13 +16,13 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from wan25_mcp.cli.destination import check_writable
 from wan25_mcp.cli.edit import PATIENCE
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.errors import SettingsError, TaskFailed, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.journal import KEPT_FOR, Withheld
+from wan25_mcp.outputs.save import check_output
 from wan25_mcp.provider.statuses import is_settled
 
 STOPS: Final = frozenset({
@@ -149,7 +149,7 @@ class Queue:
     async def _check_folder(self) -> None:
         """Pay for nothing more while no result can be saved: its link expires."""
         try:
-            await anyio.to_thread.run_sync(check_writable, self._folder, "")
+            await anyio.to_thread.run_sync(check_output, self._folder, "")
         except SettingsError as error:
             self._stop(error)
 

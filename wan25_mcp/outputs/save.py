@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 import threading
 from functools import partial
 from io import BytesIO
@@ -20,13 +21,15 @@ from typing import Final, cast
 import anyio.to_thread
 import platformdirs
 
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.outputs.download import NotDownloaded, extension_of
 from wan25_mcp.outputs.filenames import ImageName
 from wan25_mcp.outputs.folder import Folder, opened, temporary_name
 from wan25_mcp.outputs.previews import FORMATS, MAX_PIXELS, Run
 
 _MAX_NAMES: Final = 1000
+_TRIED_BYTES: Final = 1_000_000
+_NOTHING_SENT: Final = "; nothing was sent"
 
 
 class NotSaved(Wan25Error):
@@ -67,28 +70,67 @@ async def save_image(
 # --- the folder ------------------------------------------------------------------------------
 
 
+def check_output(chosen: Path | None, note: str = _NOTHING_SENT) -> None:
+    """Check, before an edit is paid for, that its results can be saved. Makes the folder. Blocks.
+
+    Args:
+        note: What is added to the error's sentence.
+
+    Raises:
+        SettingsError: The folder (None: the default one) is unsuitable, or cannot be written to.
+    """
+    folder = output_directory(chosen and chosen.expanduser())
+    what = _unsuitable(folder)
+    if what is not None:
+        raise _no_place(folder, what, note)
+    check_writable(folder, note)
+
+
+def check_writable(folder: Path, note: str = _NOTHING_SENT) -> None:
+    """
+    Raises:
+        SettingsError: It cannot be made, or not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_TRIED_BYTES))  # an empty file has room on a full disk
+            file.flush()
+    except OSError as error:
+        raise _no_place(folder, (error.strerror or "unknown").lower(), note) from None
+
+
+def _no_place(folder: Path, reason: str, note: str) -> SettingsError:
+    return SettingsError(
+        f"Images cannot be saved in {folder} ({reason}){note}.",
+        fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
+    )
+
+
 def check_directory(directory: Path) -> None:
     """Refuse an unsuitable folder: a relative path, a root directory, the home directory itself.
 
     Raises:
         NotSaved: With what to do.
     """
+    what = _unsuitable(directory)
+    if what is not None:
+        raise NotSaved(
+            f"The image was not saved: {directory} is {what}.",
+            fix="Set WAN25_OUTPUT_DIR or --output to the absolute path of a folder for images.",
+        )
+
+
+def _unsuitable(directory: Path) -> str | None:
     real = Path(os.path.realpath(directory))
     home = None
     with contextlib.suppress(RuntimeError):  # a user without a home directory
         home = Path(os.path.realpath(Path.home()))
     if not directory.is_absolute():
-        what = "not an absolute path"
-    elif real == real.parent:
-        what = "the root directory"
-    elif real == home:
-        what = "the home directory itself"
-    else:
-        return
-    raise NotSaved(
-        f"The image was not saved: {directory} is {what}.",
-        fix="Set WAN25_OUTPUT_DIR or --output to the absolute path of a folder for images.",
-    )
+        return "not an absolute path"
+    if real == real.parent:
+        return "the root directory"
+    return "the home directory itself" if real == home else None
 
 
 # --- one save --------------------------------------------------------------------------------
