@@ -7,8 +7,10 @@ paid for, and a copy in another format is not the same picture.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -24,13 +26,15 @@ from wan25_mcp.inputs.sources import path_of
 from wan25_mcp.outputs.download import extension_of
 from wan25_mcp.outputs.folder import opened, temporary_name
 from wan25_mcp.outputs.previews import MAX_PIXELS
-from wan25_mcp.outputs.save import NotSaved, output_directory
+from wan25_mcp.outputs.save import NotSaved, copy_image, output_directory
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY: Final = 95
+_OF_FILE: Final = re.compile(r"\.[a-z][a-z0-9]{1,4}")
+"""A suffix that the name of a folder hardly has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +54,20 @@ class Destination:
         """A name with the suffix of an image is a file, unless a folder has that name.
 
         Raises:
-            InvalidRequest: The suffix is of an image format that is not written.
+            InvalidRequest: The suffix is of a kind of file that is not written.
         """
         if output is None:
             return cls()
         path = Path(output).expanduser().absolute()
         suffix = path.suffix.lower()
-        if suffix not in IMAGES or path.is_dir() or output.endswith(("/", os.sep)):
+        is_file = suffix in IMAGES or _OF_FILE.fullmatch(suffix)
+        if not is_file or path.is_dir() or output.endswith(("/", os.sep)):
             return cls(folder=path)
         if suffix not in _FORMATS:
             raise InvalidRequest(
                 f"Results are not written as {suffix}.",
-                fix="Give a name that ends in .png, .jpg or .webp, or a folder.",
+                fix="Give a name that ends in .png, .jpg or .webp, or a folder. For a folder of "
+                "that name, add a / at its end.",
             )
         return cls(file=path)
 
@@ -99,6 +105,9 @@ class Destination:
         Raises:
             NotSaved, NotDownloaded: A copy could not be made; the original is saved.
         """
+        if self.folder is not None:  # an earlier edit may have been saved in another one
+            copies = [await copy_image(Path(path), self.folder) for path in edit.saved]
+            return replace(edit, saved=tuple(map(str, copies)))
         if self.file is None or not edit.image_urls:
             return edit
         paths = self.paths(len(edit.image_urls))
@@ -109,15 +118,22 @@ class Destination:
 
 
 def check_writable(directory: Path | None) -> None:
-    """
+    """Check that images can be saved there. Nothing is left of it: the edit may be declined.
+
     Raises:
         SettingsError: The folder (None: the default one) cannot be written to.
     """
     folder = output_directory(directory and directory.expanduser())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        finally:
+            with suppress(OSError):  # it was not made, or somebody uses it
+                for one in missing:
+                    one.rmdir()
     except OSError as error:
         raise SettingsError(
             f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}); "

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
 
+from wan25_mcp.cli.destination import Destination
 from wan25_mcp.cli.edit import PATIENCE
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit, Progress
@@ -73,8 +74,16 @@ class Job:
 class Queue:
     """The edits of one command."""
 
-    def __init__(self, editor: AccountEditor, jobs: Sequence[Job], *, force_new: bool) -> None:
+    def __init__(
+        self,
+        editor: AccountEditor,
+        jobs: Sequence[Job],
+        destination: Destination,
+        *,
+        force_new: bool,
+    ) -> None:
         self.editor = editor
+        self._destination = destination
         self.size: int = len(jobs)
         self.under_way: list[Job] = []
         self.finished: list[Job] = []
@@ -130,6 +139,10 @@ class Queue:
         if edit.image_urls:
             job.state = "saving"
             edit = await self.editor.save(edit)
+            try:
+                edit = await self._destination.copied(self.editor, edit)
+            except Wan25Error as error:
+                edit = replace(edit, error=error)
         if isinstance(edit.error, TaskFailed) and edit.error.code in STOPS:
             self._stop(edit.error)
         return edit

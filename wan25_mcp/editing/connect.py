@@ -46,16 +46,25 @@ if TYPE_CHECKING:
 EMULATOR_KEY: Final = "emulator-key"
 """The emulator accepts any key; this one is recognisable."""
 
+DEMO_SPEED: Final = 15.0
+"""How much faster than the model the emulator is for a command: a minute is a few seconds."""
+
 _AT_ANY_EMULATOR: Final = "emulator"
 """Takes the place of an emulator's address: each has a port of its own, and all are the same."""
 
 
-def connect_as(settings: Settings, http: httpx2.AsyncClient | None = None) -> Connect:
-    """Return how to connect with these settings, by way of `http` if it is given."""
+def connect_as(
+    settings: Settings, http: httpx2.AsyncClient | None = None, *, speed: float = 1.0
+) -> Connect:
+    """Return how to connect with these settings, by way of `http` if it is given.
+
+    Args:
+        speed: Of the built-in emulator.
+    """
     if settings.emulator_url is not None:
         return lambda: _emulator_at(settings, settings.emulator_url or "", http)
     if settings.emulator:
-        return lambda: _own_emulator(settings, http)
+        return lambda: _own_emulator(settings, http, speed)
     return lambda: _api(settings, settings.base_url, http)
 
 
@@ -181,7 +190,7 @@ def _emulator_at(
 
 @asynccontextmanager
 async def _own_emulator(
-    settings: Settings, http: httpx2.AsyncClient | None
+    settings: Settings, http: httpx2.AsyncClient | None, speed: float
 ) -> AsyncIterator[Connector]:
     from wan25_mcp.emulator import Emulator, EmulatorOptions
 
@@ -189,6 +198,7 @@ async def _own_emulator(
         key=None,
         # Task ids must differ: the journal keeps the tasks of all emulators.
         seed=secrets.randbits(32),
+        speed=speed,
         # Callbacks come to this machine. The links of callers are checked here, not there.
         allow_loopback=settings.callback_url is not None,
     )
@@ -236,7 +246,9 @@ async def open_configured_engine(
     )
     async with (
         _journal_for_the_block(settings) as opening,
-        open_engine(connect_as(settings, http), opening, options) as engine,
+        open_engine(
+            connect_as(settings, http, speed=1.0 if background else DEMO_SPEED), opening, options
+        ) as engine,
     ):
         yield engine
 

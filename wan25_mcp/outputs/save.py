@@ -64,6 +64,22 @@ async def save_image(
     return cast("Path", await run(partial(_save, body, directory, stem, extension)))
 
 
+async def copy_image(path: Path, directory: Path) -> Path:
+    """Copy a saved image into another folder, once. Returns where it is there. Raises as above."""
+
+    def copy() -> Path:
+        if os.path.realpath(path.parent) == os.path.realpath(directory):
+            return path
+        try:
+            body = path.read_bytes()
+        except OSError as error:
+            reason = (error.strerror or "unknown").lower()
+            raise NotSaved(f"The image cannot be read from {path} ({reason}).") from None
+        return _save(body, directory, path.stem, path.suffix)
+
+    return await anyio.to_thread.run_sync(copy)
+
+
 # --- the folder ------------------------------------------------------------------------------
 
 
