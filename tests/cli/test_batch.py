@@ -284,6 +284,7 @@ def test_nobody_is_told_to_pay_again_for_what_a_forced_batch_has_made(
     played.emulator.faults.clear()
     values = {name: value for name, value in world.items() if value is not None}
     before = played.emulator.ledger.charges
+    played.ask("outcome", run_seconds=0.1, fail="content_policy_violation", message="Not this")
     command = ["edit", "--each", str(folder), *NIGHT, "--force-new", "--jobs", "1"]
     with started(command, environment(**values)) as process:
         deadline = time.monotonic() + 30
@@ -293,6 +294,7 @@ def test_nobody_is_told_to_pay_again_for_what_a_forced_batch_has_made(
         err = process.communicate(timeout=20)[1].decode()
     assert "same command" not in err
     assert "only the images" in err
+    assert "0 of 4 are done" in err  # one has failed
 
 
 def test_an_edit_that_is_still_running_is_not_edited(

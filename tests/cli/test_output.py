@@ -161,9 +161,11 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_it_costs(
 ) -> None:
     before = len(played.emulator.submits)
     (tmp_path / "file").touch()
-    told = invoke(world, "edit", "https://a.example/b", "x", "-o", str(tmp_path / "file" / "a.png"))
-    assert (told.exit_code, len(played.emulator.submits)) == (2, before)
-    assert "--output" in told.stderr
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    for output in ("file/a.png", "file/new/deep", "gone/new", "gone", f"new/{'long' * 100}"):
+        told = invoke(world, "edit", "https://a.example/b", "x", "-o", str(tmp_path / output))
+        assert (told.exit_code, len(played.emulator.submits)) == (2, before), output
+        assert "--output" in told.stderr
 
 
 def test_a_copy_that_fails_says_where_the_original_is(

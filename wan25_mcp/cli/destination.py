@@ -118,28 +118,37 @@ class Destination:
 
 
 def check_writable(directory: Path | None) -> None:
-    """Check that images can be saved there. Nothing is left of it: the edit may be declined.
+    """Check that images can be saved there. A folder is not made yet: the edit may be declined.
 
     Raises:
         SettingsError: The folder (None: the default one) cannot be written to.
     """
     folder = output_directory(directory and directory.expanduser())
     try:
-        missing = [one for one in (folder, *folder.parents) if not one.exists()]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        finally:
-            with suppress(OSError):  # it was not made, or somebody uses it
-                for one in missing:
-                    one.rmdir()
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            pass
     except OSError as error:
         raise SettingsError(
             f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}); "
             "nothing was sent.",
             fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
         ) from None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists.
+
+    Raises:
+        OSError: The folder cannot be made in it, because of its name or of a file.
+    """
+    for one in (folder, *folder.parents):
+        with suppress(FileNotFoundError):
+            one.lstat()
+            for name in folder.relative_to(one).parts:
+                with suppress(FileNotFoundError):
+                    (one / name).lstat()  # too long, or of wrong characters
+            return one
+    return folder
 
 
 def _is_same(path: Path, image: str) -> bool:
