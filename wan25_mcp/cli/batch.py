@@ -52,7 +52,8 @@ async def edit_each(settings: Settings, wish: Wish, jobs: int) -> int:
         every = [Job(name, image) for name, image in _names(wish.images)]
         await _read_all(editor, wish, every)
         usable = [job for job in every if job.wanted]
-        queue = Queue(editor, usable, chosen.output_dir, force_new=wish.force_new)
+        destination = replace(wish.destination, folder=chosen.output_dir)
+        queue = Queue(editor, usable, destination, force_new=wish.force_new)
         stopped = await _ask(editor, settings, wish, every)
         if stopped is not None:
             return stopped
@@ -135,7 +136,7 @@ async def _ask(
     known, is_certain = await _count_known(editor, wanted, force_new=wish.force_new)
     unusable = len(every) - len(wanted)
     notes = [
-        f"{known} edited already" if known else "",
+        f"{known} edited or under way" if known else "",
         f"{unusable} cannot be edited" if unusable else "",
         "" if is_certain else "at most",
     ]
@@ -153,7 +154,7 @@ async def _ask(
 async def _count_known(
     editor: AccountEditor, wanted: Sequence[EditInput], *, force_new: bool
 ) -> tuple[int, bool]:
-    """How many were edited already, and whether that is certain."""
+    """How many were edited before, and whether that is certain."""
     if force_new:
         return 0, True
     with suppress(JournalUnusable):
@@ -191,4 +192,5 @@ async def _say_how_to_continue(queue: Queue, *, force_new: bool) -> None:
         if job.name_of_edit:
             warn(f"Under way: {job.name}: {job.name_of_edit}")
     again = how_to_continue(force_new=force_new)
-    warn(f"{len(queue.finished)} of {queue.size} are done. To continue, {again}")
+    done = sum(not job.has_failed for job in queue.finished)
+    warn(f"{done} of {queue.size} are done. To continue, {again}")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
+from wan25_mcp.cli.destination import Destination
 from wan25_mcp.cli.edit import PATIENCE
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit, Progress
@@ -77,14 +77,19 @@ class Queue:
     """The edits of one command.
 
     Args:
-        folder: Where results are saved; None: the default one.
+        destination: Where results go; its folder None: the default one.
     """
 
     def __init__(
-        self, editor: AccountEditor, jobs: Sequence[Job], folder: Path | None, *, force_new: bool
+        self,
+        editor: AccountEditor,
+        jobs: Sequence[Job],
+        destination: Destination,
+        *,
+        force_new: bool,
     ) -> None:
         self.editor = editor
-        self._folder = folder
+        self._destination = destination
         self.size: int = len(jobs)
         self.under_way: list[Job] = []
         self.finished: list[Job] = []
@@ -142,6 +147,10 @@ class Queue:
             edit = await self.editor.save(edit)
             if len(edit.saved) < len(edit.image_urls):
                 await self._check_folder()
+            try:
+                edit = await self._destination.copied(self.editor, edit)
+            except Wan25Error as error:
+                edit = replace(edit, error=error)
         if isinstance(edit.error, TaskFailed) and edit.error.code in STOPS:
             self._stop(edit.error)
         return edit
@@ -149,7 +158,7 @@ class Queue:
     async def _check_folder(self) -> None:
         """Pay for nothing more while no result can be saved: its link expires."""
         try:
-            await anyio.to_thread.run_sync(check_output, self._folder, "")
+            await anyio.to_thread.run_sync(check_output, self._destination.folder, "")
         except SettingsError as error:
             self._stop(error)
 

@@ -31,7 +31,8 @@ def read_settings(*, emulator: bool = False) -> Settings:
         settings = kept_key.completed(Settings.from_mapping(os.environ, emulator=emulator))
     except SettingsError as error:
         fail(error)
-    logs.configure(options.log_level() or settings.log_level, settings.secrets)
+    level = options.log_level()
+    logs.configure(level or settings.log_level, settings.secrets, own_only=level is not None)
     return settings
 
 

@@ -67,11 +67,27 @@ async def save_image(
     return cast("Path", await run(partial(_save, body, directory, stem, extension)))
 
 
+async def copy_image(path: Path, directory: Path) -> Path:
+    """Copy a saved image into another folder, once. Returns where it is there. Raises as above."""
+
+    def copy() -> Path:
+        if os.path.realpath(path.parent) == os.path.realpath(directory):
+            return path
+        try:
+            body = path.read_bytes()
+        except OSError as error:
+            reason = (error.strerror or "unknown").lower()
+            raise NotSaved(f"The image cannot be read from {path} ({reason}).") from None
+        return _save(body, directory, path.stem, path.suffix)
+
+    return await anyio.to_thread.run_sync(copy)
+
+
 # --- the folder ------------------------------------------------------------------------------
 
 
 def check_output(chosen: Path | None, note: str = _NOTHING_SENT) -> None:
-    """Check, before an edit is paid for, that its results can be saved. Makes the folder. Blocks.
+    """Check, before an edit is paid for, that its results can be saved. Blocks.
 
     Args:
         note: What is added to the error's sentence.
@@ -87,17 +103,33 @@ def check_output(chosen: Path | None, note: str = _NOTHING_SENT) -> None:
 
 
 def check_writable(folder: Path, note: str = _NOTHING_SENT) -> None:
-    """
+    """Check that a folder can be written to. It is not made yet: the edit may be declined.
+
     Raises:
         SettingsError: It cannot be made, or not be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=_existing(folder)) as file:
             file.write(bytes(_TRIED_BYTES))  # an empty file has room on a full disk
             file.flush()
     except OSError as error:
         raise _no_place(folder, (error.strerror or "unknown").lower(), note) from None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists.
+
+    Raises:
+        OSError: The folder cannot be made in it, because of its name or of a file.
+    """
+    for one in (folder, *folder.parents):
+        with contextlib.suppress(FileNotFoundError):
+            one.lstat()
+            for name in folder.relative_to(one).parts:
+                with contextlib.suppress(FileNotFoundError):
+                    (one / name).lstat()  # too long, or of wrong characters
+            return one
+    return folder
 
 
 def _no_place(folder: Path, reason: str, note: str) -> SettingsError:
