@@ -239,10 +239,12 @@ async def test_all_ways_to_list_edits_report_the_same(
     command = [sys.executable, "-m", "wan25_mcp", "tasks", "--limit", "2"]
     with anyio.fail_after(20):
         reported = await anyio.run_process(command, env=environment(**shop.values))
-    lines = [line.split("  ") for line in reported.stdout.decode().splitlines()]
-    assert [[part.strip() for part in line if part.strip()][1:] for line in lines] == [
-        ["failed", "0 credits (no)", "-", f"{prompt}, in snow"],
-        ["pending", "3 credits (reserved)", task_id, prompt],
+    *lines, totals = reported.stdout.decode().splitlines()
+    assert totals.startswith("2 edits, 0 credits charged, 3 more")
+    parts = [[part.strip() for part in line.split("  ") if part.strip()] for line in lines]
+    assert [line[1:] for line in parts] == [
+        ["failed", "0 credits, not charged", "-", f"permission: {prompt}, in snow"],
+        ["pending", "3 credits, reserved", task_id, prompt],
     ]
 
 
