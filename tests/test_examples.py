@@ -166,9 +166,11 @@ def test_the_readmes_python_runs_as_it_stands(program: Callable[..., str]) -> No
 
 
 def test_the_code_on_the_page_about_python_runs(program: Callable[..., str]) -> None:
+    whole, *others = PYTHON_PAGE
+    assert program("-c", whole).endswith(" yes\n")
     functions = [
         f"async def block_{number}():\n{textwrap.indent(code, '    ')}"
-        for number, code in enumerate(PYTHON_PAGE)
+        for number, code in enumerate(others)
     ]
     calls = "\n".join(f"    await block_{number}()" for number in range(len(functions)))
     main = f"import anyio\nasync def main():\n{calls}\nanyio.run(main)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import subprocess
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
+import wan25_mcp
 from tests.programs import environment, served, with_picture
 from tests.stage import environment as without_settings
-from wan25_mcp import InvalidRequest, Refused, Wan25Error
+from wan25_mcp import InvalidRequest, Refused, Wan25Error, sync
 from wan25_mcp.sync import Editor, edit
 
 
@@ -108,6 +110,17 @@ def test_an_error_of_the_requests_themselves_comes_after_the_edits(place: Path) 
         assert next(stream).status == "completed"
         with pytest.raises(LookupError):
             next(stream)
+
+
+def test_a_traceback_shows_the_call_and_not_what_is_inside(place: Path) -> None:
+    with pytest.raises(InvalidRequest) as here:
+        edit("hose.png", "Make it night", emulator=True)
+    with pytest.raises(InvalidRequest) as there:
+        asyncio.run(wan25_mcp.edit("hose.png", "Make it night", emulator=True))
+    for caught, call in ((here, sync.edit), (there, wan25_mcp.edit)):
+        files = [str(frame.path) for frame in caught.traceback]
+        inside = files[files.index(inspect.getfile(call)) :]
+        assert set(inside) == {inspect.getfile(call)}
 
 
 def test_errors_are_those_of_the_api(place: Path) -> None:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:  # the same names as in `_PLACES`, for type checkers
     from wan25_mcp.editing.edit import PastEdit as PastEdit
     from wan25_mcp.editing.edit import Price as Price
     from wan25_mcp.editing.edit import Progress as Progress
-    from wan25_mcp.editing.edit_options import EditOptions as EditOptions
-    from wan25_mcp.editing.edit_options import EditorOptions as EditorOptions
-    from wan25_mcp.editing.edit_options import OneEditOptions as OneEditOptions
     from wan25_mcp.editing.editor import Editor as Editor
     from wan25_mcp.editing.engine import Engine as Engine
     from wan25_mcp.editing.engine import open_editor as open_editor
@@ -63,7 +60,6 @@ _PLACES: Final = {
     "editing.account_editor": "AccountEditor",
     "editing.connect": "open_configured_editor open_configured_engine",
     "editing.edit": "Edit PastEdit Price Progress",
-    "editing.edit_options": "EditOptions EditorOptions OneEditOptions",
     "editing.editor": "Editor",
     "editing.engine": "Engine open_editor open_engine",
     "editing.one_edit": "edit",

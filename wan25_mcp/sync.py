@@ -12,28 +12,34 @@ lists it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic import SecretStr
 
 from wan25_mcp.editing import editor as asynchronous
 from wan25_mcp.editing import one_edit
 from wan25_mcp.editing.batch import plain
 from wan25_mcp.editing.edit import Edit, PastEdit, Price, Progress
-from wan25_mcp.editing.edit_options import EditOptions, EditorOptions, OneEditOptions
 from wan25_mcp.editing.editor import MAX_AT_ONCE
 from wan25_mcp.editing.handing_over import Handed
 from wan25_mcp.editing.program_calls import attempted, whole_number
 from wan25_mcp.editing.python_words import not_open, python_words, spoken
+from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.given import Images
 from wan25_mcp.journal import Spent
 from wan25_mcp.provider.catalogue import MODEL, ModelName
+from wan25_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx2
 
 __all__ = ["Editor", "edit"]
 
@@ -42,13 +48,40 @@ _BLINK: Final = 0.2
 """Seconds between two looks for Ctrl-C, which on Windows does not end a wait without a timeout."""
 
 
-def edit(images: Images, prompt: str, **options: Unpack[OneEditOptions]) -> Edit:
+def edit(
+    images: Images,
+    prompt: str,
+    *,
+    n: int = 1,
+    model: ModelName = MODEL,
+    callback_url: str | None = None,
+    force_new: bool = False,
+    duplicate_window: float | None = None,
+    wait: bool = True,
+    timeout: float | None = None,
+    key: str | SecretStr | None = None,
+    base_url: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    save: bool | None = None,
+    http: httpx2.AsyncClient | None = None,
+    emulator: bool | str | None = None,
+    settings: Settings | Mapping[str, str] | None = None,
+) -> Edit:
     """Edit one image, or combine two, and save the results. Costs credits for each result image.
 
     Arguments, result and errors are those of `wan25_mcp.edit`.
     """
+    job = partial(
+        one_edit.edit, images, prompt, n=n, model=model, callback_url=callback_url,
+        force_new=force_new, duplicate_window=duplicate_window, wait=wait, timeout=timeout, key=key,
+        base_url=base_url, output=output, save=save, http=http, emulator=emulator,
+        settings=settings,
+    )  # fmt: skip
     with start_blocking_portal() as portal:
-        return _result(portal, partial(one_edit.edit, images, prompt, **options))
+        return _result(portal, job)
+
+
+edit.__doc__ = one_edit.edit.__doc__  # so that `help` describes each argument
 
 
 class Editor:
@@ -57,8 +90,21 @@ class Editor:
     Its arguments and methods are those of `wan25_mcp.Editor`, without `await`.
     """
 
-    def __init__(self, **options: Unpack[EditorOptions]) -> None:
-        self._editor = asynchronous.Editor(**options)
+    def __init__(
+        self,
+        *,
+        key: str | SecretStr | None = None,
+        base_url: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+        save: bool | None = None,
+        http: httpx2.AsyncClient | None = None,
+        emulator: bool | str | None = None,
+        settings: Settings | Mapping[str, str] | None = None,
+    ) -> None:
+        self._editor = asynchronous.Editor(
+            key=key, base_url=base_url, output=output, save=save, http=http, emulator=emulator,
+            settings=settings,
+        )  # fmt: skip
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
 
@@ -82,10 +128,18 @@ class Editor:
         self._stack.__exit__(None, None, None)
 
     def edit(
-        self, images: Images, prompt: str, *, wait: bool = True, **options: Unpack[EditOptions]
-    ) -> Edit:
+        self, images: Images, prompt: str, *, n: int = 1, model: ModelName = MODEL,
+        callback_url: str | None = None, force_new: bool = False,
+        duplicate_window: float | None = None, wait: bool = True, timeout: float | None = None,
+    ) -> Edit:  # fmt: skip
         """See `wan25_mcp.Editor.edit`."""
-        return self._call(partial(self._editor.edit, images, prompt, wait=wait, **options))
+        job = partial(
+            self._editor.edit, images, prompt, n=n, model=model, callback_url=callback_url,
+            force_new=force_new, duplicate_window=duplicate_window, wait=wait, timeout=timeout,
+        )  # fmt: skip
+        return self._call(job)
+
+    edit.__doc__ = asynchronous.Editor.edit.__doc__
 
     def wait(self, edit: Edit | str, *, timeout: float | None = None) -> Edit:
         """See `wan25_mcp.Editor.wait`."""
@@ -180,5 +234,7 @@ def _result(portal: BlockingPortal, job: Callable[[], Coroutine[Any, Any, T]]) -
         while not running.done():
             wait([running], timeout=_BLINK)
         return running.result()
+    except Wan25Error as error:  # without the frames of the loop's thread
+        raise error.with_traceback(None) from error.__cause__
     finally:
         running.cancel()

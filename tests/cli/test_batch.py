@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import shutil
 import signal
 import struct
 import termios
@@ -89,7 +90,7 @@ def test_run_again_it_pays_nothing_whatever_the_duplicate_window(
         told = each(world, photos, "--json", WAN25_DUPLICATE_WINDOW_SECONDS=window)
         again = totals(told)
         assert (again["edited"], again["edited_before"], again["credits"]) == (3, 3, 0)
-        assert "Nothing to pay: 3 edited already" in told.stderr
+        assert "Nothing to pay: 3 edited" in told.stderr
     assert played.emulator.ledger.charges == before
     assert len(list((tmp_path / "out").iterdir())) == 3
     assert totals(each(world, photos, "--json", "--force-new"))["credits"] == 4.5
@@ -101,7 +102,7 @@ def test_only_what_is_not_edited_yet_is_in_the_price(
     invoke(world, "edit", str(photos / "photo-1.png"), *NIGHT)
     told = each(world, photos)
     assert "3 credits for 2 edits" in told.stderr
-    assert "(1 edited already)" in told.stderr
+    assert "(1 edited or under way)" in told.stderr
     assert "3 of 3 edited (1 of them before)." in told.stdout
 
 
@@ -118,6 +119,37 @@ def test_one_price_is_asked_for_all(played: Playing, world: Environ, photos: Pat
     assert len(played.emulator.submits) == before
 
 
+def test_results_of_before_are_copied_into_the_folder_that_is_asked_for(
+    played: Playing, world: Environ, photos: Path, tmp_path: Path
+) -> None:
+    each(world, photos, "-o", str(tmp_path / "one"))
+    (photos / "photo-1.png").unlink()
+    Image.new("RGB", (400, 400), (9, hash(str(tmp_path)) % 250, 99)).save(photos / "photo-9.png")
+    told = each(world, photos, "-o", str(tmp_path / "two"))
+    assert told.exit_code == 0
+    assert "3 of 3 edited (2 of them before)." in told.stdout
+    assert told.stdout.splitlines()[-1] == f"Saved in: {tmp_path / 'two'}"
+    assert sorted(path.name[:7] for path in (tmp_path / "two").iterdir()) == [
+        "photo-0", "photo-2", "photo-9"
+    ]  # fmt: skip
+    each(world, photos, "-o", str(tmp_path / "two"))
+    assert len(list((tmp_path / "two").iterdir())) == 3
+
+
+def test_too_few_credits_for_all_are_asked_about(environ: Environ, photos: Path) -> None:
+    with playing(balance=4.0, speed=60.0) as poor:
+        world = environ | {"WAN25_EMULATOR": poor.emulator.base_url}
+        told = invoke(world, "edit", "--each", str(photos), "Poor")
+        assert (told.exit_code, told.stdout) == (2, "")
+        assert "--yes" in told.stderr
+        with at_terminal(["edit", "--each", str(photos), "Poor"], world) as terminal:
+            terminal.until(lambda text: "Edit? [y/N]" in text)
+            terminal.type("n\n")
+            assert terminal.process.wait(timeout=20) == 1
+        assert len(poor.emulator.submits) == 0
+        assert "2 of 3 edited" in each(world, photos).stdout
+
+
 # --- what fails -----------------------------------------------------------------------------
 
 
@@ -130,7 +162,8 @@ def test_a_failure_stops_nothing_and_is_status_1(
     assert told.exit_code == 1
     assert "2 of 4 edited, 2 failed." in told.stdout
     assert "Charged: 3 credits." in told.stdout
-    assert "broken.png: " in told.stderr
+    assert re.search(r"^To do: broken\.png: ", told.stderr, re.M)
+    assert "charged" not in told.stderr.rpartition("To do: broken.png")[2]  # "Charged: 3" is above
     assert "Not this" in told.stderr
     assert "1 cannot be edited" in told.stderr
     assert "3 of 4 edited (2 of them before), 1 failed." in each(world, photos).stdout
@@ -166,6 +199,29 @@ def test_what_every_other_edit_would_meet_stops_all_with_one_sentence(
     assert "run the same command again" in told.stderr
     played.emulator.faults.clear()
     assert "8 of 8 edited." in each(world, folder, "--jobs", "8").stdout
+
+
+def test_nothing_more_is_paid_for_while_no_result_can_be_saved(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder, out = folder_of(tmp_path, 8), tmp_path / "out"
+    values = {name: value for name, value in world.items() if value is not None}
+    before = played.emulator.ledger.charges
+    command = ["edit", "--each", str(folder), *NIGHT, "--jobs", "1"]
+    with started(command, environment(**values)) as process:
+        deadline = time.monotonic() + 30
+        while played.emulator.ledger.charges == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        shutil.rmtree(out, ignore_errors=True)  # it is made with the first result
+        out.touch()
+        told, errors = (each_.decode() for each_ in process.communicate(timeout=30))
+    assert process.returncode == 1
+    assert "not begun" in told
+    assert f"Stopped: Images cannot be saved in {out}" in errors
+    assert played.emulator.ledger.charges < before + 4
+    out.unlink()
+    assert totals(each(world, folder, "--json"))["edited"] == 8
+    assert played.emulator.ledger.charges == before + 8
 
 
 def test_the_credit_limit_stops_what_it_does_not_allow(
@@ -208,6 +264,11 @@ def test_results_among_the_images_are_refused_as_they_would_be_edited_next(
     assert len(played.emulator.submits) == before
 
 
+def test_jobs_are_of_many_images(world: Environ, photos: Path) -> None:
+    told = invoke(world, "edit", str(photos / "photo-0.png"), "Night", "--jobs", "4")
+    assert (told.exit_code, "--each" in told.stderr) == (2, True)
+
+
 # --- Ctrl-C ---------------------------------------------------------------------------------
 
 
@@ -247,6 +308,7 @@ def test_nobody_is_told_to_pay_again_for_what_a_forced_batch_has_made(
     played.emulator.faults.clear()
     values = {name: value for name, value in world.items() if value is not None}
     before = played.emulator.ledger.charges
+    played.ask("outcome", run_seconds=0.1, fail="content_policy_violation", message="Not this")
     command = ["edit", "--each", str(folder), *NIGHT, "--force-new", "--jobs", "1"]
     with started(command, environment(**values)) as process:
         deadline = time.monotonic() + 30
@@ -256,6 +318,7 @@ def test_nobody_is_told_to_pay_again_for_what_a_forced_batch_has_made(
         err = process.communicate(timeout=20)[1].decode()
     assert "same command" not in err
     assert "only the images" in err
+    assert "0 of 4 are done" in err  # one has failed
 
 
 def test_an_edit_that_is_still_running_is_not_edited(
@@ -269,6 +332,24 @@ def test_an_edit_that_is_still_running_is_not_edited(
     assert "0 of 3 edited, 3 still running." in told.stdout
     assert len(ids) == 3
     assert all(f"task {one} --wait" in told.stderr for one in ids)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(
+    more: list[str], played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, 3)
+    values = {name: value for name, value in world.items() if value is not None}
+    before = played.emulator.ledger.charges
+    with started(["edit", "--each", str(folder), *NIGHT, *more], environment(**values)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read().decode()
+        assert process.wait(timeout=20) == 1
+    assert "Traceback" not in told
+    assert totals(each(world, folder, "--json"))["edited"] == 3
+    assert played.emulator.ledger.charges == before + 3
 
 
 # --- the live table -------------------------------------------------------------------------

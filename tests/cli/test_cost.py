@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +102,32 @@ def test_a_reused_edit_says_that_it_was_charged_earlier(played: Playing, world: 
     again = invoke(world, *command)
     assert again.stdout.splitlines()[-1] == "Charged earlier: 1.5 credits"
     assert "Charged: yes" not in again.stdout
+
+
+def test_nobody_is_asked_about_an_edit_that_is_paid_already(
+    played: Playing, world: Environ
+) -> None:
+    command = ["edit", played.ask("sample_image_url"), "--prompt", "Paid already"]
+    before = len(played.emulator.submits)
+    assert invoke(world, *command).exit_code == 0
+    dear = {"WAN25_CONFIRM_CREDITS": "0"}
+    again = invoke(world, *command, **dear)
+    assert (again.exit_code, "Price: " in again.stderr) == (0, False)
+    assert len(played.emulator.submits) == before + 1
+    for more in ({"WAN25_DUPLICATE_WINDOW_SECONDS": "0"}, {}):
+        flags = [] if more else ["--force-new"]
+        asked = invoke(world, *command, *flags, **dear, **more)
+        assert (asked.exit_code, "Price: " in asked.stderr) == (2, True)
+    assert len(played.emulator.submits) == before + 1
+
+
+def test_a_declined_price_leaves_no_folder(played: Playing, world: Environ, tmp_path: Path) -> None:
+    command = ["edit", played.ask("sample_image_url"), "Declined"]
+    for output in ("new", "new/deep", "new/a.png"):
+        told = invoke(world, *command, "-o", str(tmp_path / output), WAN25_CONFIRM_CREDITS="0")
+        assert told.exit_code == 2
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "out").exists()
 
 
 # --- credits ---------------------------------------------------------------------------------

@@ -66,6 +66,28 @@ def test_what_is_or_may_be_meant_as_an_image_is_never_the_prompt(last: str, fold
     assert "--prompt" in caught.value.fix
 
 
+@pytest.mark.parametrize(("last", "kind"), [("empty", "folder"), ("odd name", "file")])
+def test_a_prompt_that_is_also_a_name_is_told_apart(last: str, kind: str, folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match=f'"{last}" is a {kind}'):
+        given.read(["house.jpg", last], None)
+    assert given.read(["house.jpg"], last).prompt == last
+
+
+@pytest.mark.parametrize("words", [["house.jpg", "Make it night"], ["house.jpg", "night"],
+                                   ["Make it night?"]])  # fmt: skip
+def test_a_prompt_that_is_given_twice_is_no_missing_image(words: list[str], folder: Path) -> None:
+    for each in (False, True):
+        with pytest.raises(InvalidRequest, match="--prompt as well") as caught:
+            given.read(words, "Other", each=each)
+        assert caught.value.code == "invalid_request"
+
+
+def test_without_any_argument_both_parts_are_asked_for(folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match="image") as caught:
+        given.read([], None)
+    assert "--help" in caught.value.fix
+
+
 def test_a_misspelt_file_is_answered_with_the_nearest(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"hose\.jpg") as caught:
         given.read(["hose.jpg"], None)

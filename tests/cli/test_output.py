@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.cli.stage import Environ, Playing, at_terminal, invoke
+from tests.cli.stage import Environ, Playing, as_a_shell_shows, at_terminal, invoke
 from tests.stage import environment
 from tests.systems import posix
 from wan25_mcp.cli import given
@@ -73,6 +73,36 @@ def test_any_other_name_is_a_folder(played: Playing, world: Environ, tmp_path: P
         assert len(list((tmp_path / name).iterdir())) == 1
 
 
+def test_a_reused_edit_is_copied_once_into_the_folder_that_is_asked_for(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    command = ["edit", played.ask("sample_image_url"), "Elsewhere", "--json"]
+    [original] = json.loads(invoke(world, *command).stdout)["saved"]
+    copy = tmp_path / "two" / Path(original).name
+    for _ in range(2):
+        told = invoke(world, *command, "-o", str(tmp_path / "two"))
+        assert (told.exit_code, json.loads(told.stdout)["saved"]) == (0, [str(copy)])
+    assert [*copy.parent.iterdir()] == [copy]
+    assert copy.read_bytes() == Path(original).read_bytes()
+    there = json.loads(invoke(world, *command, "-o", str(Path(original).parent)).stdout)
+    assert there["saved"] == [original]
+    assert len(list(Path(original).parent.iterdir())) == 1
+
+
+def test_a_copy_into_a_folder_that_fails_keeps_the_original_and_says_so(
+    played: Playing, world: Environ, tmp_path: Path
+) -> None:
+    command = ["edit", played.ask("sample_image_url"), "No copy", "--json"]
+    [original] = json.loads(invoke(world, *command).stdout)["saved"]
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")  # results are not saved through one
+    told = invoke(world, *command, "-o", str(tmp_path / "link"))
+    answer = Answer.model_validate_json(told.stdout)
+    assert (told.exit_code, answer.saved, answer.status) == (1, [original], "completed")
+    assert answer.error is not None
+    assert answer.error.code == "not_saved"
+
+
 @pytest.mark.parametrize("n", ["1", "2"])
 def test_a_result_over_one_of_the_images_is_refused_before_it_costs(
     n: str, played: Playing, world: Environ, tmp_path: Path
@@ -109,14 +139,21 @@ def test_fewer_results_than_asked_for_are_not_written_over_the_image(
     assert (image.read_bytes(), len(played.emulator.submits)) == (before, submits)
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.heic", "a.tiff"])
+@pytest.mark.parametrize("name", ["a.gif", "a.heic", "a.tiff", "out.txt", "prompt.TXT"])
 def test_formats_that_are_not_written_are_refused_before_they_cost(
     name: str, played: Playing, world: Environ, tmp_path: Path
 ) -> None:
     before = len(played.emulator.submits)
+    (tmp_path / "prompt.TXT").write_text("Make it night")
     told = invoke(world, "edit", "https://a.example/b", "x", "-o", str(tmp_path / name))
     assert (told.exit_code, len(played.emulator.submits)) == (2, before)
     assert ".png, .jpg or .webp" in told.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["prompt.TXT"]
+
+
+@pytest.mark.parametrize("name", ["v1.5", "2026.11.25", "my.results", "out.txt/", ".hidden"])
+def test_a_folder_may_have_a_dot_in_its_name(name: str, tmp_path: Path) -> None:
+    assert Destination.of(f"{tmp_path}/{name}") == Destination(folder=tmp_path / name)
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_it_costs(
@@ -124,9 +161,11 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_it_costs(
 ) -> None:
     before = len(played.emulator.submits)
     (tmp_path / "file").touch()
-    told = invoke(world, "edit", "https://a.example/b", "x", "-o", str(tmp_path / "file" / "a.png"))
-    assert (told.exit_code, len(played.emulator.submits)) == (2, before)
-    assert "--output" in told.stderr
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    for output in ("file/a.png", "file/new/deep", "gone/new", "gone", f"new/{'long' * 100}"):
+        told = invoke(world, "edit", "https://a.example/b", "x", "-o", str(tmp_path / output))
+        assert (told.exit_code, len(played.emulator.submits)) == (2, before), output
+        assert "--output" in told.stderr
 
 
 def test_a_copy_that_fails_says_where_the_original_is(
@@ -239,6 +278,25 @@ def test_without_a_key_the_error_is_the_object(command: list[str], environ: Envi
 # --- -q, -v, --emulator, --open ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("status", [1, 130])
+def test_a_price_that_is_declined_is_one_object_too(
+    status: int, played: Playing, world: Environ
+) -> None:
+    before = len(played.emulator.submits)
+    command = ["edit", played.ask("sample_image_url"), "Declined", "--json"]
+    with at_terminal(command, world | {"WAN25_CONFIRM_CREDITS": "0"}) as terminal:
+        terminal.until(lambda text: "Edit?" in text)
+        if status == 130:
+            terminal.interrupt()
+        else:
+            terminal.type("n\n")
+        text = terminal.until(lambda text: text.rstrip().endswith("}"))
+        assert as_a_shell_shows(terminal.process.wait(timeout=10)) == status
+    told = json.loads(text[text.index("{") :])
+    assert (told["error"]["code"], told["charged"]) == ("never_sent", "no")
+    assert len(played.emulator.submits) == before
+
+
 def test_quiet_leaves_results_and_errors_only(played: Playing, world: Environ) -> None:
     told = invoke(world, "edit", played.ask("sample_image_url"), "Quietly", "-q")
     assert (told.exit_code, told.stderr) == (0, "")
@@ -254,7 +312,44 @@ def test_verbose_logs_what_is_done(played: Playing, world: Environ) -> None:
     for flag in ("-v", "-vv"):
         told = invoke(world, "edit", link, f"Loudly {flag}", flag)
         levels[flag] = set(re.findall(r" (DEBUG|INFO) \w+", told.stderr))
+        logged = re.findall(r" (?:DEBUG|INFO) (\w+)", told.stderr)
+        assert set(logged) <= {"wan25_mcp", "httpx2"}  # not the inside of other libraries
     assert levels == {"-v": {"INFO"}, "-vv": {"INFO", "DEBUG"}}
+
+
+def test_a_line_of_the_log_stands_alone_above_the_progress(played: Playing, world: Environ) -> None:
+    command = ["edit", played.ask("sample_image_url"), "Loudly at a terminal", "-vv"]
+    with at_terminal(command, world, columns=200) as terminal:
+        assert terminal.process.wait(timeout=30) == 0
+        text = terminal.until(lambda text: "Charged: yes" in text)
+    logged = [line for line in re.split(r"[\r\n]+", text) if re.search(r" (DEBUG|INFO) \w", line)]
+    assert len(logged) > 3
+    assert all(re.match(r"\d{4}-", line) for line in logged)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_nothing_is_saved_of_a_refused_edit_and_no_progress_is_left(
+    flags: list[str], played: Playing, world: Environ
+) -> None:
+    played.ask("fault", endpoint="submit", kind="status", code=402)
+    command = ["edit", played.ask("sample_image_url"), f"Refused {flags}", *flags]
+    with at_terminal(command, world) as terminal:
+        assert terminal.process.wait(timeout=30) == 1
+        text = terminal.until(lambda text: "insufficient_credits" in text or "To do: " in text)
+    assert "saving" not in text
+    assert not re.search(r"\d s *(Status|\{)", text)
+
+
+def test_a_failed_edit_names_its_task_once_and_has_no_percent(
+    played: Playing, world: Environ
+) -> None:
+    played.ask("outcome", run_seconds=0.1, fail="content_policy_violation", message="Not this")
+    command = ["edit", played.ask("sample_image_url"), "Fails at a terminal"]
+    with at_terminal(command, world) as terminal:
+        assert terminal.process.wait(timeout=30) == 1
+        text = terminal.until(lambda text: "To do: " in text)
+    assert text.count("Task id: ") == 1
+    assert re.search(r"Status: failed\r?\n", text)
 
 
 def test_the_emulator_can_be_chosen_by_a_flag(environ: Environ) -> None:
@@ -324,7 +419,7 @@ def test_a_closed_stream_leads_nowhere_and_loses_nothing(
 
     def shell(line: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["sh", "-c", f'exec "$0" -m wan25_mcp "$@" {line}', sys.executable, *arguments],
+            ["/bin/sh", "-c", f'exec "$0" -m wan25_mcp "$@" {line}', sys.executable, *arguments],
             env=environment(**values),
             capture_output=True,
             timeout=30,

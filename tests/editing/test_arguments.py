@@ -139,7 +139,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"force_new": 1}, FLAG),
     ({"force_new": 0.0}, FLAG),
     ({"size": "1024*1024"}, f"Unknown argument size. Valid arguments: {ARGUMENTS}."),
-    ({"Prompt": "p"}, f"Unknown argument Prompt. Valid arguments: {ARGUMENTS}."),
+    (
+        {"Prompt": "p"},
+        f"Unknown argument Prompt; prompt was probably meant. Valid arguments: {ARGUMENTS}.",
+    ),
     ({"sk-live 1234": 1}, f"Unknown argument. Valid arguments: {ARGUMENTS}."),
     ({"a" * 41: 1}, f"Unknown argument. Valid arguments: {ARGUMENTS}."),
 ]  # fmt: skip

@@ -42,6 +42,18 @@ async def test_each_run_with_the_emulator_is_the_same_account(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_for_a_command_the_emulator_is_as_fast_as_in_the_demo(tmp_path: Path) -> None:
+    settings = Settings.from_mapping({"WAN25_EMULATOR": "1", "WAN25_DATA_DIR": str(tmp_path)})
+    estimated: dict[bool, float] = {}
+    for background in (True, False):
+        async with open_configured_editor(settings, background=background) as editor:
+            wanted = request(image_urls=["https://example.com/cat.png"])
+            made = await editor.edit(wanted, force_new=True)
+            estimated[background] = made.estimated_seconds or 0.0
+    assert 0 < estimated[False] < 10 < estimated[True]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_each_key_is_an_account_of_the_emulator_which_never_gets_the_key(
     tmp_path: Path,
 ) -> None:

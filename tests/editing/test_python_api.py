@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import inspect
 import pickle
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,6 +36,7 @@ from wan25_mcp import (
     Wan25Error,
     edit,
     open_http,
+    sync,
 )
 from wan25_mcp.editing.python_words import in_python
 from wan25_mcp.errors.codes import CODES
@@ -414,6 +416,14 @@ async def test_leaving_the_loop_loses_no_id_and_leaves_no_task(place: Path, how:
             assert not editor._calls
 
 
+async def test_images_that_can_be_taken_only_once_wait_for_their_turn_as_well(place: Path) -> None:
+    wanted = [{"images": iter(["house.png"]), "prompt": f"Style {n}"} for n in range(3)]
+    with served() as emulator:
+        async with editor_at(emulator, place, WAN25_MAX_IN_FLIGHT="1") as editor:
+            done = [one async for one in editor.edit_many(wanted)]
+    assert [one.status for one in done] == ["completed"] * 3
+
+
 async def test_a_loop_that_was_left_can_go_on(place: Path) -> None:
     wanted = [{"images": "house.png", "prompt": f"Style {n}"} for n in range(4)]
     with served() as emulator:
@@ -530,6 +540,53 @@ async def test_a_wrong_argument_of_the_editor_is_named(
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("how", ["a file is there", "a root directory", "the home directory"])
+async def test_results_that_cannot_be_saved_are_refused_before_anything_is_sent(
+    how: str, place: Path
+) -> None:
+    (place / "file").touch()
+    output = {"a file is there": place / "file" / "out", "a root directory": Path("/")}
+    with served() as emulator:
+        options = environment(emulator, place)
+        async with Editor(output=output.get(how, Path.home()), settings=options) as editor:
+            with pytest.raises(SettingsError, match=r"cannot be saved") as caught:
+                await editor.edit("house.png", "Make it night")
+            [many] = [found async for found in editor.edit_many([{"images": "house.png"}])]
+            assert await editor.recent() == []
+        kept = await edit("house.png", "Make it day", output="file", save=False, settings=options)
+    assert caught.value.charged == many.charged == "no"
+    assert "output=" in caught.value.fix
+    assert "--" not in caught.value.fix
+    assert kept.status == "completed"
+
+
+async def test_output_is_a_folder_also_where_its_name_is_that_of_an_image(place: Path) -> None:
+    with served() as emulator:
+        options = environment(emulator, place)
+        with pytest.raises(SettingsError) as caught:
+            await edit("house.png", "Make it night", output="z.png", settings=options)
+        assert (caught.value.charged, (place / "z.png").exists()) == ("no", False)
+        (place / "z.png").mkdir()
+        found = await edit("house.png", "Make it night", output="z.png", settings=options)
+    assert Path(found.saved[0]).parent == place / "z.png"
+
+
+@pytest.mark.parametrize("n", ["2", 2.0, True, None])
+async def test_n_is_a_whole_number(n: Any, place: Path) -> None:
+    with served() as emulator, pytest.raises(InvalidRequest, match="n must be") as caught:
+        await edit("house.png", "Make it night", n=n, settings=environment(emulator, place))
+    assert caught.value.charged == "no"
+
+
+async def test_a_misspelt_name_in_a_request_is_answered_with_the_nearest(place: Path) -> None:
+    request = {"images": "house.png", "prompt": "Make it night", "force_nwe": True}
+    with served() as emulator:
+        async with editor_at(emulator, place) as editor:
+            [found] = [found async for found in editor.edit_many([request])]
+    assert isinstance(found.error, InvalidRequest)
+    assert "force_nwe; force_new was" in found.error.message
+
+
 ODD: Final = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.binary(),
     st.lists(st.one_of(st.text(), st.none(), st.binary()), max_size=3),
@@ -538,7 +595,7 @@ ODD: Final = st.one_of(
 )  # fmt: skip
 OPTIONS: Final = st.dictionaries(
     st.sampled_from(
-        ["n", "model", "callback_url", "force_new", "timeout", "wait", "x", "duplicate_window"]
+        ["n", "model", "callback_url", "force_new", "timeout", "wait", "duplicate_window"]
     ),
     ODD,
     min_size=1,
@@ -558,6 +615,7 @@ def test_whatever_is_wrong_raises_an_error_of_ours_and_sends_nothing(place: Path
         calls: list[Callable[[], Any]] = [
             lambda: editor.edit(images, prompt, wait=False, n=9),
             lambda: editor.edit("house.png", "Make it night", **{**options, "n": 9}),
+            lambda: anext(aiter(editor.edit_many([{**options, "images": images, "x": other}]))),
             lambda: editor.wait(other, timeout=other),
             lambda: editor.image(other, other),
             lambda: anext(editor.follow(other)),
@@ -644,6 +702,38 @@ async def test_a_client_in_memory_counts_as_sent_only_what_was(
 
 
 # --- the face ---------------------------------------------------------------------------------
+
+
+def _shown(method: Any) -> list[inspect.Parameter]:
+    """The parameters of a function, but for `self`."""
+    return [each for each in inspect.signature(method).parameters.values() if each.name != "self"]
+
+
+def test_every_argument_is_shown_with_its_type_and_default_and_is_described() -> None:
+    of_edit, of_editor = _shown(Editor.edit), _shown(Editor)
+    assert _shown(edit) == of_edit + of_editor
+    page = Path(str(wan25_mcp.__file__)).parent.parent / "docs" / "python.md"
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    named = re.findall(r"`(\w+)[^`]*`", prose)
+    for text, wanted in ((edit.__doc__, of_edit + of_editor), (Editor.edit.__doc__, of_edit)):
+        for each in wanted:
+            assert each.annotation is not each.empty
+            assert each.kind is not each.VAR_KEYWORD
+            assert f"\n{each.name}: " in inspect.cleandoc(text or "").replace("    ", "")
+            assert each.name in named
+
+
+def test_the_api_without_await_takes_the_same_arguments() -> None:
+    assert _shown(sync.edit) == _shown(edit)
+    assert sync.edit.__doc__ == edit.__doc__
+    assert _shown(sync.Editor) == _shown(Editor)
+    methods = [name for name in vars(Editor) if not name.startswith("_") and name != "edit_many"]
+    for name in methods:
+        assert _shown(getattr(sync.Editor, name)) == _shown(getattr(Editor, name)), name
+    ours, theirs = _shown(sync.Editor.edit_many), _shown(Editor.edit_many)
+    assert [(each.name, each.kind, each.default) for each in ours] == [
+        (each.name, each.kind, each.default) for each in theirs
+    ]  # it takes no asynchronous iterables
 
 
 def test_the_package_lists_what_it_has() -> None:

@@ -54,7 +54,14 @@ const isLoaded = (picture) => picture.evaluate((it) => {
   return it.tagName === "CANVAS" && data.every((value, i) => i % 4 < 3 || value === 255) && data.some((value, i) => i % 4 < 3 && value > 0);
 });
 const heard = (page) => page.evaluate(() => window.heard);
-const shot = (stage, name) => screenshots ? stage.page.locator("iframe").first().screenshot({ path: join(screenshots, `${name}.png`) }) : null;
+// A picture for the documents names no folder of this machine.
+async function shot(stage, name) {
+  if (!screenshots) return;
+  await stage.view.locator("dd.saved").evaluateAll((all) => all.forEach((it) => {
+    it.textContent = it.textContent.replace(/.*\/(?=[^/]*$)/gm, "/home/me/Pictures/wan25/");
+  }));
+  await stage.page.locator("iframe").first().screenshot({ path: join(screenshots, `${name}.png`) });
+}
 const title = (view, text) => view.locator("h1", { hasText: text }).waitFor({ timeout: SECONDS });
 
 async function quiet(stage, what) {

@@ -27,7 +27,6 @@ from wan25_mcp.cli.console import (
     warn,
 )
 from wan25_mcp.cli.cost import may_spend
-from wan25_mcp.cli.destination import check_writable
 from wan25_mcp.cli.edit import Wish, for_a_person, open_editor, open_files, say_if_emulated
 from wan25_mcp.cli.queue import Job, Queue
 from wan25_mcp.cli.summary import how_to_continue, show_finished, summarize
@@ -38,7 +37,7 @@ from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.inputs.read import is_data, is_link
 from wan25_mcp.journal import KEPT_FOR, JournalUnusable
-from wan25_mcp.outputs.save import output_directory
+from wan25_mcp.outputs.save import check_output, output_directory
 from wan25_mcp.settings import Settings
 
 _READ_AT_ONCE: Final = 2
@@ -52,7 +51,9 @@ async def edit_each(settings: Settings, wish: Wish, jobs: int) -> int:
         say_if_emulated(editor)
         every = [Job(name, image) for name, image in _names(wish.images)]
         await _read_all(editor, wish, every)
-        queue = Queue(editor, [job for job in every if job.wanted], force_new=wish.force_new)
+        usable = [job for job in every if job.wanted]
+        destination = replace(wish.destination, folder=chosen.output_dir)
+        queue = Queue(editor, usable, destination, force_new=wish.force_new)
         stopped = await _ask(editor, settings, wish, every)
         if stopped is not None:
             return stopped
@@ -74,7 +75,7 @@ def _check_destination(settings: Settings, wish: Wish) -> None:
             "With --each, the results go to a folder.", fix="Give a folder with --output."
         )
     folder = wish.destination.folder or settings.output_dir
-    check_writable(folder)
+    check_output(folder)
     place = os.path.realpath(output_directory(folder))
     for image in wish.images:
         if Path(image).is_absolute() and os.path.realpath(Path(image).parent) == place:
@@ -135,7 +136,7 @@ async def _ask(
     known, is_certain = await _count_known(editor, wanted, force_new=wish.force_new)
     unusable = len(every) - len(wanted)
     notes = [
-        f"{known} edited already" if known else "",
+        f"{known} edited or under way" if known else "",
         f"{unusable} cannot be edited" if unusable else "",
         "" if is_certain else "at most",
     ]
@@ -153,7 +154,7 @@ async def _ask(
 async def _count_known(
     editor: AccountEditor, wanted: Sequence[EditInput], *, force_new: bool
 ) -> tuple[int, bool]:
-    """How many were edited already, and whether that is certain."""
+    """How many were edited before, and whether that is certain."""
     if force_new:
         return 0, True
     with suppress(JournalUnusable):
@@ -191,4 +192,5 @@ async def _say_how_to_continue(queue: Queue, *, force_new: bool) -> None:
         if job.name_of_edit:
             warn(f"Under way: {job.name}: {job.name_of_edit}")
     again = how_to_continue(force_new=force_new)
-    warn(f"{len(queue.finished)} of {queue.size} are done. To continue, {again}")
+    done = sum(not job.has_failed for job in queue.finished)
+    warn(f"{done} of {queue.size} are done. To continue, {again}")

@@ -21,6 +21,7 @@ import anyio
 import anyio.lowlevel
 import click
 
+from wan25_mcp.cli import logs
 from wan25_mcp.cli.wording import at_terminal
 from wan25_mcp.errors import Wan25Error
 
@@ -231,13 +232,17 @@ async def redrawn(drawing: Drawing) -> AsyncIterator[None]:
             drawing.draw()
             await anyio.sleep(1.0)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tick)
-        try:
-            yield
-        finally:
-            tasks.cancel_scope.cancel()
-            drawing.clear()
+    logs.CLEARED.append(drawing.clear)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+    finally:  # after the last tick
+        logs.CLEARED.remove(drawing.clear)
+        drawing.clear()
 
 
 def is_narrow(columns: int) -> bool:

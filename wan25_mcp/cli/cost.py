@@ -26,6 +26,12 @@ from wan25_mcp.settings import Settings
 BALANCE_SECONDS: Final = 1.0
 """Time that the provider has to report the balance before an edit, which does not need it."""
 
+_DECLINED: Final = Wan25Error(
+    "The price was not agreed to, so nothing was sent.",
+    code="never_sent",
+    fix="Run it again and answer y, or add --yes.",
+    retryable=False,
+)
 _DAY: Final = 24 * 3600.0
 
 
@@ -47,31 +53,38 @@ async def may_spend(
     Raises:
         InvalidRequest: Nobody can be asked.
     """
-    left: list[float] = []
+    found: list[float] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_read_balance, editor, left)
+        tasks.start_soon(_read_balance, editor, found)
         price = await _price(editor, edit_input, settings)
     price = replace(price, credits=price.credits * (1 if edits is None else edits))
-    text = _price_in_words(price, left[0] if left else None, edits) + note
-    return _may_spend(text, price, settings, yes=yes)
+    left = found[0] if found else None
+    text = _price_in_words(price, left, edits) + note
+    # Too few credits: only some of many are made. One is refused by the provider, at no charge.
+    is_short = edits is not None and left is not None and left < price.credits
+    return _may_spend(text, price, settings, yes=yes, is_short=is_short)
 
 
-def _may_spend(text: str, price: Price, settings: Settings, *, yes: bool) -> int | None:
-    if yes or price.credits <= settings.confirm_credits:
+def _may_spend(
+    text: str, price: Price, settings: Settings, *, yes: bool, is_short: bool
+) -> int | None:
+    is_dear = price.credits > settings.confirm_credits
+    if yes or not (is_dear or is_short):
         say(text)
         return None
     if not sys.stdin.isatty():
-        limit = amount(settings.confirm_credits)
+        limit = f"WAN25_CONFIRM_CREDITS ({amount(settings.confirm_credits)})"
+        fewer = "Add --yes to edit as many as the credits are enough for, or name fewer images."
         raise InvalidRequest(
-            f"{text}. That is more than WAN25_CONFIRM_CREDITS ({limit}), and "
+            f"{text}. That is more than {limit if is_dear else 'the account has left'}, and "
             "there is no terminal to ask at. Nothing was sent.",
-            fix="Add --yes, or raise WAN25_CONFIRM_CREDITS.",
+            fix="Add --yes, or raise WAN25_CONFIRM_CREDITS." if is_dear else fewer,
         )
     answer = _ask(f"{text}. Edit?")
     if not answer:
         say("Nothing was sent.")
-    if not answer and is_json():
-        show_error_as_json(InvalidRequest("The edit was not confirmed.", fix="Add --yes."))
+        if is_json():
+            show_error_as_json(_DECLINED)
     return None if answer else INTERRUPTED if answer is None else FAILED
 
 

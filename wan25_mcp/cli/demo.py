@@ -13,22 +13,19 @@ from contextlib import asynccontextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
 from mcp import StdioServerParameters, stdio_client
 from mcp.client import Client
 from mcp_types import CallToolResult, TextContent
 
 from wan25_mcp.cli.console import is_json, progress_line, say, show, show_json
-from wan25_mcp.editing.connect import EMULATOR_KEY
+from wan25_mcp.editing.connect import DEMO_SPEED, EMULATOR_KEY
 from wan25_mcp.emulator import Emulator, EmulatorOptions
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal.outcomes import error_from_json
 from wan25_mcp.outputs.save import output_directory
 from wan25_mcp.provider.statuses import is_settled
-
-SPEED: Final = 15.0
-"""How much faster than the model the emulator runs: an edit of a minute in a few seconds."""
 
 
 class DemoFailed(Wan25Error):
@@ -42,7 +39,7 @@ async def run_demo(pictures: Sequence[Path], prompt: str, directory: Path | None
     """Edit the pictures (or the bundled one) through the MCP server. Returns the exit status."""
     with as_file(files("wan25_mcp") / "assets" / "picture.jpg") as bundled:
         images = [str(path.absolute()) for path in pictures or [bundled]]
-        emulator = Emulator(EmulatorOptions(key=EMULATOR_KEY, speed=SPEED))
+        emulator = Emulator(EmulatorOptions(key=EMULATOR_KEY, speed=DEMO_SPEED))
         async with emulator.serving():
             say(f"1. Emulator at {emulator.base_url}")
             async with _assistant(emulator, images, output_directory(directory)) as client:

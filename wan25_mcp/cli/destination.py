@@ -7,7 +7,7 @@ paid for, and a copy in another format is not the same picture.
 from __future__ import annotations
 
 import os
-import tempfile
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -18,19 +18,21 @@ import anyio.to_thread
 
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.edit import Edit
-from wan25_mcp.errors import InvalidRequest, SettingsError, Wan25Error
+from wan25_mcp.errors import InvalidRequest, Wan25Error
 from wan25_mcp.inputs.nearest import IMAGES
 from wan25_mcp.inputs.sources import path_of
 from wan25_mcp.outputs.download import extension_of
 from wan25_mcp.outputs.folder import opened, temporary_name
 from wan25_mcp.outputs.previews import MAX_PIXELS
-from wan25_mcp.outputs.save import NotSaved, output_directory
+from wan25_mcp.outputs.save import NotSaved, check_output, check_writable, copy_image
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY: Final = 95
+_OF_FILE: Final = re.compile(r"\.[a-z][a-z0-9]{1,4}")
+"""A suffix that the name of a folder hardly has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,20 @@ class Destination:
         """A name with the suffix of an image is a file, unless a folder has that name.
 
         Raises:
-            InvalidRequest: The suffix is of an image format that is not written.
+            InvalidRequest: The suffix is of a kind of file that is not written.
         """
         if output is None:
             return cls()
         path = Path(output).expanduser().absolute()
         suffix = path.suffix.lower()
-        if suffix not in IMAGES or path.is_dir() or output.endswith(("/", os.sep)):
+        is_file = suffix in IMAGES or _OF_FILE.fullmatch(suffix)
+        if not is_file or path.is_dir() or output.endswith(("/", os.sep)):
             return cls(folder=path)
         if suffix not in _FORMATS:
             raise InvalidRequest(
                 f"Results are not written as {suffix}.",
-                fix="Give a name that ends in .png, .jpg or .webp, or a folder.",
+                fix="Give a name that ends in .png, .jpg or .webp, or a folder. For a folder of "
+                "that name, add a / at its end.",
             )
         return cls(file=path)
 
@@ -81,7 +85,7 @@ class Destination:
             SettingsError: A folder cannot be written to.
             InvalidRequest: A result would be written over one of the images.
         """
-        check_writable(self.folder or configured)
+        check_output(self.folder or configured)
         if self.file is None:
             return
         check_writable(self.file.parent)
@@ -99,6 +103,9 @@ class Destination:
         Raises:
             NotSaved, NotDownloaded: A copy could not be made; the original is saved.
         """
+        if self.folder is not None:  # an earlier edit may have been saved in another one
+            copies = [await copy_image(Path(path), self.folder) for path in edit.saved]
+            return replace(edit, saved=tuple(map(str, copies)))
         if self.file is None or not edit.image_urls:
             return edit
         paths = self.paths(len(edit.image_urls))
@@ -106,24 +113,6 @@ class Destination:
             body = await editor.image(edit, number)
             await anyio.to_thread.run_sync(_write, body, path)
         return replace(edit, saved=tuple(map(str, paths)))
-
-
-def check_writable(directory: Path | None) -> None:
-    """
-    Raises:
-        SettingsError: The folder (None: the default one) cannot be written to.
-    """
-    folder = output_directory(directory and directory.expanduser())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise SettingsError(
-            f"Images cannot be saved in {folder} ({(error.strerror or 'unknown').lower()}); "
-            "nothing was sent.",
-            fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
-        ) from None
 
 
 def _is_same(path: Path, image: str) -> bool:

@@ -16,13 +16,11 @@ import httpx2
 from wan25_mcp.cli.cost import credits_left
 from wan25_mcp.editing.connect import (
     account_of,
-    close_journal,
     connect_as,
-    default_data_dir,
     file_service_of,
     key_of,
-    open_journal,
 )
+from wan25_mcp.editing.journal_access import close_journal, default_data_dir, open_journal
 from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.inputs.bucket import Bucket
 from wan25_mcp.journal import JournalUnusable

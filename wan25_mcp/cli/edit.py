@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from wan25_mcp.cli.as_json import edit_as_json
 from wan25_mcp.cli.console import (
     ProgressLine,
     is_json,
+    is_quiet,
     linked,
     progress_line,
     say,
@@ -35,6 +38,7 @@ from wan25_mcp.editing.edit import Edit, Progress
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.inputs.misspelt import in_sandbox
 from wan25_mcp.inputs.prepare import EditInput
+from wan25_mcp.journal import JournalUnusable
 from wan25_mcp.provider.statuses import is_settled
 from wan25_mcp.settings import Settings
 
@@ -42,6 +46,9 @@ open_editor: Final = partial(open_configured_editor, background=False)
 
 PATIENCE: Final = 3600.0
 """Seconds that a command waits at most. The edit itself continues."""
+
+_KNOWN_SECONDS: Final = 60.0
+"""Seconds that an earlier edit counts for longer once nobody was asked because of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +110,22 @@ async def edit_and_save(settings: Settings, wish: Wish) -> int:
         say_if_emulated(editor)
         read = await editor.read_images(given.image_urls, given.model)
         edit_input = given.with_images(read)
-        stopped = await may_spend(editor, edit_input, settings, yes=wish.yes)
-        if stopped is not None:
-            return stopped
-        edit = await _start(editor, edit_input, force_new=wish.force_new)
+        window = 0.0 if wish.force_new else editor.duplicate_window
+        if window and await _is_known(editor, edit_input):
+            window += _KNOWN_SECONDS
+        else:
+            stopped = await may_spend(editor, edit_input, settings, yes=wish.yes)
+            if stopped is not None:
+                return stopped
+        edit = await _start(editor, edit_input, window)
         return await finish(editor, edit, wish.destination, open_it=wish.open_it)
+
+
+async def _is_known(editor: AccountEditor, edit_input: EditInput) -> bool:
+    """Whether an identical edit was made before, so that there is nothing to pay."""
+    with suppress(JournalUnusable):  # the edit says what is wrong
+        return all(await editor.known([edit_input]))
+    return False
 
 
 def for_a_person(
@@ -135,12 +153,12 @@ def _existing(folder: Path) -> Path:
     return next((one for one in (folder, *folder.parents) if one.is_dir()), folder)
 
 
-async def _start(editor: AccountEditor, edit_input: EditInput, *, force_new: bool) -> Edit:
+async def _start(editor: AccountEditor, edit_input: EditInput, window: float) -> Edit:
     try:
         async with progress_line("submitting") as line:
             return await editor.edit(
                 edit_input,
-                force_new=force_new,
+                duplicate_window=window,
                 patience=PATIENCE,
                 on_progress=partial(_report, line),
                 on_upload=partial(_say_upload, line),
@@ -185,7 +203,12 @@ async def finish(
     """Wait for an edit, save it, and show it. Returns the exit status."""
     is_earlier, reported = edit.deduplicated, edit.notes
     if is_earlier:
-        say("Reusing an identical earlier edit at no charge (--force-new pays for a new one).")
+        made = "edited" if edit.status == "completed" else "sent"
+        cost = cost_line(edit, is_earlier=True)
+        say(
+            f"Nothing to pay: {made} already ({cost[:1].lower()}{cost[1:]}). "
+            "--force-new pays for a new edit."
+        )
     for note in reported:
         say(note)
     settled = await _settled(editor, edit)
@@ -194,15 +217,23 @@ async def finish(
         copied = await destination.copied(editor, settled)
     except Wan25Error as error:
         copied = replace(settled, error=error)
+    if _is_running(edit) and edit.task_id and sys.stdout.isatty() and sys.stderr.isatty():
+        reported = (*reported, edit.task_id)
     status = show_edit(copied, reported, is_emulator=editor.is_emulator, originals=settled.saved)
     if open_it:
         open_files(copied.saved)
     return status or int(len(copied.saved) < len(copied.image_urls))
 
 
+def _is_running(edit: Edit) -> bool:
+    return edit.task_id is not None and not is_settled(edit.status) and not edit.error
+
+
 async def _settled(editor: AccountEditor, edit: Edit) -> Edit:
     """The edit once it is settled, with its images saved."""
-    is_running = edit.task_id and not is_settled(edit.status) and not edit.error
+    is_running = _is_running(edit)
+    if not is_running and not edit.image_urls:
+        return edit
     if is_running:
         say(f"Task id: {edit.task_id}")
     try:
@@ -225,17 +256,18 @@ def show_edit(
     is_emulator: bool,
     originals: Sequence[str] | None = None,
 ) -> int:
-    """Show an edit, with the notes that were not reported before. Returns the exit status.
+    """Show an edit, with what was not reported before. Returns the exit status.
 
     Args:
+        reported: What was written before: notes, and the id.
         originals: The files that the archive has, where others were asked for.
     """
     if is_json():
         show_json(edit_as_json(edit, is_emulator=is_emulator))
         return 1 if edit.error else 0
-    percent = f", {edit.progress} %" if edit.progress is not None else ""
-    show(f"Status: {edit.status}{percent}")
-    if edit.error and edit.task_id:
+    has_percent = edit.progress is not None and not edit.error
+    show(f"Status: {edit.status}" + (f", {edit.progress} %" if has_percent else ""))
+    if edit.error and edit.task_id and (edit.task_id not in reported or is_quiet()):
         show(f"Task id: {edit.task_id}")
     _show_files(edit, originals)
     show(cost_line(edit, is_earlier=edit.deduplicated))

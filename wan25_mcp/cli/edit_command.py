@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from wan25_mcp.cli import options
 from wan25_mcp.cli.running import fail, read_settings, run
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import InvalidRequest, Wan25Error
 
 if TYPE_CHECKING:
     from wan25_mcp.settings import Settings
@@ -84,9 +85,16 @@ def edit(
     """
     settings = read_settings(emulator=emulator)
     try:
+        _check_jobs(each=each)
         sys.exit(_edit(settings, words, prompt, jobs if each else None, chosen))
     except Wan25Error as error:
         fail(error)
+
+
+def _check_jobs(*, each: bool) -> None:
+    is_default = click.get_current_context().get_parameter_source("jobs") is ParameterSource.DEFAULT
+    if not each and not is_default:
+        raise InvalidRequest("--jobs needs --each.", fix="Add --each, or leave out --jobs.")
 
 
 def _edit(

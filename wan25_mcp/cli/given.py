@@ -55,6 +55,8 @@ def read(words: Sequence[str], prompt: str | None, *, each: bool = False) -> Giv
         if not named or _is_image(named[-1]):
             raise _no_prompt(named)
         prompt = named.pop()
+    else:
+        _check_no_second_prompt(named)
     text = _from_file(prompt)
     images = _images(named, each=each)
     if not images:
@@ -78,8 +80,35 @@ def _is_image(word: str) -> bool:
     return has_suffix or has_separator or _BEGINS_PATH.match(word) is not None
 
 
+def _check_no_second_prompt(words: Sequence[str]) -> None:
+    """
+    Raises:
+        InvalidRequest: The last word is meant as a prompt rather than as an image.
+    """
+    last = words[-1] if words else STDIN
+    is_sentence = re.search(r"\s", last) is not None
+    if _is_image(last) or (glob.has_magic(last) and (not is_sentence or glob.glob(last))):  # noqa: PTH207
+        return
+    if is_sentence or len(words) > 1:
+        raise InvalidRequest(
+            f'"{last[:80]}" is not a file, and the prompt was given with --prompt as well.',
+            fix="Give the prompt once, or correct the name of the image.",
+        )
+
+
 def _no_prompt(words: Sequence[str]) -> InvalidRequest:
     last = words[-1] if words else ""
+    if not last:
+        return InvalidRequest(
+            "Neither an image nor a prompt was given.",
+            fix=f"{_USAGE}. All options: `wan25-mcp edit --help`.",
+        )
+    if len(words) > 1 and _is_also_a_word(last):
+        kind = "folder" if Path(last).is_dir() else "file"
+        return InvalidRequest(
+            f'"{last}" is a {kind} here, and no prompt was given.',
+            fix=f'If it is the prompt, give it with --prompt: --prompt "{last}"',
+        )
     if not last or not _may_be_misspelt(last):
         return InvalidRequest("No prompt was given.", fix=f"{_USAGE}. Or give it with --prompt.")
     from wan25_mcp.inputs.folders import AllowedFolders
@@ -94,6 +123,11 @@ def _no_prompt(words: Sequence[str]) -> InvalidRequest:
         "--prompt.",
         code="image_not_found",
     )
+
+
+def _is_also_a_word(word: str) -> bool:
+    """Whether a file or folder is named like a prompt."""
+    return re.fullmatch(r"[\w\s-]+", word) is not None and os.path.lexists(word)
 
 
 def _may_be_misspelt(word: str) -> bool:

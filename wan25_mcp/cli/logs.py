@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, TextIO
 
 from wan25_mcp.redaction import MASK, Redactor
 
@@ -41,14 +41,35 @@ class OneMaskedLine(logging.Formatter):
         return "".join(c if c.isprintable() else " " for c in line)  # no control characters
 
 
-def configure(level: str, secrets: Collection[str]) -> None:
+_OWN: Final = ("wan25_mcp", "httpx2")
+"""This package, and httpx2, which logs each request at the level INFO and nothing else."""
+
+CLEARED: Final[list[Callable[[], None]]] = []
+"""Called before a line is written: each removes what it has drawn from the screen."""
+
+
+class _BesideProgress(logging.StreamHandler[TextIO]):
+    """Writes to lines of its own, not behind a progress bar, which is drawn again later."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for clear in CLEARED:
+            clear()
+        super().emit(record)
+
+
+def configure(level: str, secrets: Collection[str], *, own_only: bool = False) -> None:
     """Send all logging of this process to stderr.
+
+    Args:
+        own_only: Of other libraries, log only warnings and each request.
 
     To be called before the SDK's server is created, which configures the root logger unless it
     already has a handler.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _BesideProgress(sys.stderr)
     handler.setFormatter(OneMaskedLine(secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(logging.WARNING if own_only else level)
+    for name in _OWN:
+        logging.getLogger(name).setLevel(level if own_only else logging.NOTSET)

@@ -31,7 +31,8 @@ def read_settings(*, emulator: bool = False) -> Settings:
         settings = kept_key.completed(Settings.from_mapping(os.environ, emulator=emulator))
     except SettingsError as error:
         fail(error)
-    logs.configure(options.log_level() or settings.log_level, settings.secrets)
+    level = options.log_level()
+    logs.configure(level or settings.log_level, settings.secrets, own_only=level is not None)
     return settings
 
 
@@ -43,19 +44,21 @@ def run(job: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         fail(error)
     except ExceptionGroup as group:
         inner = _only_error_in(group)
-        if inner is None:
+        if isinstance(inner, BrokenPipeError):  # nobody reads the results: click ends without words
+            raise inner from None
+        if not isinstance(inner, Wan25Error):
             raise
         fail(inner)
 
 
-def _only_error_in(group: ExceptionGroup[Exception]) -> Wan25Error | None:
+def _only_error_in(group: ExceptionGroup[Exception]) -> Exception | None:
     """The error that task groups have wrapped, if it is the only one."""
     if len(group.exceptions) > 1:
         return None
     inner = group.exceptions[0]
     if isinstance(inner, ExceptionGroup):
         return _only_error_in(inner)
-    return inner if isinstance(inner, Wan25Error) else None
+    return inner
 
 
 def fail(error: Wan25Error) -> NoReturn:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wan25_mcp.cli.as_json import edit_as_json, error_as_json
 from wan25_mcp.cli.console import is_json, linked, show, show_failure, show_json, show_remedy
@@ -17,6 +18,11 @@ from wan25_mcp.editing.edit import Edit
 from wan25_mcp.errors import Wan25Error
 from wan25_mcp.provider.models import Usage
 from wan25_mcp.provider.statuses import is_settled
+
+_NAMED: Final = 3
+"""Number of images that are named with a remedy."""
+
+_UNCHARGED: Final = re.compile(r" *Nothing was (sent or )?charged\.")
 
 
 def how_to_continue(*, force_new: bool) -> str:
@@ -87,9 +93,20 @@ def summarize(
     if stopped is not None:
         show_failure(f"Stopped: {at_terminal(stopped.message)}")
         show_remedy(f"{stopped.fix} Then {again}")
-    for fix in dict.fromkeys(_why(job)[1] for job in failed if job.edit or job.error):
-        show_remedy(fix)
+    _show_remedies(failed)
     return FAILED if failed else 0
+
+
+def _show_remedies(failed: Sequence[Job]) -> None:
+    """What to do, and about which images. What was charged is said for all of them together."""
+    names: dict[str, list[str]] = {}
+    for job in failed:
+        if job.edit or job.error:
+            fix = _UNCHARGED.sub("", _why(job)[1]).strip()
+            names.setdefault(fix, []).append(job.name)
+    for fix, found in names.items():
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        show_remedy(f"{', '.join(found[:_NAMED])}{more}: {fix}")
 
 
 def _counts(every: Sequence[Job]) -> str:

@@ -190,6 +190,14 @@ class AccountEditor:
         """
         return await (await self._opened()).callbacks.called(handle, secret, hint)
 
+    async def check_folder(self) -> None:
+        """Check, before an edit is paid for, that its results can be saved, if they are to be.
+
+        Raises:
+            SettingsError: The folder cannot be written to.
+        """
+        await (await self._opened()).results.check_folder()
+
     async def save(self, edit: Edit) -> Edit:
         """Save a completed edit's images, however long that takes; returns it with the files."""
         return await (await self._opened()).results.saved(edit)

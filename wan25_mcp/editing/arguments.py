@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import (
@@ -230,8 +231,7 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
         case "missing":
             return f"{field} is required."
         case "extra_forbidden":
-            valid = ", ".join(model.model_fields)
-            return f"Unknown argument{_safe_name(field)}. Valid arguments: {valid}."
+            return f"Unknown argument{_safe_name(field)}{_nearest(model, field)}."
         case "string_too_long":
             limit = wrong.get("ctx", {}).get("max_length")
             return f"{where} has {len(wrong['input'])} characters; the limit is {limit}."
@@ -246,6 +246,13 @@ def _sentence(model: type[BaseModel], wrong: ErrorDetails) -> str:
 
 def _where(location: tuple[int | str, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in location)
+
+
+def _nearest(model: type[BaseModel], name: str) -> str:
+    """The argument that was probably meant, and all there are."""
+    meant = get_close_matches(name, model.model_fields, n=1, cutoff=0.75)
+    valid = ", ".join(model.model_fields)
+    return f"{f'; {meant[0]} was probably meant' if meant else ''}. Valid arguments: {valid}"
 
 
 def _safe_name(name: str) -> str:

@@ -12,18 +12,16 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import anyio
-import anyio.to_thread
 import httpx2
-import platformdirs
 from pydantic import SecretStr
 
 from wan25_mcp.editing.account import Account
 from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.engine import Engine, open_engine
-from wan25_mcp.editing.options import Connect, Connection, Connector, OpenJournal, Options
+from wan25_mcp.editing.journal_access import journal_of
+from wan25_mcp.editing.options import Connect, Connection, Connector, Options
 from wan25_mcp.errors import SettingsError
 from wan25_mcp.errors.codes import CODES
 from wan25_mcp.inputs.bucket import Bucket
@@ -31,7 +29,7 @@ from wan25_mcp.inputs.discovery import FileServiceSearch, known_file_service
 from wan25_mcp.inputs.file_service import FileService
 from wan25_mcp.inputs.publisher import FindPublisher, Publisher
 from wan25_mcp.inputs.read import default_input_dirs
-from wan25_mcp.journal import Allowance, Journal
+from wan25_mcp.journal import Allowance
 from wan25_mcp.outputs.download import open_downloads
 from wan25_mcp.outputs.save import default_directory
 from wan25_mcp.provider.client import Client
@@ -40,22 +38,28 @@ from wan25_mcp.provider.exchange import open_http
 from wan25_mcp.settings import Settings
 from wan25_mcp.url_safety import origin_of, same_address
 
-if TYPE_CHECKING:
-    from wan25_mcp.journal.sql import SqlJournal
-
 EMULATOR_KEY: Final = "emulator-key"
 """The emulator accepts any key; this one is recognisable."""
+
+DEMO_SPEED: Final = 15.0
+"""How much faster than the model the emulator is for a command: a minute is a few seconds."""
 
 _AT_ANY_EMULATOR: Final = "emulator"
 """Takes the place of an emulator's address: each has a port of its own, and all are the same."""
 
 
-def connect_as(settings: Settings, http: httpx2.AsyncClient | None = None) -> Connect:
-    """Return how to connect with these settings, by way of `http` if it is given."""
+def connect_as(
+    settings: Settings, http: httpx2.AsyncClient | None = None, *, speed: float = 1.0
+) -> Connect:
+    """Return how to connect with these settings, by way of `http` if it is given.
+
+    Args:
+        speed: Of the built-in emulator.
+    """
     if settings.emulator_url is not None:
         return lambda: _emulator_at(settings, settings.emulator_url or "", http)
     if settings.emulator:
-        return lambda: _own_emulator(settings, http)
+        return lambda: _own_emulator(settings, http, speed)
     return lambda: _api(settings, settings.base_url, http)
 
 
@@ -193,7 +197,7 @@ def _emulator_at(
 
 @asynccontextmanager
 async def _own_emulator(
-    settings: Settings, http: httpx2.AsyncClient | None
+    settings: Settings, http: httpx2.AsyncClient | None, speed: float
 ) -> AsyncIterator[Connector]:
     from wan25_mcp.emulator import Emulator, EmulatorOptions
 
@@ -201,6 +205,7 @@ async def _own_emulator(
         key=None,
         # Task ids must differ: the journal keeps the tasks of all emulators.
         seed=secrets.randbits(32),
+        speed=speed,
         # Callbacks come to this machine. The links of callers are checked here, not there.
         allow_loopback=settings.callback_url is not None,
     )
@@ -247,54 +252,15 @@ async def open_configured_engine(
         callback_url=settings.callback_url if background else None,
     )
     async with (
-        _journal_for_the_block(settings) as opening,
-        open_engine(connect_as(settings, http), opening, options) as engine,
+        journal_of(settings) as opening,
+        open_engine(
+            connect_as(settings, http, speed=1.0 if background else DEMO_SPEED), opening, options
+        ) as engine,
     ):
         yield engine
-
-
-@asynccontextmanager
-async def _journal_for_the_block(settings: Settings) -> AsyncIterator[OpenJournal]:
-    """How to open the journal at first use. The end of the block closes it."""
-    opened: list[SqlJournal] = []
-
-    async def opening() -> Journal:
-        opened.append(await open_journal(settings))
-        return opened[-1]
-
-    try:
-        yield opening
-    finally:
-        for journal in opened:
-            await close_journal(journal)
 
 
 def _input_dirs(settings: Settings) -> tuple[Path, ...]:
     if settings.input_dirs is not None:
         return settings.input_dirs
     return default_input_dirs(settings.output_dir or default_directory())
-
-
-async def open_journal(settings: Settings) -> SqlJournal:
-    """Open the configured journal. In a thread, because SQLAlchemy is slow to import."""
-    return await anyio.to_thread.run_sync(_journal_of, settings)
-
-
-async def close_journal(journal: SqlJournal) -> None:
-    """Close its connections. A database that does not answer is not waited for."""
-    with anyio.move_on_after(1.0, shield=True):
-        await anyio.to_thread.run_sync(journal.close, abandon_on_cancel=True)
-
-
-def _journal_of(settings: Settings) -> SqlJournal:
-    from wan25_mcp.journal.sql import SqlJournal
-
-    if settings.database_url is not None and not settings.emulator:
-        return SqlJournal(settings.database_url.get_secret_value())
-    name = "emulator.sqlite3" if settings.emulator else "journal.sqlite3"
-    return SqlJournal((settings.data_dir or default_data_dir()) / name)
-
-
-def default_data_dir() -> Path:
-    """The folder of the journal, unless one is configured."""
-    return platformdirs.user_data_path("wan25-mcp")

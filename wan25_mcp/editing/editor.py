@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, Unpack
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.to_thread
@@ -25,7 +25,6 @@ from wan25_mcp.editing.account_editor import AccountEditor
 from wan25_mcp.editing.batch import Batch
 from wan25_mcp.editing.connect import account_of, open_configured_engine
 from wan25_mcp.editing.edit import Edit, PastEdit, Price, Progress
-from wan25_mcp.editing.edit_options import EditOptions
 from wan25_mcp.editing.editor_settings import Passed
 from wan25_mcp.editing.engine import open_tasks
 from wan25_mcp.editing.handing_over import Handed, HandOver
@@ -123,20 +122,27 @@ class Editor:
     # --- edits ------------------------------------------------------------------------------
 
     async def edit(
-        self, images: Images, prompt: str, *, wait: bool = True, **options: Unpack[EditOptions]
-    ) -> Edit:
+        self, images: Images, prompt: str, *, n: int = 1, model: ModelName = MODEL,
+        callback_url: str | None = None, force_new: bool = False,
+        duplicate_window: float | None = None, wait: bool = True, timeout: float | None = None,
+    ) -> Edit:  # fmt: skip
         """Edit one image, or combine two. Costs credits for each result image.
 
-        An identical edit of the last 10 minutes is returned at no charge. Cancelling this call, or
-        its timeout, changes nothing about the edit: `get`, `wait` and `follow` find it again.
+        Cancelling this call, or its timeout, changes nothing about the edit: `get`, `wait` and
+        `follow` find it again.
 
         Args:
-            images: One image or several: a path, a public link, a `file:` or `data:` URI, the bytes
+            images: One image or two: a path, a public link, a `file:` or `data:` URI, the bytes
                 of an image's file, or a PIL image. The last one sets the aspect of the result.
             prompt: What to change.
-            wait: Whether to wait until the edit is settled and its results are saved. Without, this
-                returns as soon as the provider has accepted it; `timeout` applies to both.
-            **options: `n`, `force_new`, `timeout` and more, see `EditOptions`.
+            n: How many result images, 1 to 4.
+            model: The model that makes them.
+            callback_url: A public https link that the provider posts the finished task to.
+            force_new: Make, and pay for, another edit even if there is an identical one.
+            duplicate_window: Seconds within which an identical edit is returned at no charge;
+                None: as configured, usually 600.
+            wait: Whether to wait until it is settled and saved; if not, until it is accepted.
+            timeout: Seconds to wait at most, in both cases; None: as long as it takes.
 
         Returns:
             The edit: completed, or still running if `wait` is False or the time was up.
@@ -145,8 +151,13 @@ class Editor:
             Wan25Error: Nothing comes of it: refused, failed, or of unknown outcome. The error's
                 `charged` says what it cost, and its `edit` what is known of it.
         """
+        options = {
+            "prompt": prompt, "n": n, "model": model, "callback_url": callback_url,
+            "force_new": force_new, "duplicate_window": duplicate_window, "wait": wait,
+            "timeout": timeout,
+        }  # fmt: skip
         with self._call() as editor:
-            return await calls.started(editor, images, {"prompt": prompt, "wait": wait, **options})
+            return await calls.started(editor, images, options)
 
     async def wait(self, edit: Edit | str, *, timeout: float | None = None) -> Edit:
         """Wait until an edit is settled and its results are saved.

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from wan25_mcp.errors import SettingsError
+from wan25_mcp.inputs.nearest import IMAGES
 from wan25_mcp.keys import kept_key
 from wan25_mcp.provider.dashboard import PASSED
 from wan25_mcp.settings import Settings
@@ -111,11 +112,18 @@ def _text(value: str | SecretStr | bool) -> str:
 
 def _folder(path: str | os.PathLike[str]) -> Path:
     try:
-        return Path(path).expanduser().absolute()
+        folder = Path(path).expanduser().absolute()
+        is_file = folder.suffix.lower() in IMAGES and not folder.is_dir()
     except (RuntimeError, ValueError, TypeError):
         raise SettingsError(
             "output is not the path of a folder.", fix="Pass the path of a folder as output."
         ) from None
+    if is_file:  # as the command takes it
+        raise SettingsError(
+            f"output is the name of an image, {folder.name}, not a folder.",
+            fix="Pass the path of a folder as output. The names of the results are in edit.saved.",
+        )
+    return folder
 
 
 def _named(error: SettingsError, passed: Mapping[str, str]) -> SettingsError:

@@ -25,6 +25,7 @@ from wan25_mcp.inputs.prepare import EditInput
 from wan25_mcp.inputs.read import LocalFile
 from wan25_mcp.journal import Withheld
 from wan25_mcp.provider.catalogue import MODELS
+from wan25_mcp.provider.models import MAX_IMAGES_OUT
 from wan25_mcp.provider.statuses import Status
 
 _RUNNING: Final = ("submitting", "pending", "processing")
@@ -121,7 +122,9 @@ async def attempted(
 async def _read(
     editor: AccountEditor, images: object, options: Mapping[str, object]
 ) -> tuple[ProgramArguments, EditInput]:
-    """The arguments of a call, checked, and its images, read."""
+    """The arguments of a call, checked, and its images, read, if its results can be saved."""
+    if "n" in options:  # a tool would take "2" as well
+        whole_number("n", options["n"], 1, MAX_IMAGES_OUT)
     sources = await anyio.to_thread.run_sync(sources_of, images)  # it looks for files
     links = [one if isinstance(one, str) else "in memory" for one in sources]
     trusted = (await editor.connection()).trusted
@@ -129,6 +132,7 @@ async def _read(
     named = zip(given.image_urls, sources, strict=True)
     chosen = [link if isinstance(one, str) else one for link, one in named]
     read = await editor.read_images(chosen, given.model, anywhere=True)
+    await editor.check_folder()
     return given, given.with_images(read)
 
 

@@ -33,9 +33,12 @@ _IN_PYTHON: Final = (
     (r"\(wait_for_task\)", "(Editor.wait)"),
     (r"`wan25-mcp serve --emulator`", "`Editor(emulator=True)`"),
     (r"\(or set WAN25_API_KEY\)", "(or set WAN25_API_KEY, or pass key=...)"),
-    (r"\bWAN25_OUTPUT_DIR or --output\b", "output=... or WAN25_OUTPUT_DIR"),
+    (
+        r"(?:\bWAN25_OUTPUT_DIR or --output|--output or WAN25_OUTPUT_DIR)\b",
+        "output=... or WAN25_OUTPUT_DIR",
+    ),
     (r"\bedit_image\b", "edit"),
-    (r"\bimage_urls(?=\[| must| is| has|,)", "images"),  # the argument, not the attribute
+    (r"\bimage_urls(?=\[| must| is| has| was|,)", "images"),  # the argument, not the attribute
 )
 """Patterns in the texts for tools, and their replacements in Python, applied in this order."""
 
@@ -66,8 +69,9 @@ def spoken(error: Wan25Error, edit: Edit | None = None) -> Wan25Error:
 
 
 def spoken_edit(edit: Edit) -> Edit:
-    """An edit whose error is in the words of a program."""
-    return edit if edit.error is None else replace(edit, error=spoken(edit.error))
+    """An edit whose notes and error are in the words of a program."""
+    error = None if edit.error is None else spoken(edit.error)
+    return replace(edit, notes=tuple(map(in_python, edit.notes)), error=error)
 
 
 @contextmanager

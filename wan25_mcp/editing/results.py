@@ -20,6 +20,7 @@ from wan25_mcp.outputs.archiver import PATIENCE, Archiver, SaveRequest, Saving
 from wan25_mcp.outputs.download import DOWNLOAD_SECONDS, NotDownloaded, download
 from wan25_mcp.outputs.previews import make_previews
 from wan25_mcp.outputs.retries import may_be_tried
+from wan25_mcp.outputs.save import check_output
 from wan25_mcp.provider.models import MAX_IMAGES_OUT
 
 _MAX_SECONDS: Final = MAX_IMAGES_OUT * DOWNLOAD_SECONDS
@@ -58,6 +59,7 @@ class Results:
         self._options = options = shared.options
         self._turns = anyio.Semaphore(_TASKS_AT_ONCE)
         self._sources: dict[str, str] = {}
+        self._directory = account.output_dir
         self._archiver: Archiver | None = None
         if connection.downloads is not None and account.save:
             saving = Saving(account.output_dir, shared.downloads, options.clock, options.run)
@@ -69,6 +71,15 @@ class Results:
             self._sources[handle] = source
 
     # --- saved ------------------------------------------------------------------------------
+
+    async def check_folder(self) -> None:
+        """Check, before an edit is paid for, that its results can be saved, if they are to be.
+
+        Raises:
+            SettingsError: The folder cannot be written to.
+        """
+        if self._archiver is not None:
+            await self._options.run(check_output, self._directory)
 
     async def saved_soon(self, edit: Edit, *, patience: float = PATIENCE) -> Edit:
         """Save an edit's images, waiting at most `patience` seconds; returns it with the files."""

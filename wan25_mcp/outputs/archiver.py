@@ -253,6 +253,7 @@ class Archiver:
             run=self._run,
         )
         await self._journal.note_saved(await self._owner(), request.task_id, number, str(path))
+        logger.debug("Saved image %d of %s: %s", number, request.task_id, path)
 
     async def _note(
         self, request: SaveRequest, number: int, failures: int, error: Wan25Error | None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 import threading
 from functools import partial
 from io import BytesIO
@@ -20,13 +21,15 @@ from typing import Final, cast
 import anyio.to_thread
 import platformdirs
 
-from wan25_mcp.errors import Wan25Error
+from wan25_mcp.errors import SettingsError, Wan25Error
 from wan25_mcp.outputs.download import NotDownloaded, extension_of
 from wan25_mcp.outputs.filenames import ImageName
 from wan25_mcp.outputs.folder import Folder, opened, temporary_name
 from wan25_mcp.outputs.previews import FORMATS, MAX_PIXELS, Run
 
 _MAX_NAMES: Final = 1000
+_TRIED_BYTES: Final = 1_000_000
+_NOTHING_SENT: Final = "; nothing was sent"
 
 
 class NotSaved(Wan25Error):
@@ -64,7 +67,76 @@ async def save_image(
     return cast("Path", await run(partial(_save, body, directory, stem, extension)))
 
 
+async def copy_image(path: Path, directory: Path) -> Path:
+    """Copy a saved image into another folder, once. Returns where it is there. Raises as above."""
+
+    def copy() -> Path:
+        if os.path.realpath(path.parent) == os.path.realpath(directory):
+            return path
+        try:
+            body = path.read_bytes()
+        except OSError as error:
+            reason = (error.strerror or "unknown").lower()
+            raise NotSaved(f"The image cannot be read from {path} ({reason}).") from None
+        return _save(body, directory, path.stem, path.suffix)
+
+    return await anyio.to_thread.run_sync(copy)
+
+
 # --- the folder ------------------------------------------------------------------------------
+
+
+def check_output(chosen: Path | None, note: str = _NOTHING_SENT) -> None:
+    """Check, before an edit is paid for, that its results can be saved. Blocks.
+
+    Args:
+        note: What is added to the error's sentence.
+
+    Raises:
+        SettingsError: The folder (None: the default one) is unsuitable, or cannot be written to.
+    """
+    folder = output_directory(chosen and chosen.expanduser())
+    what = _unsuitable(folder)
+    if what is not None:
+        raise _no_place(folder, what, note)
+    check_writable(folder, note)
+
+
+def check_writable(folder: Path, note: str = _NOTHING_SENT) -> None:
+    """Check that a folder can be written to. It is not made yet: the edit may be declined.
+
+    Raises:
+        SettingsError: It cannot be made, or not be written to.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)) as file:
+            file.write(bytes(_TRIED_BYTES))  # an empty file has room on a full disk
+            file.flush()
+    except OSError as error:
+        raise _no_place(folder, (error.strerror or "unknown").lower(), note) from None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists.
+
+    Raises:
+        OSError: The folder cannot be made in it, because of its name or of a file.
+    """
+    for one in (folder, *folder.parents):
+        with contextlib.suppress(FileNotFoundError):
+            one.lstat()
+            for name in folder.relative_to(one).parts:
+                with contextlib.suppress(FileNotFoundError):
+                    (one / name).lstat()  # too long, or of wrong characters
+            return one
+    return folder
+
+
+def _no_place(folder: Path, reason: str, note: str) -> SettingsError:
+    return SettingsError(
+        f"Images cannot be saved in {folder} ({reason}){note}.",
+        fix="Choose another folder with --output or WAN25_OUTPUT_DIR.",
+    )
 
 
 def check_directory(directory: Path) -> None:
@@ -73,22 +145,24 @@ def check_directory(directory: Path) -> None:
     Raises:
         NotSaved: With what to do.
     """
+    what = _unsuitable(directory)
+    if what is not None:
+        raise NotSaved(
+            f"The image was not saved: {directory} is {what}.",
+            fix="Set WAN25_OUTPUT_DIR or --output to the absolute path of a folder for images.",
+        )
+
+
+def _unsuitable(directory: Path) -> str | None:
     real = Path(os.path.realpath(directory))
     home = None
     with contextlib.suppress(RuntimeError):  # a user without a home directory
         home = Path(os.path.realpath(Path.home()))
     if not directory.is_absolute():
-        what = "not an absolute path"
-    elif real == real.parent:
-        what = "the root directory"
-    elif real == home:
-        what = "the home directory itself"
-    else:
-        return
-    raise NotSaved(
-        f"The image was not saved: {directory} is {what}.",
-        fix="Set WAN25_OUTPUT_DIR or --output to the absolute path of a folder for images.",
-    )
+        return "not an absolute path"
+    if real == real.parent:
+        return "the root directory"
+    return "the home directory itself" if real == home else None
 
 
 # --- one save --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,8 @@ from wan25_mcp.errors import Wan25Error
 from wan25_mcp.journal import Snapshot
 from wan25_mcp.polling.schedule import Estimate, Polled
 from wan25_mcp.provider.statuses import is_settled
+
+logger: Final = logging.getLogger(__name__)
 
 _MIN_AGE: Final = 1.0
 """Seconds. The snapshot of a younger task is the answer to its submit, not a poll."""
@@ -125,6 +128,8 @@ class Watch:
         self.snapshot, self.failure, self.failures, self.refusals = snapshot, None, 0, 0
         self.updated_at = anyio.current_time() - ago
         self.over = self.is_settled
+        task = snapshot.task
+        logger.debug("Task %s: %s, progress %s", task.id, task.status, task.progress)
         age = (self.age - ago) * self.speed
         if not self.over and age >= _MIN_AGE:
             self.polled = self.polled.then(age, snapshot.task.progress)
