@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from wan25_mcp.errors.rows import installing
+
 _SERVICE: Final = "wan25-mcp"
 _SECONDS: Final = 20.0
 """Time to unlock it. A server that a host started may have nobody who sees the question."""
@@ -74,7 +76,7 @@ def _in_time(job: Callable[[], str | None]) -> str | None:
         try:
             found.append(job())
         except ImportError:
-            problems[0] = "the `keyring` extra is not installed"
+            problems[0] = f"the `keyring` extra is not installed. {installing('keyring')}"
         except Exception as error:  # noqa: BLE001  each backend has errors of its own
             problems[0] = type(error).__name__  # a text could quote what was given
 
