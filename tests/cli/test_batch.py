@@ -235,6 +235,7 @@ def test_the_credit_limit_stops_what_it_does_not_allow(
     assert "WAN25_CREDIT_LIMIT" in told.stderr
 
 
+@pytest.mark.thorough
 def test_a_limit_on_running_edits_is_waited_for(
     played: Playing, world: Environ, photos: Path
 ) -> None:
@@ -243,6 +244,7 @@ def test_a_limit_on_running_edits_is_waited_for(
     assert "3 of 3 edited." in told.stdout
 
 
+@pytest.mark.thorough
 def test_a_rate_limit_is_waited_for(played: Playing, world: Environ, photos: Path) -> None:
     before = played.emulator.ledger.charges
     played.ask("fault", endpoint="submit", kind="status", code=429, retry_after=1, times=4)

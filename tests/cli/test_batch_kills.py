@@ -41,12 +41,12 @@ def finished(command: Sequence[str], environ: dict[str, str]) -> subprocess.Comp
 
 
 @pytest.mark.deadline(240)
-@pytest.mark.parametrize(
-    ("count", "jobs"), [(12, 4), pytest.param(200, 24, marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize(("count", "jobs"), [(200, 24)])
 def test_a_batch_that_is_killed_twice_ends_with_every_image_and_no_charge_twice(
-    count: int, jobs: int, environ: Environ, tmp_path: Path
+    environ: Environ, tmp_path: Path
 ) -> None:
+    count, jobs = 200, 24
     pictures(tmp_path / "in", count)
     with playing(balance=1e6, speed=100.0) as played:
         values = {name: value for name, value in environ.items() if value is not None}
