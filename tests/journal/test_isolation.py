@@ -138,8 +138,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "called_back": lambda editor, name: editor.called_back(name, "a secret", None),
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
-    "check_folder", "connection", "duplicate_window", "edit", "finish", "has_image_host", "is_emulator",
-    "known", "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
+    "check_folder", "connection", "duplicate_window", "edit", "finish", "has_image_host",
+    "is_emulator", "known", "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 
