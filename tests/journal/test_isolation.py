@@ -139,7 +139,8 @@ QUESTIONS: Final[dict[str, Question]] = {
 }
 TOUCHES_NO_EDIT_OF_OTHERS: Final = {
     "check_folder", "connection", "duplicate_window", "edit", "finish", "has_image_host",
-    "is_emulator", "known", "knows_callback", "price", "read_images", "reads_files", "recent", "spent", "wake",
+    "is_emulator", "known", "knows_callback", "price", "read_images", "reads_files", "recent",
+    "spent", "wake",
 }  # fmt: skip
 """Tested by name below, or given no name of an edit."""
 
