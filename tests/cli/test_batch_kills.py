@@ -42,7 +42,6 @@ def finished(command: Sequence[str], environ: dict[str, str]) -> subprocess.Comp
 
 @pytest.mark.deadline(240)
 @pytest.mark.thorough
-@pytest.mark.parametrize(("count", "jobs"), [(200, 24)])
 def test_a_batch_that_is_killed_twice_ends_with_every_image_and_no_charge_twice(
     environ: Environ, tmp_path: Path
 ) -> None:
